@@ -1,0 +1,61 @@
+"""An activation: a trigger rule fired for a key. One episode per key is opened, updated and closed."""
+
+import uuid
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from headwater.lineage.duration import to_datetime
+
+NAMESPACE = uuid.UUID("b3d2f0a4-3f0e-5b52-8a4c-5f7f5a3c9d11")
+
+Phase = Literal["opened", "updated", "closed"]
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """One event that woke a rule: where it lies, its id, its topic key."""
+
+    topic: str
+    partition: int
+    offset: int
+    id: str
+    key: str
+
+
+class Activation(msgspec.Struct, frozen=True, kw_only=True):
+    """A firing of a rule. Two runs over the same events give equal activations, byte for byte.
+
+    id        UUIDv5(rule, key, at)
+    phase     opened, updated or closed; `episode` is the id of the activation that opened the episode
+    at        event time of the firing, µs since 1970, strictly increasing per (rule, key)
+    value     the measured level that crossed (a share, a delay, a visibility); `count` of `total` things in the window matched
+    events    the newest events behind it, newest first, at most `EVENTS_KEPT`
+    cut       "topic/partition" → the offset up to which every event not later than this one lies: what a reader must have seen
+    """
+
+    id: str
+    rule: str
+    key: str
+    phase: Phase
+    at: int
+    value: float
+    episode: str
+    count: int = 0
+    total: int = 0
+    events: tuple[Cause, ...] = ()
+    cut: dict[str, int] = {}
+    version: str = "1"
+
+    @property
+    def when(self) -> datetime:
+        """`at` as an aware UTC datetime."""
+        return to_datetime(self.at)
+
+
+EVENTS_KEPT = 50
+
+
+def activation_id(rule: str, key: str, at: int) -> str:
+    """The id of a firing."""
+    return str(uuid.uuid5(NAMESPACE, f"{rule}\x1f{key}\x1f{at}"))

@@ -1,0 +1,138 @@
+"""Agents as an application declares them, and their answer: the decision."""
+
+import dataclasses
+import hashlib
+import inspect
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
+
+from headwater.agents.activation import Activation, Phase
+from headwater.lineage.duration import duration
+from headwater.lineage.errors import Misused
+from headwater.lineage.topic import Topic
+
+if TYPE_CHECKING:
+    from headwater.agents.context import Context
+
+T = TypeVar("T")
+NAMESPACE = uuid.UUID("2c7b1f0e-94a5-5f9e-8f8d-0e6a7c1b5d42")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing the agent could have chosen, with the probability its model gave it."""
+
+    name: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Publish:
+    """An effect: an event on a topic. Its id is deterministic, so a second sending is the same event."""
+
+    topic: Topic[Any]
+    data: Any
+    key: str | None = None
+
+
+Effect: TypeAlias = Publish
+
+
+@dataclass(frozen=True)
+class Decision(Generic[T]):
+    """What an agent answers. `choice=None` means: nothing to do.
+
+    confidence   0 to 1; below the agent's `act_above` the decision becomes a review
+    evidence     ids of the retrieved chunks that the choice rests on
+    without      chunk id → the option and confidence that would have come out without that chunk, where the model can tell
+    cost         named amounts, such as input_tokens, output_tokens, seconds
+    """
+
+    choice: T | None
+    options: tuple[Option, ...] = ()
+    rationale: str = ""
+    confidence: float = 1.0
+    evidence: tuple[str, ...] = ()
+    without: Mapping[str, Option] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    effects: tuple[Effect, ...] = ()
+
+    def with_effects(self, *effects: Effect) -> Self:
+        """The same decision, with what it does outside."""
+        return dataclasses.replace(self, effects=self.effects + effects)
+
+
+AgentFunction: TypeAlias = Callable[[Activation, "Context"], Awaitable[Decision[Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Agent:
+    """A single-purpose decider, woken by activations.
+
+    wakes_on    trigger rules; of their activations those in a phase of `phases`
+    publishes   the only topics it may publish to
+    act_above   confidence from which a decision is acted on; below it goes to review
+    timeout     one attempt at most; after `attempts` failures the fallback decides, or a review asks a person
+    """
+
+    name: str
+    function: AgentFunction
+    wakes_on: tuple[Any, ...]
+    publishes: tuple[Topic[Any], ...] = ()
+    act_above: float = 0.0
+    timeout: str = "30s"
+    attempts: int = 2
+    fallback: "Agent | None" = None
+    version: str = "1"
+    phases: tuple[Phase, ...] = ("opened", "updated")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.act_above <= 1:
+            raise Misused(f"agent {self.name}: act_above={self.act_above} must lie between 0 and 1")
+        if self.attempts < 1:
+            raise Misused(f"agent {self.name}: attempts={self.attempts} must be at least 1")
+        duration(self.timeout)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the agent's source: a change under an unchanged version is warned of at start."""
+        try:
+            source = inspect.getsource(self.function)
+        except (OSError, TypeError):
+            source = self.name
+        return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+    def wakes(self, activation: Activation) -> bool:
+        return activation.phase in self.phases and any(rule.name == activation.rule for rule in self.wakes_on)
+
+
+def agent(
+    *,
+    wakes_on: Sequence[Any],
+    publishes: Sequence[Topic[Any]] = (),
+    act_above: float = 0.0,
+    timeout: str = "30s",
+    attempts: int = 2,
+    fallback: Agent | None = None,
+    version: str = "1",
+    phases: Sequence[Phase] = ("opened", "updated"),
+) -> Callable[[AgentFunction], Agent]:
+    """Declare an agent: `@agent(wakes_on=[rule], publishes=[topic], act_above=0.7, timeout="10s")`."""
+
+    def declare(function: AgentFunction) -> Agent:
+        name = getattr(function, "__name__", "agent")
+        return Agent(name, function, tuple(wakes_on), tuple(publishes), act_above, timeout, attempts, fallback, version, tuple(phases))
+
+    return declare
+
+
+def decision_id(agent: str, activation: str) -> str:
+    """UUIDv5(agent, activation id): whoever decides first stays the decision, whatever the agent's version."""
+    return str(uuid.uuid5(NAMESPACE, f"{agent}\x1f{activation}"))
+
+
+def effect_id(decision: str, ordinal: int) -> str:
+    """UUIDv5(decision id, ordinal)."""
+    return str(uuid.uuid5(NAMESPACE, f"{decision}\x1f{ordinal}"))

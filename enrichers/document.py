@@ -1,0 +1,119 @@
+"""Documents: what events say about one thing. Document → chunks → points."""
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from headwater.lineage.errors import Misused
+from headwater.lineage.topic import Topic, fields_of
+
+NAMESPACE = uuid.UUID("6f9c4a1e-7a55-5d0c-9a3f-3e0b9d1c2a77")
+LARGEST_VERSION = 2**53 - 1
+
+Field: TypeAlias = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Document:
+    """The current text about one thing, and the fields that searches may filter on."""
+
+    id: str
+    text: str
+    fields: Mapping[str, Field] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delete:
+    """The thing is gone: its document must never be found again, late older versions included."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A retrievable piece of a document: `n` counts from 0, `section` is the heading it stands under."""
+
+    n: int
+    text: str
+    hash: str
+    section: str = ""
+
+
+DocumentFunction: TypeAlias = Callable[[Any, Mapping[str, Any]], Document | Delete | None]
+
+
+@dataclass(frozen=True, eq=False)
+class DocumentType:
+    """A kind of document: which topic speaks of it, how events become text, and what orders its versions.
+
+    version   `"time"`: the event time in µs; or the name of an integer field of the topic's model (a sequence below 2^53)
+    """
+
+    name: str
+    topic: Topic[Any]
+    function: DocumentFunction
+    version: str = "time"
+
+    def __post_init__(self) -> None:
+        if self.version != "time" and self.version not in fields_of(self.topic.model):
+            raise Misused(f"document {self.name}: version={self.version!r} is neither 'time' nor a field of {self.topic.model.__name__}")
+
+    def version_of(self, model: Any, time: int) -> int:
+        """What orders this event among those about the same document. Raises Misused."""
+        version = time if self.version == "time" else getattr(model, self.version)
+        if not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION:
+            raise Misused(f"document {self.name}: version {version!r} is not an integer from 0 to 2^53-1")
+        return version
+
+    def __call__(self, model: Any, facts: Mapping[str, Any]) -> Document | Delete | None:
+        return self.function(model, facts)
+
+
+def document(topic: Topic[Any], *, version: str = "time") -> Callable[[DocumentFunction], DocumentType]:
+    """Declare a document function over a topic; it returns a Document, a Delete or None (nothing to say: `passed`)."""
+
+    def declare(function: DocumentFunction) -> DocumentType:
+        return DocumentType(getattr(function, "__name__", "document"), topic, function, version)
+
+    return declare
+
+
+@dataclass(frozen=True)
+class Files:
+    """Text files as documents. `headwater up` publishes them at start and again when they change.
+
+    pattern   a glob, relative to the application file
+    since     the instant (RFC 3339) from which searches into the past see them; None: the file's modification time
+    """
+
+    pattern: str
+    since: str | None = None
+
+    def paths(self, root: Path) -> list[Path]:
+        return sorted(path for path in root.glob(self.pattern) if path.is_file())
+
+
+def tie_of(event_id: str) -> int:
+    """What breaks ties between equal versions: 52 bits of the event id's UUIDv5, for engines compare floats, not text."""
+    return uuid.uuid5(NAMESPACE, event_id).int >> 76
+
+
+def point_id(document: str, version: int, event_id: str, n: int) -> str:
+    """A chunk's point: never overwritten, for every version has its own."""
+    return str(uuid.uuid5(NAMESPACE, f"{document}\x1f{version}\x1f{event_id}\x1f{n}"))
+
+
+def head_id(document: str) -> str:
+    """A document's head point."""
+    return str(uuid.uuid5(NAMESPACE, f"{document}\x1fhead"))
+
+
+def unique(names: Iterable[str], what: str) -> None:
+    """Raises Misused if a name occurs twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise Misused(f"two {what} are called {name!r}; give each a name of its own")
+        seen.add(name)

@@ -1,0 +1,55 @@
+"""decode: Kafka messages → received events with their models, or failures that become dead letters."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.event import Event, Message, Position, from_binary
+from headwater.lineage.topic import Topic
+
+MARK = "headwater.mark"
+"""The type of a time mark: no event earlier than the mark's time follows in this partition. Replays send them."""
+
+
+@dataclass(slots=True)
+class Received:
+    """One event on its way through a flow. `appended` is the broker's append time, µs since 1970."""
+
+    position: Position
+    event: Event
+    model: Any
+    appended: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_mark(self) -> bool:
+        return self.event.type == MARK
+
+
+@dataclass(slots=True)
+class Failure:
+    """One position that cannot go on, with its cause and the original message."""
+
+    message: Message
+    position: Position
+    error: HeadwaterError
+    event: Event | None = None
+
+
+def decode(topic: Topic[Any], broker: str, messages: Iterable[Message]) -> tuple[list[Received], list[Failure]]:
+    """Decode messages of one topic. A time mark is received with `model=None`."""
+    received: list[Received] = []
+    failures: list[Failure] = []
+    for message in messages:
+        position = Position(broker, message.topic, message.partition, message.offset)
+        appended = message.timestamp * 1000
+        event = None
+        try:
+            event = from_binary(message.headers, message.value, topic=message.topic, appended=appended)
+            model = None if event.type == MARK else topic.decode(event.data)
+        except HeadwaterError as error:
+            failures.append(Failure(message, position, error, event))
+        else:
+            received.append(Received(position, event, model, appended))
+    return received, failures

@@ -1,0 +1,97 @@
+"""What can go wrong, as a tree.
+
+HeadwaterError
+├── Terminal            trying again cannot help: the event goes to the dead-letter topic, the request is refused
+│   ├── Undecodable     not JSON, not CloudEvents
+│   ├── Invalid         JSON that breaks its model, or an event without id
+│   ├── Oversized       larger than the topic allows
+│   ├── Forbidden       a policy says no
+│   ├── EnricherFailed  an enricher of the application raised
+│   ├── IndexFailed     the document function, the embedder or the index refused the document
+│   ├── AgentFailed     the agent raised, timed out, or answered something that is no decision
+│   ├── EffectFailed    an effect was refused by its receiver
+│   ├── DeadLettered    a reader waits for a position that ended as a dead letter (HTTP 409)
+│   ├── Gone            a token or an id of another broker's life (HTTP 410)
+│   ├── NotFound        no such id, topic, document (HTTP 404)
+│   └── Misused         the application file, a setting or a command line is wrong
+└── Retryable           the same call may go through later
+    ├── Behind          the index has not come as far as the reader demands (HTTP 412)
+    └── Unavailable     a broker, an index, a model or a process does not answer (HTTP 503)
+"""
+
+from typing import Any, ClassVar
+
+
+class HeadwaterError(Exception):
+    """The root. `cause` is the word in dead letters and records, `status` the HTTP status of a problem answer."""
+
+    cause: ClassVar[str] = "failed"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details: dict[str, Any] = details
+
+
+class Terminal(HeadwaterError):
+    """Trying again cannot help."""
+
+
+class Retryable(HeadwaterError):
+    """The same call may go through later."""
+
+
+class Undecodable(Terminal):
+    cause, status = "undecodable", 400
+
+
+class Invalid(Terminal):
+    cause, status = "invalid", 422
+
+
+class Oversized(Terminal):
+    cause, status = "oversized", 413
+
+
+class Forbidden(Terminal):
+    cause, status = "forbidden", 403
+
+
+class EnricherFailed(Terminal):
+    cause = "enricher_failed"
+
+
+class IndexFailed(Terminal):
+    cause = "index_failed"
+
+
+class AgentFailed(Terminal):
+    cause = "agent_failed"
+
+
+class EffectFailed(Terminal):
+    cause = "effect_failed"
+
+
+class DeadLettered(Terminal):
+    cause, status = "dead_lettered", 409
+
+
+class Gone(Terminal):
+    cause, status = "gone", 410
+
+
+class NotFound(Terminal):
+    cause, status = "not_found", 404
+
+
+class Misused(Terminal):
+    cause, status = "misused", 400
+
+
+class Behind(Retryable):
+    cause, status = "behind", 412
+
+
+class Unavailable(Retryable):
+    cause, status = "unavailable", 503

@@ -1,0 +1,65 @@
+"""headwater: event streams in; fresh context and accountable agent decisions out.
+
+The public face. Names load when they are first used, so that `import headwater` costs nothing: neither torch nor Bytewax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwater.agents.activation import Activation as Activation
+    from headwater.agents.agent import Agent as Agent
+    from headwater.agents.agent import Decision as Decision
+    from headwater.agents.agent import Option as Option
+    from headwater.agents.agent import Publish as Publish
+    from headwater.agents.agent import agent as agent
+    from headwater.agents.context import Context as Context
+    from headwater.agents.rules import Rate as Rate
+    from headwater.agents.rules import Threshold as Threshold
+    from headwater.enrichers.document import Delete as Delete
+    from headwater.enrichers.document import Document as Document
+    from headwater.enrichers.document import Files as Files
+    from headwater.enrichers.document import document as document
+    from headwater.enrichers.lookup import Latest as Latest
+    from headwater.enrichers.lookup import Lookup as Lookup
+    from headwater.flows.app import App as App
+    from headwater.lineage.event import Event as Event
+    from headwater.lineage.event import Position as Position
+    from headwater.lineage.topic import Topic as Topic
+
+_HOME = {
+    "Activation": "agents.activation",
+    "Agent": "agents.agent",
+    "App": "flows.app",
+    "Context": "agents.context",
+    "Decision": "agents.agent",
+    "Delete": "enrichers.document",
+    "Document": "enrichers.document",
+    "Event": "lineage.event",
+    "Files": "enrichers.document",
+    "Latest": "enrichers.lookup",
+    "Lookup": "enrichers.lookup",
+    "Option": "agents.agent",
+    "Position": "lineage.event",
+    "Publish": "agents.agent",
+    "Rate": "agents.rules",
+    "Threshold": "agents.rules",
+    "Topic": "lineage.topic",
+    "agent": "agents.agent",
+    "document": "enrichers.document",
+}
+
+__all__ = [*sorted(_HOME)]  # noqa: PLE0604
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'headwater' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"headwater.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]
