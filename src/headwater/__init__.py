@@ -49,7 +49,7 @@ _HOME = {
     "document": "enrichers.document",
 }
 
-__all__ = [*sorted(_HOME)]  # noqa: PLE0604
+__all__ = [*sorted(_HOME)]
 __version__ = "0.1.0"
 
 
