@@ -118,9 +118,9 @@ def fact(
     ordinal: int | str = 0, at: int | None = None, outcome: str = "", data: Mapping[str, Any] | None = None,
 ) -> Record:  # fmt: skip
     """A record about one thing; `where` is the position it speaks of, if it speaks of one."""
-    place = {} if where is None else dict(broker=where.broker, topic=where.topic, partition=where.partition, first=where.offset, next=where.offset + 1, count=1)
+    broker, topic, partition, offset = where or ("", "", -1, -1)
     return Record(
         id=record_id(flow, step, kind, where or "", ref, ordinal),
         kind=kind, flow=flow, step=step, logged=logged, ref=ref, parents=tuple(parents), at=at, outcome=outcome, data=dict(data or {}),
-        **place,  # type: ignore[arg-type]
+        broker=broker, topic=topic, partition=partition, first=offset, next=offset + 1 if where else -1, count=1 if where else 0,
     )  # fmt: skip

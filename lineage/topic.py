@@ -62,8 +62,9 @@ class Topic(Generic[M]):
             raise Misused(f"topic name {self.name!r}: names under {INTERNAL} are headwater's own")
         if self.partitions < 1:
             raise Misused(f"topic {self.name}: partitions={self.partitions} must be at least 1")
-        if self.key is not None and self.key not in fields_of(self.model):
-            raise Misused(f"topic {self.name}: key={self.key!r} is no field of {self.model.__name__}; it has {', '.join(fields_of(self.model))}")
+        names = fields_of(self.model)
+        if self.key is not None and self.key not in names:
+            raise Misused(f"topic {self.name}: key={self.key!r} is no field of {self.model.__name__}; it has {', '.join(names)}")
         duration(self.lateness)
         duration(self.idle_after)
 
@@ -71,7 +72,7 @@ class Topic(Generic[M]):
         """The model of an event's data. Raises Undecodable, Invalid, Oversized."""
         if len(value) > self.max_bytes:
             raise Oversized(f"{len(value)} bytes on {self.name}, which takes at most {self.max_bytes}")
-        result: M = decoder(self.model)(value)
+        result: M = decoder(self.model)(value)  # type: ignore[arg-type]
         return result
 
     def encode(self, data: M) -> bytes:

@@ -1,0 +1,234 @@
+"""All an agent may do: retrieve, choose, note. Each leaves a record and has no effect outside."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from headwater.agents.activation import Activation
+from headwater.agents.agent import Agent, Decision
+from headwater.agents.authorise import INDEX, MODEL, Authorise, authorise, principal_of
+from headwater.agents.trail import Trail
+from headwater.lineage.duration import duration, format_time
+from headwater.lineage.errors import Behind, DeadLettered, Forbidden
+from headwater.lineage.event import Position
+
+T = TypeVar("T")
+
+PATIENCE = 0.5
+"""The share of an agent's timeout it spends waiting for the index; the rest is for deciding."""
+_STEP_S, _LONGEST_STEP_S = 0.005, 0.1
+
+
+class Found(Protocol):
+    """A hit, as `enrichers.retrieve.Hit` has it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def document(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def section(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def position(self) -> str: ...
+
+
+class Answer(Protocol):
+    """A search's answer, as `enrichers.retrieve.Answer` has it."""
+
+    @property
+    def results(self) -> Sequence[Found]: ...
+    @property
+    def as_of(self) -> Mapping[str, int]: ...
+    @property
+    def staleness_ms(self) -> float: ...
+    @property
+    def too_new(self) -> int: ...
+
+
+class Search(Protocol):
+    """The one read path, as `enrichers.retrieve.Retriever` has it."""
+
+    def search(
+        self, text: str, *, limit: int, where: Mapping[str, Any] | None, after: Sequence[Position], wait_s: float, as_of: int | None
+    ) -> Answer:
+        """The best chunks as they stood at event time `as_of` (µs). Raises Behind, DeadLettered, Gone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A chunk that an agent saw; `position` is the token of the event it came from."""
+
+    id: str
+    document: str
+    version: int
+    n: int
+    section: str
+    text: str
+    score: float
+    position: str = ""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model's answer: the decision, and what the records keep of how it came about."""
+
+    decision: Decision[Any]
+    model: str
+    prompt: str
+    answer: Any
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+
+class Chooser(Protocol):
+    """Answers typed choices, as `agents.model.ModelChooser` does."""
+
+    async def choose(self, output: type[Any], situation: str, evidence: Sequence[Evidence]) -> Chosen:
+        """A value of the type, with options and confidence. Raises AgentFailed, Unavailable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What deciding needs from outside.
+
+    clock      wall clock in µs since 1970
+    broker     the id of the broker whose offsets the activations' cuts speak of
+    indexed    the topics that the index reads: only their positions are waited for; None: all
+    """
+
+    search: Search
+    chooser: Chooser
+    clock: Callable[[], int]
+    broker: str
+    indexed: frozenset[str] | None = None
+    authorise: Authorise = authorise
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+
+
+class Context:
+    """What one agent gets for one activation."""
+
+    def __init__(self, agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> None:
+        self.activation = activation
+        self._agent = agent
+        self._principal = principal_of(agent)
+        self._ports = ports
+        self._trail = trail
+
+    async def retrieve(self, query: str, limit: int = 8, where: Mapping[str, Any] | None = None) -> list[Evidence]:
+        """The search at the activation's event time (law 9), best first; it sees every event that woke the agent.
+
+        If the index has not come that far, it waits up to half of the agent's timeout, then goes on with what is there:
+        the record says what was missing. Raises Forbidden, Gone, Unavailable.
+        """
+        self._authorised("retrieve", INDEX)
+        started = self._ports.clock()
+        answer, missing = await self._search(query, limit, where)
+        data: dict[str, Any] = {
+            "query": query, "limit": limit, "as_of": dict(answer.as_of), "staleness_ms": answer.staleness_ms,
+            "at": self.activation.at, "too_new": answer.too_new, "results": [_shown(found) for found in answer.results],
+            "waited_ms": (self._ports.clock() - started) / 1000,
+        }  # fmt: skip
+        if where:
+            data["where"] = dict(where)
+        if missing:
+            data["missing"] = missing
+        self._trail.retrieval(data, self.activation.at)
+        return [_evidence(found) for found in answer.results]
+
+    async def choose(self, output: type[T], evidence: Sequence[Evidence], situation: str | None = None) -> Decision[T]:
+        """Ask the model for a value of `output`: a pydantic model whose fields are Literal, Enum or bool.
+
+        `situation` says what is the case; by default what the activation says. Raises Forbidden, AgentFailed, Unavailable.
+        """
+        self._authorised("choose", MODEL)
+        text = situation_of(self.activation) if situation is None else situation
+        chosen = await self._ports.chooser.choose(output, text, evidence)
+        decision = chosen.decision
+        options = [{"name": option.name, "confidence": option.confidence} for option in decision.options]
+        data = {"model": chosen.model, "prompt": chosen.prompt, "answer": chosen.answer, "options": options, "tokens": dict(chosen.tokens)}
+        self._trail.model(data)
+        self._trail.spend(decision.cost)
+        return decision
+
+    def note(self, text: str) -> None:
+        """Say something about the reasoning; it is kept beside the decision."""
+        self._trail.note(text)
+
+    def _authorised(self, action: str, resource: str) -> None:
+        about = {"activation": self.activation.id, "rule": self.activation.rule, "key": self.activation.key}
+        ruling = self._ports.authorise(self._principal, action, resource, about)
+        self._trail.ruling(self._principal, action, resource, ruling)
+        if not ruling.allowed:
+            raise Forbidden(ruling.reason)
+
+    async def _search(self, query: str, limit: int, where: Mapping[str, Any] | None) -> tuple[Answer, str]:
+        """The answer, and what was missing of it. Waits on the loop, not in a thread: threads are few, waiting agents many."""
+        after = cut_positions(self.activation, self._ports.broker, self._ports.indexed)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + PATIENCE * duration(self._agent.timeout) / 1_000_000
+        step, missing = _STEP_S, []
+        while True:
+            try:
+                return await self._search_once(query, limit, where, after), "; ".join(missing)
+            except DeadLettered as error:
+                # That event will never be searchable, waiting cannot help; the others may still be on their way.
+                missing.append(str(error))
+                after = _without(after, error)
+            except Behind as error:
+                if clock() + step > deadline:
+                    missing.append(str(error))
+                    after = ()
+                else:
+                    await self._ports.sleep(step)
+                    step = min(2 * step, _LONGEST_STEP_S)
+
+    async def _search_once(self, query: str, limit: int, where: Mapping[str, Any] | None, after: Sequence[Position]) -> Answer:
+        at = self.activation.at
+        return await asyncio.to_thread(self._ports.search.search, query, limit=limit, where=where, after=after, wait_s=0.0, as_of=at)
+
+
+def cut_positions(activation: Activation, broker: str, indexed: frozenset[str] | None = None) -> tuple[Position, ...]:
+    """The last position of each partition that an agent must have seen; a partition with nothing before the cut has none."""
+    positions = []
+    for place, offset in sorted(activation.cut.items()):
+        topic, _, partition = place.rpartition("/")
+        if offset > 0 and (indexed is None or topic in indexed):
+            positions.append(Position(broker, topic, int(partition), offset - 1))
+    return tuple(positions)
+
+
+def _without(after: tuple[Position, ...], error: DeadLettered) -> tuple[Position, ...]:
+    """What is left to wait for when one position was dead-lettered: nothing, if the error does not say which."""
+    dead = str(error.details.get("position", ""))
+    left = tuple(position for position in after if str(position) != dead)
+    return left if len(left) < len(after) else ()
+
+
+def situation_of(activation: Activation) -> str:
+    """What an activation says, in words: `cancellations opened for EWR at 2013-02-08T16:02:00Z: 12 of 41 (29 %)`."""
+    level = f"{activation.count} of {activation.total} ({activation.value:.0%})" if activation.total else f"level {activation.value:g}"
+    return f"{activation.rule} {activation.phase} for {activation.key} at {format_time(activation.at)}: {level}"
+
+
+def _shown(found: Found) -> dict[str, Any]:
+    return {
+        "id": found.id, "document": found.document, "version": found.version, "n": found.n, "section": found.section,
+        "text": found.text, "score": found.score, "position": found.position,
+    }  # fmt: skip
+
+
+def _evidence(found: Found) -> Evidence:
+    return Evidence(found.id, found.document, found.version, found.n, found.section, found.text, found.score, found.position)

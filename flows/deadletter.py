@@ -1,0 +1,44 @@
+"""Dead letters: what could not go on, whole, with its cause, so that it can be looked at and sent again."""
+
+import uuid
+from collections.abc import Sequence
+
+from headwater.flows.sink import Outgoing
+from headwater.lineage.decode import Failure
+from headwater.lineage.event import Position
+from headwater.lineage.record import Record, fact
+from headwater.lineage.topic import DEAD
+
+NAMESPACE = uuid.UUID("0d9e7f52-6c1b-5f8e-9a44-1b6f0c2f8e10")
+CAUSE, ERROR, ORIGIN, ID, FLOW = (f"headwater-{word}" for word in ("cause", "error", "origin", "id", "flow"))
+
+
+def dead_letter_id(position: Position) -> str:
+    """UUIDv5 of the position: the same failure seen twice is one dead letter."""
+    return str(uuid.uuid5(NAMESPACE, str(position)))
+
+
+def bury(flow: str, failures: Sequence[Failure], now: int) -> tuple[list[Outgoing], list[Record]]:
+    """The messages for the dead-letter topic, original bytes, key and headers kept, and their records."""
+    messages = [_message(flow, failure) for failure in failures]
+    records = [
+        fact(
+            "dead_letter", flow, "bury", dead_letter_id(f.position),
+            logged=now, parents=(str(f.position),), where=f.position, at=f.event.time if f.event else None,
+            data={"cause": f.error.cause, "error": str(f.error), "event": f.event.id if f.event else None, "flow": flow},
+        )
+        for f in failures
+    ]  # fmt: skip
+    return messages, records
+
+
+def _message(flow: str, failure: Failure) -> Outgoing:
+    told = {
+        CAUSE: failure.error.cause,
+        ERROR: str(failure.error)[:2000],
+        ORIGIN: str(failure.position),
+        ID: dead_letter_id(failure.position),
+        FLOW: flow,
+    }
+    headers = [*failure.message.headers, *((name, text.encode()) for name, text in told.items())]
+    return Outgoing(DEAD, failure.message.key, failure.message.value, headers)

@@ -1,0 +1,107 @@
+"""The gateway: what comes from outside becomes CloudEvents on a topic; no acknowledgement before the broker's.
+
+An event is checked against its topic's model before it is produced: the sender is told at once, where a consumer could only dead-letter it.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+
+from headwater.flows.sink import Writer, outgoing
+from headwater.lineage.errors import Invalid, NotFound, Oversized, Undecodable
+from headwater.lineage.event import JSON, STRUCTURED, Event, Position, from_binary, from_structured
+from headwater.lineage.topic import Topic
+
+BATCH = "application/cloudevents-batch+json"
+NDJSON = "application/x-ndjson"
+LARGEST = 16_000_000
+
+
+class Accepted(NamedTuple):
+    """One event and its place."""
+
+    event: Event
+    position: Position
+
+
+class Gateway:
+    """Normalises and produces. `ids` and `clock` (µs) are injected."""
+
+    def __init__(self, topics: Mapping[str, Topic[Any]], writer: Writer, clock: Callable[[], int], ids: Callable[[], str] | None = None) -> None:
+        self._topics = topics
+        self._writer = writer
+        self._clock = clock
+        self._ids = ids or (lambda: str(uuid.uuid4()))
+
+    def topic(self, name: str) -> Topic[Any]:
+        if name not in self._topics:
+            raise NotFound(f"no topic {name!r}; the application declares {', '.join(sorted(self._topics)) or 'none'}")
+        return self._topics[name]
+
+    def publish(self, topic: Topic[Any], events: list[Event]) -> list[Accepted]:
+        """Produce events and wait for the broker. Raises Undecodable, Invalid, Oversized, before anything is produced, and Unavailable."""
+        keyed = [(event, topic.key_of(topic.decode(event.data))) for event in events]
+        positions = self._writer.write(outgoing(topic.name, event, key) for event, key in keyed)
+        return [Accepted(event, position) for event, position in zip(events, positions, strict=True)]
+
+    def events(self, topic: Topic[Any], body: bytes, content_type: str = JSON, headers: Mapping[str, str] | None = None) -> list[Event]:
+        """The events of a body: JSON data (an object, or an array of them), NDJSON, or CloudEvents (structured, batch, binary)."""
+        if len(body) > LARGEST:
+            raise Oversized(f"{len(body)} bytes in one request; at most {LARGEST}: send several, or NDJSON in pieces")
+        kind = content_type.partition(";")[0].strip().lower()
+        now = self._clock()
+        if kind == STRUCTURED:
+            return [from_structured(body, now=now)]
+        if kind == BATCH:
+            return [from_structured(bytes(raw), now=now) for raw in _array(body)]
+        if kind == NDJSON:
+            return [self._plain(topic, line, now) for line in body.splitlines() if line.strip()]
+        attributes = [(f"ce_{name[3:]}", value) for name, value in (headers or {}).items() if name.lower().startswith("ce-")]
+        if any(name == "ce_id" for name, _ in attributes):
+            return [from_binary([*attributes, ("content-type", JSON)], body, topic=topic.name, appended=now)]
+        if body.lstrip().startswith(b"["):
+            return [self._plain(topic, bytes(raw), now) for raw in _array(body)]
+        return [self._plain(topic, body, now)]
+
+    def _plain(self, topic: Topic[Any], data: bytes, now: int) -> Event:
+        return Event(id=self._ids(), source="headwater/gateway", type=topic.name, time=now, data=data)
+
+
+def _array(body: bytes) -> list[msgspec.Raw]:
+    try:
+        return msgspec.json.decode(body, type=list[msgspec.Raw])
+    except msgspec.DecodeError as error:
+        raise Undecodable(f"not a JSON array: {error}") from None
+
+
+def routes(gateway: Callable[[], Gateway]) -> APIRouter:
+    """`POST /v1/events/{topic}`."""
+    router = APIRouter(tags=["events"])
+
+    @router.post("/v1/events/{topic}", status_code=202, summary="Publish events; the answer's token is a freshness token")
+    async def publish(topic: str, request: Request) -> dict[str, Any]:
+        door = gateway()
+        found = door.topic(topic)
+        events = door.events(found, await _body(request), request.headers.get("content-type", JSON), request.headers)
+        if not events:
+            raise Invalid("no event in the request's body")
+        accepted = await run_in_threadpool(door.publish, found, events)
+        answers = [{"id": each.event.id, "token": str(each.position)} for each in accepted]
+        return answers[0] if len(answers) == 1 else {"events": answers}
+
+    return router
+
+
+async def _body(request: Request) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > LARGEST:
+            raise Oversized(f"more than {LARGEST} bytes in one request")
+        pieces.append(piece)
+    return b"".join(pieces)

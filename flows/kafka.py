@@ -1,0 +1,131 @@
+"""The broker's door: one place that makes Kafka clients, so that every property passes through and no secret is printed."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from headwater.lineage.errors import Misused, Unavailable
+
+_log = structlog.get_logger("headwater.kafka")
+
+
+
+class Kafka:
+    """How to reach one broker cluster: librdkafka properties, `bootstrap.servers` among them."""
+
+    def __init__(self, properties: Mapping[str, str]) -> None:
+        if "bootstrap.servers" not in properties:
+            raise Misused("HEADWATER_KAFKA__BOOTSTRAP_SERVERS is not set, yet other HEADWATER_KAFKA__ properties are")
+        self.properties = dict(properties)
+        self._admin: AdminClient | None = None
+
+    @property
+    def address(self) -> str:
+        return self.properties["bootstrap.servers"]
+
+    @property
+    def admin(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient({**self.properties, "logger": _SILENT})
+        return self._admin
+
+    def broker_id(self, timeout: float = 10.0) -> str:
+        """The cluster's id. Raises Unavailable."""
+        try:
+            found = self.admin.list_topics(timeout=timeout).cluster_id
+        except KafkaException as error:
+            raise Unavailable(f"no broker answers at {self.address}: {error.args[0].str()}") from None
+        if not found:
+            raise Unavailable(f"the broker at {self.address} tells no cluster id")
+        return str(found)
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; 0 if there is no such topic. Raises Unavailable."""
+        try:
+            found = self.admin.list_topics(timeout=10).topics.get(topic)  # asking for one topic would create it
+        except KafkaException as error:
+            raise Unavailable(f"no broker answers at {self.address}: {error.args[0].str()}") from None
+        return 0 if found is None or found.error is not None else len(found.partitions)
+
+    def create(self, topics: Mapping[str, int], compact: Iterable[str] = ()) -> None:
+        """Create topics that do not exist, name → partitions; a keyed topic of another size is refused. Raises Misused."""
+        existing = self.admin.list_topics(timeout=10).topics
+        for name, wanted in topics.items():
+            if name in existing and existing[name].error is None and len(existing[name].partitions) != wanted:
+                raise Misused(
+                    f"topic {name} has {len(existing[name].partitions)} partitions at the broker, the application declares {wanted}; "
+                    "partitions of a keyed topic never change in place: declare what is there, or use a new topic"
+                )
+        squeezed = set(compact)
+        new = [
+            NewTopic(name, count, config={"cleanup.policy": "compact"} if name in squeezed else {})
+            for name, count in topics.items()
+            if name not in existing or existing[name].error is not None
+        ]
+        if not new:
+            return
+        for name, future in self.admin.create_topics(new).items():
+            try:
+                future.result(30)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise Unavailable(f"topic {name} could not be created: {error.args[0].str()}") from None
+        self._await({topic.topic for topic in new})
+
+    def _await(self, names: set[str]) -> None:
+        for _ in range(100):
+            known = self.admin.list_topics(timeout=10).topics
+            if all(name in known and known[name].partitions for name in names):
+                return
+            time.sleep(0.05)
+        raise Unavailable(f"topics {', '.join(sorted(names))} were created, but the broker does not show them")
+
+    def producer(self, **more: Any) -> Producer:
+        """An idempotent producer: acknowledged by all replicas, kept trying for as long as it lives."""
+        return Producer(
+            {
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "message.timeout.ms": 0,
+                "queue.buffering.max.messages": 500_000,
+                **self.properties,
+                "logger": _SILENT,
+                **_dotted(more),
+            }
+        )
+
+    def consumer(self, group: str, **more: Any) -> Consumer:
+        """A consumer for `assign`: reports the end of partitions, never resets an offset on its own, commits nothing on its own."""
+        return Consumer(
+            {
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 20,
+                "queued.min.messages": 20_000,
+                "queued.max.messages.kbytes": 16_384,
+                "isolation.level": "read_committed",
+                **self.properties,
+                "group.id": group,
+                "logger": _SILENT,
+                **_dotted(more),
+            }
+        )
+
+
+class _Silent:
+    """A logger that hands librdkafka's lines to ours at debug level."""
+
+    def log(self, level: int, text: str, *rest: Any) -> None:
+        _log.debug("librdkafka", line=text % rest if rest else text)
+
+
+_SILENT = _Silent()
+
+
+def _dotted(more: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", "."): value for name, value in more.items()}

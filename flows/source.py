@@ -1,0 +1,269 @@
+"""The Kafka source: batches of raw messages, offsets in the snapshot, every offset accounted for.
+
+The stock source builds a dataclass per message, commits nothing, and dies of any consumer error; this one hands on the client's
+own message objects in one batch per partition and poll, stops when asked, and reports what it read before any step sees it.
+"""
+
+import threading
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import structlog
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from headwater.flows.kafka import Kafka
+from headwater.lineage.errors import Unavailable
+from headwater.lineage.event import Message, Position
+from headwater.lineage.record import Record, run_of
+
+_log = structlog.get_logger("headwater.source")
+Place = tuple[str, int]
+Start = Literal["earliest", "latest"] | int
+"""Where a source without a snapshot begins: an int is an append time, µs since 1970."""
+
+STATE = 1
+
+
+class Batch:
+    """Messages of one partition in offset order, as the client gave them; columns are read on demand.
+
+    runs     the offsets [first, next) that are here; more than one where offsets are missing between
+    absent   the offsets [first, next) that do not exist, up to this batch
+    """
+
+    __slots__ = ("absent", "broker", "messages", "partition", "runs", "topic")
+
+    def __init__(self, broker: str, topic: str, partition: int, messages: list[KafkaMessage], expected: int) -> None:
+        self.broker, self.topic, self.partition, self.messages = broker, topic, partition, messages
+        self.runs, self.absent = _runs(messages, expected)
+
+    @property
+    def next(self) -> int:
+        return self.runs[-1][1]
+
+    def values(self) -> list[bytes | None]:
+        return [message.value() for message in self.messages]
+
+    def plain(self) -> list[Message]:
+        """The messages as plain values."""
+        return [
+            Message(self.topic, self.partition, m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers() or []) for m in self.messages
+        ]
+
+    def records(self, flow: str, now: int) -> list[Record]:
+        """The `consumed` and `absent` records of this batch."""
+        found = [
+            run_of(kind, flow, Position(self.broker, self.topic, self.partition, first), following, following - first, now)
+            for kind, runs in (("consumed", self.runs), ("absent", self.absent))
+            for first, following in runs
+        ]
+        return found
+
+
+def _runs(messages: list[KafkaMessage], expected: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    first, last = messages[0].offset(), messages[-1].offset()
+    if last - first + 1 == len(messages):
+        return [(first, last + 1)], [(expected, first)] if first > expected else []
+    runs: list[tuple[int, int]] = []
+    absent: list[tuple[int, int]] = []
+    start = following = expected
+    for message in messages:
+        offset = message.offset()
+        if offset != following:
+            if following > start:
+                runs.append((start, following))
+            absent.append((following, offset))
+            start = offset
+        following = offset + 1
+    runs.append((start, following))
+    return runs, absent
+
+
+@dataclass
+class TopicSource(FixedPartitionedSource[Batch, dict[Place, int]]):
+    """Reads whole topics.
+
+    topics   name → number of partitions
+    group    the consumer group that offsets are committed to, for lag tools only; the snapshot is what counts
+    slots    how many parts Bytewax sees, fixed for the life of a recovery store; each owns partitions by hash. None: a part per partition
+    batch    messages per poll and part, at most
+    end      stop at the end of every partition (a finite replay) instead of waiting for more
+    gate     (topic, partition) → may more be read now? A source pauses by demand and never blocks
+    at_end   called with (topic, partition, offset) whenever the end of a partition is reached
+    """
+
+    kafka: Kafka
+    broker: str
+    topics: Mapping[str, int]
+    group: str
+    start: Start = "earliest"
+    slots: int | None = 4
+    batch: int = 5000
+    end: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+    gate: Callable[[str, int], bool] | None = None
+    at_end: Callable[[str, int, int], None] | None = None
+    resume: Mapping[Place, int] = field(default_factory=dict)
+
+    def owned(self, part: str) -> list[Place]:
+        places = [(topic, p) for topic, count in sorted(self.topics.items()) for p in range(count)]
+        if self.slots is None:
+            return [place for place in places if _name(place) == part]
+        return [place for place in places if str(zlib.crc32(_name(place).encode()) % self.slots) == part]
+
+    def list_parts(self) -> list[str]:
+        if self.slots is not None:
+            return [str(slot) for slot in range(self.slots)]
+        return [_name((topic, p)) for topic, count in sorted(self.topics.items()) for p in range(count)]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: dict[Place, int] | None) -> "_Part":
+        return _Part(self, self.owned(for_part), {**self.resume, **(resume_state or {})})
+
+
+def _name(place: Place) -> str:
+    return f"{place[0]}/{place[1]}"
+
+
+class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
+    def __init__(self, source: TopicSource, places: Sequence[Place], resume: Mapping[Place, int]) -> None:
+        self._source = source
+        self._places = list(places)
+        self._ended: set[Place] = set()
+        self._paused: set[Place] = set()
+        self._idle = False
+        self._consumer: Consumer | None = None
+        self._next: dict[Place, int] = {}
+        if not self._places:
+            return
+        self._consumer = source.kafka.consumer(source.group)
+        self._next = _starts(self._consumer, source, self._places, resume)
+        self._consumer.assign([TopicPartition(topic, p, self._next[topic, p]) for topic, p in self._places])
+
+    def next_batch(self) -> list[Batch]:
+        if self._source.stop.is_set() or (self._source.end and len(self._ended) == len(self._places)):
+            raise StopIteration
+        if self._consumer is None:
+            self._idle = True
+            return []
+        self._apply_gate(self._consumer)
+        by_place: dict[Place, list[KafkaMessage]] = {}
+        for message in self._consumer.consume(self._source.batch, 0):
+            error = message.error()
+            if error is None:
+                by_place.setdefault((message.topic(), message.partition()), []).append(message)
+            else:
+                self._note(message, error)
+        self._idle = not by_place
+        return [self._batch(place, messages) for place, messages in by_place.items()]
+
+    def _batch(self, place: Place, messages: list[KafkaMessage]) -> Batch:
+        batch = Batch(self._source.broker, *place, messages, self._next[place])
+        self._next[place] = batch.next
+        self._ended.discard(place)
+        return batch
+
+    def _note(self, message: KafkaMessage, error: KafkaError) -> None:
+        """Ends of partitions are noted; passing faults are the client's to mend; what it cannot mend ends the flow, by name."""
+        place = (message.topic(), message.partition())
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            self._ended.add(place)
+            if self._source.at_end is not None:
+                self._source.at_end(place[0], place[1], message.offset())
+        elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE) and self._consumer is not None:
+            # What retention overtook shows as a jump in offsets, and so as `absent`.
+            low, _ = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)
+            _log.warning("retention overtook the flow", topic=place[0], partition=place[1], wanted=self._next[place], oldest=low)
+            self._consumer.seek(TopicPartition(*place, max(low, self._next[place])))
+        elif error.fatal():
+            raise Unavailable(f"{self._source.group}: {place[0]}/{place[1]}: {error.str()}")
+        else:
+            _log.warning("broker", group=self._source.group, error=error.str())
+
+    def _apply_gate(self, consumer: Consumer) -> None:
+        gate = self._source.gate
+        if gate is None:
+            return
+        closed = {place for place in self._places if not gate(*place)}
+        if pause := closed - self._paused:
+            consumer.pause([TopicPartition(*place) for place in pause])
+        if resume := self._paused - closed:
+            consumer.resume([TopicPartition(*place) for place in resume])
+        self._paused = closed
+
+    def next_awake(self) -> datetime | None:
+        if not self._idle:
+            return None
+        pause = 2 if self._consumer is not None else 100
+        return datetime.now(UTC) + timedelta(milliseconds=pause)
+
+    def snapshot(self) -> dict[Place, int]:
+        if self._consumer is not None and self._next:
+            self._commit(self._consumer)
+        return dict(self._next)
+
+    def _commit(self, consumer: Consumer) -> None:
+        try:
+            consumer.commit(offsets=[TopicPartition(*place, offset) for place, offset in self._next.items()], asynchronous=True)
+        except KafkaException as error:  # the group's offsets are for lag tools; the snapshot is what counts
+            _log.debug("offsets not committed", group=self._source.group, error=str(error))
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+
+
+def _starts(consumer: Consumer, source: TopicSource, places: Sequence[Place], resume: Mapping[Place, int]) -> dict[Place, int]:
+    """The offset each partition begins at: the snapshot's, or what `start` says."""
+    starts: dict[Place, int] = {}
+    for place in places:
+        if place in resume:
+            starts[place] = resume[place]
+        elif source.start == "earliest":
+            starts[place] = consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)[0]
+        elif source.start == "latest":
+            starts[place] = end_of(source.kafka, *place)
+        else:
+            found = consumer.offsets_for_times([TopicPartition(*place, source.start // 1000)], timeout=10)[0].offset
+            starts[place] = found if found >= 0 else end_of(source.kafka, *place)
+    return starts
+
+
+def end_of(kafka: Kafka, topic: str, partition: int) -> int:
+    """The offset after the last message: found by reading to the end, for watermarks of the embedded broker are wrong. Raises Unavailable."""
+    consumer = kafka.consumer("headwater-end")
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        consumer.assign([TopicPartition(topic, partition, max(low, high - 1))])
+        for _ in range(1000):
+            for message in consumer.consume(1000, 0.1):
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    return int(message.offset())
+        raise Unavailable(f"the end of {topic}/{partition} was not reached")
+    finally:
+        consumer.close()
+
+
+def drain(kafka: Kafka, topic: str, partition: int, first: int, isolation: str = "read_committed") -> list[Message]:
+    """Every message from offset `first` to the end of a partition. Raises Unavailable."""
+    consumer = kafka.consumer("headwater-drain", isolation_level=isolation)
+    found: list[Message] = []
+    try:
+        consumer.assign([TopicPartition(topic, partition, first)])
+        for _ in range(10_000):
+            for message in consumer.consume(5000, 0.1):
+                error: Any = message.error()
+                if error is None:
+                    stamp = message.timestamp()[1]
+                    found.append(Message(topic, partition, message.offset(), stamp, message.key(), message.value(), message.headers() or []))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return found
+        raise Unavailable(f"the end of {topic}/{partition} was not reached")
+    finally:
+        consumer.close()
