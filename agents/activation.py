@@ -7,7 +7,11 @@ from typing import Literal
 import msgspec
 
 from headwater.lineage.duration import to_datetime
+from headwater.lineage.errors import Invalid
+from headwater.lineage.event import Event, Position
+from headwater.lineage.record import Record, fact
 
+TYPE = "headwater.activation."
 NAMESPACE = uuid.UUID("b3d2f0a4-3f0e-5b52-8a4c-5f7f5a3c9d11")
 
 Phase = Literal["opened", "updated", "closed"]
@@ -59,3 +63,42 @@ EVENTS_KEPT = 50
 def activation_id(rule: str, key: str, at: int) -> str:
     """The id of a firing."""
     return str(uuid.uuid5(NAMESPACE, f"{rule}\x1f{key}\x1f{at}"))
+
+
+def activation_event(activation: Activation) -> Event:
+    """The event that carries an activation: caused by the newest event behind it, correlated by its episode."""
+    return Event(
+        id=activation.id,
+        source=f"headwater/detect/{activation.rule}",
+        type=TYPE + activation.phase,
+        time=activation.at,
+        subject=activation.key,
+        data=msgspec.json.encode(activation),
+        correlationid=activation.episode,
+        causationid=activation.events[0].id if activation.events else None,
+    )
+
+
+def activation_of(event: Event) -> Activation:
+    """The activation that an event carries. Raises Invalid."""
+    try:
+        activation = msgspec.json.decode(event.data, type=Activation)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"event {event.id} of type {event.type} carries no activation: {error}") from None
+    if activation.id != event.id:
+        raise Invalid(f"event {event.id} carries the activation {activation.id}: their ids must be the same")
+    return activation
+
+
+def activation_record(activation: Activation, broker: str, *, appended: int | None, logged: int) -> Record:
+    """The record of a firing; `appended` is when the newest event behind it was appended, `logged` the wall clock, both in µs."""
+    return fact(
+        "activation", "detect", "rules", activation.id,
+        logged=logged, at=activation.at,
+        parents=[str(Position(broker, cause.topic, cause.partition, cause.offset)) for cause in activation.events],
+        data={
+            "rule": activation.rule, "key": activation.key, "phase": activation.phase, "episode": activation.episode,
+            "value": activation.value, "count": activation.count, "total": activation.total, "version": activation.version,
+            "events": msgspec.to_builtins(activation.events), "cut": activation.cut, "appended": appended,
+        },
+    )  # fmt: skip

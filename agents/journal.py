@@ -4,7 +4,7 @@ Three entries: `decided` is committed before the first effect, `started` before 
 `done` together with the published effects. The first `decided` of a decision id in log order is the decision.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -124,7 +124,8 @@ def encode(entry: Entry) -> bytes:
 def decode(value: bytes) -> Entry:
     """The entry of a message. Raises Undecodable."""
     try:
-        return _decoder.decode(value)
+        entry: Entry = _decoder.decode(value)
+        return entry
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"a journal entry cannot be read: {error}") from None
 
@@ -209,7 +210,3 @@ class Book:
             known.pop(decided.id, None)
         while len(self._ended) > self._kept:
             self._ended.pop(next(iter(self._ended)))
-
-
-JournalFactory: TypeAlias = Callable[[str, int], Journal]
-"""(agent, partition) → its journal, with the former owner fenced."""

@@ -40,7 +40,7 @@ class Trail:
 
     def ruling(self, principal: Principal, action: str, resource: str, ruling: Ruling) -> None:
         """What a policy answered. The same question answered alike again is no news."""
-        data = {"principal": principal.name, "action": action, "resource": resource}
+        data: dict[str, Any] = {"principal": principal.name, "action": action, "resource": resource}
         data.update(allowed=ruling.allowed, policy=ruling.policy, reason=ruling.reason)
         content = content_hash(data)
         if content not in self._ruled:

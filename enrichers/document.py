@@ -40,6 +40,10 @@ class Chunk:
     hash: str
     section: str = ""
 
+    @property
+    def passage(self) -> str:
+        return passage(self.section, self.text)
+
 
 DocumentFunction: TypeAlias = Callable[[Any, Mapping[str, Any]], Document | Delete | None]
 
@@ -93,6 +97,11 @@ class Files:
 
     def paths(self, root: Path) -> list[Path]:
         return sorted(path for path in root.glob(self.pattern) if path.is_file())
+
+
+def passage(section: str, text: str) -> str:
+    """What is embedded and matched: a piece of text under its headings. A chunk's hash is of this."""
+    return f"{section}\n{text}" if section else text
 
 
 def tie_of(event_id: str) -> int:

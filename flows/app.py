@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headwater.agents.agent import Agent
-from headwater.enrichers.document import Document, DocumentType, Files, unique
+from headwater.enrichers.document import Delete, Document, DocumentType, Files, unique
 from headwater.enrichers.lookup import Latest, Lookup
 from headwater.lineage.errors import Misused
 from headwater.lineage.topic import ACTIVATIONS, DEAD, DECISIONS, LINEAGE, REVIEWS, Topic
@@ -20,10 +20,10 @@ FILES = "headwater.files"
 
 
 class FileText(msgspec.Struct, frozen=True):
-    """The data of an event on `headwater.files`: one text file as it is now. `version` is its modification time in µs."""
+    """The data of an event on `headwater.files`: one text file as it is now. `text=None`: it is gone; `version` is when, in µs."""
 
     path: str
-    text: str
+    text: str | None
     version: int
 
 
@@ -51,9 +51,9 @@ class App:
             for rule in agent.wakes_on:
                 if id(rule) not in known:
                     raise Misused(f"agent {agent.name} wakes on {rule.name!r}, which is not among the App's triggers")
-        for enricher in (e for topic in self.topics.values() for e in topic.enrich.values()):
-            if isinstance(enricher, Lookup):
-                enricher.bind(self.root)
+        for topic in self.topics.values():
+            bound = {name: e.bind(self.root) if isinstance(e, Lookup) and e.root is None else e for name, e in topic.enrich.items()}
+            object.__setattr__(topic, "enrich", bound)
 
     @property
     def topics(self) -> dict[str, Topic[Any]]:
@@ -101,7 +101,9 @@ class App:
         return {**domain, ACTIVATIONS: self.activations, DECISIONS: self.activations, REVIEWS: 1, LINEAGE: 1, DEAD: 1}
 
 
-def _file_document(file: FileText, facts: Any) -> Document:
+def _file_document(file: FileText, facts: Any) -> Document | Delete:
+    if file.text is None:
+        return Delete(file.path)
     return Document(id=file.path, text=file.text, fields={"path": file.path})
 
 

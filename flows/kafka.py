@@ -90,6 +90,7 @@ class Kafka:
             {
                 "enable.idempotence": True,
                 "linger.ms": 2,
+                "partitioner": "murmur2_random",  # as Java clients do; the default scatters empty keys
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 500_000,
                 **self.properties,

@@ -19,7 +19,7 @@ from confluent_kafka import Message as KafkaMessage
 from headwater.flows.kafka import Kafka
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.event import Message, Position
-from headwater.lineage.record import Record, run_of
+from headwater.lineage.record import Kind, Record, run_of
 
 _log = structlog.get_logger("headwater.source")
 Place = tuple[str, int]
@@ -57,12 +57,12 @@ class Batch:
 
     def records(self, flow: str, now: int) -> list[Record]:
         """The `consumed` and `absent` records of this batch."""
-        found = [
+        told: tuple[tuple[Kind, list[tuple[int, int]]], ...] = (("consumed", self.runs), ("absent", self.absent))
+        return [
             run_of(kind, flow, Position(self.broker, self.topic, self.partition, first), following, following - first, now)
-            for kind, runs in (("consumed", self.runs), ("absent", self.absent))
+            for kind, runs in told
             for first, following in runs
         ]
-        return found
 
 
 def _runs(messages: list[KafkaMessage], expected: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

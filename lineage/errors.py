@@ -7,6 +7,7 @@ HeadwaterError
 │   ├── Oversized       larger than the topic allows
 │   ├── Forbidden       a policy says no
 │   ├── EnricherFailed  an enricher of the application raised
+│   ├── RuleFailed      a trigger rule's expression could not be evaluated for the event
 │   ├── IndexFailed     the document function, the embedder or the index refused the document
 │   ├── AgentFailed     the agent raised, timed out, or answered something that is no decision
 │   ├── EffectFailed    an effect was refused by its receiver
@@ -59,6 +60,10 @@ class Forbidden(Terminal):
 
 class EnricherFailed(Terminal):
     cause = "enricher_failed"
+
+
+class RuleFailed(Terminal):
+    cause = "rule_failed"
 
 
 class IndexFailed(Terminal):

@@ -18,6 +18,7 @@ Kind = Literal[
     "outcome",  # how the offsets [first, next) ended
     "dead_letter",  # one position moved to headwater.dead; data: cause, error, event
     "document",  # one document version reached the index; data: type, version, time, outcome, chunks[{id, n, hash}], appended, settled
+    "idle",  # silent partitions stopped (or began again) holding a topic's watermark; data: partitions, clock, before, after
     "activation",  # a rule fired; data: rule, key, phase, opened, value, events, cut
     "retrieval",  # an agent searched; data: query, limit, as_of, staleness_ms, results
     "model",  # an agent asked a model; data: model, prompt, answer, tokens

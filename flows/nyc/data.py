@@ -84,25 +84,23 @@ def csv(name: str) -> Path:
 
 @functools.lru_cache(maxsize=1)
 def flights() -> pl.DataFrame:
-    """All rows of 2013 as the source has them, with `day` (New York) and `due` (scheduled departure, UTC µs)."""
+    """All rows of 2013 as the source has them, with `date` (New York) and `due` (scheduled departure, UTC µs)."""
     path = folder() / "flights.csv.zip"
     with zipfile.ZipFile(path) as archive:
         rows = pl.read_csv(io.BytesIO(archive.read("flights.csv")), null_values=_NULLS, infer_schema_length=None)
     # time_hour is the full hour of the scheduled departure as an instant, free of the doubled hour in November.
-    due = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC").dt.epoch("us") + pl.col("minute") * _MINUTE
-    return rows.with_columns(date=pl.date("year", "month", "day"), due=due)
+    return rows.with_columns(date=pl.date("year", "month", "day"), due=_hour_us() + pl.col("minute") * _MINUTE)
 
 
 @functools.lru_cache(maxsize=1)
 def weather() -> pl.DataFrame:
-    """All airport-hours of 2013 as the source has them, with `day` (New York) and `time` (UTC µs)."""
+    """All airport-hours of 2013 as the source has them, with `date` (New York) and `time` (UTC µs)."""
     rows = pl.read_csv(csv("weather"), null_values=_NULLS, infer_schema_length=None)
-    time = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC").dt.epoch("us")
     return rows.with_columns(
         pl.when(pl.col("wind_speed") < STRONGEST_WIND).then("wind_speed").alias("wind_speed"),
         pl.when(pl.col("wind_gust") < STRONGEST_WIND).then("wind_gust").alias("wind_gust"),
         date=pl.date("year", "month", "day"),
-        time=time,
+        time=_hour_us(),
     )
 
 
@@ -152,10 +150,8 @@ def _of_flights(rows: pl.DataFrame, *, sequence: int, status: pl.Expr, type_: pl
         tailnum=pl.when(known).then("tailnum"), delay=pl.when(known).then("dep_delay"),
     )  # fmt: skip
     data = [
-        msgspec.json.encode(Flight(id=i, sequence=sequence, status=s, carrier=c, flight=f, origin=o, destination=d, scheduled=at, tailnum=t, delay=m))
-        for i, s, c, f, o, d, at, t, m in told.select(
-            "id", "status", "carrier", "flight", "origin", "destination", "scheduled", "tailnum", "delay"
-        ).iter_rows()
+        msgspec.json.encode(Flight(sequence=sequence, **row))
+        for row in told.drop("type", "time").iter_rows(named=True)
     ]
     return told.select(
         "type", "time",
@@ -178,6 +174,10 @@ def _hours(start: date, end: date) -> pl.DataFrame:
     return rows.select(
         "time", topic=pl.lit(WEATHER), type=pl.lit("weather.observed"), source=pl.format("nyc/{}", "origin"), subject="origin", event="id"
     ).with_columns(data=pl.Series(data, dtype=pl.Binary))
+
+
+def _hour_us() -> pl.Expr:
+    return pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC").dt.epoch("us")
 
 
 def _local(column: str) -> pl.Expr:

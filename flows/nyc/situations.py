@@ -37,25 +37,30 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     _case(
         "half the flights gone", [REBOOK], "rebooking",
-        "At JFK 17 of the 31 flights due within the hour were cancelled, half or more. Snow, visibility 1 mile, 30 °F, gusts of 35 miles per hour.",
+        "At JFK 17 of the 31 flights due within the hour were cancelled, half or more. Snow, visibility 1 mile, 30 °F, "
+        "gusts of 35 miles per hour.",
         held_out=True,
     ),
     _case(
         "blizzard", [REBOOK], "de-icing",
-        "At LGA 18 of the 18 flights due within the hour were cancelled, all of them. Heavy snow, visibility half a mile, 28 °F.",
+        "At LGA 18 of the 18 flights due within the hour were cancelled, all of them. Heavy snow, visibility half a "
+        "mile, 28 °F.",
     ),
     _case(
         "the morning after the blizzard", [REBOOK], "crew-legality",
-        "At EWR 10 of the 10 flights due within the hour were cancelled, all of them. Clear, visibility 10 miles, 24 °F; crews and aircraft are out of place.",
+        "At EWR 10 of the 10 flights due within the hour were cancelled, all of them. Clear, visibility 10 miles, 24 "
+        "°F; crews and aircraft are out of place.",
         held_out=True,
     ),
     _case(
         "a line of storms in the evening", [REBOOK], "thunderstorms",
-        "At LGA 14 of the 38 flights due within the hour were cancelled, a fifth or more. A line of thunderstorms lasts into the evening; later flights are full.",
+        "At LGA 14 of the 38 flights due within the hour were cancelled, a fifth or more. A line of thunderstorms "
+        "lasts into the evening; later flights are full.",
     ),
     _case(
         "strong wind all day", [REBOOK], "ground-delay-programme",
-        "At EWR 9 of the 36 flights due within the hour were cancelled, a fifth or more. Wind of 32 miles per hour with gusts of 50, visibility 10 miles.",
+        "At EWR 9 of the 36 flights due within the hour were cancelled, a fifth or more. Wind of 32 miles per hour "
+        "with gusts of 50, visibility 10 miles.",
         held_out=True,
     ),
     _case(
@@ -64,16 +69,19 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     _case(
         "no hotel rooms left", [REBOOK], "hotel-and-care",
-        "At JFK 12 of the 30 flights due within the hour were cancelled, a fifth or more. It is nine in the evening and the next free seats are tomorrow.",
+        "At JFK 12 of the 30 flights due within the hour were cancelled, a fifth or more. It is nine in the evening "
+        "and the next free seats are tomorrow.",
         held_out=True,
     ),
     _case(
         "snow closes in, flights still go", [HOLD], "de-icing",
-        "At EWR visibility has fallen to 1 mile in snow at 30 °F. 1 of the 24 flights due within the hour was cancelled, and aircraft wait for de-icing.",
+        "At EWR visibility has fallen to 1 mile in snow at 30 °F. 1 of the 24 flights due within the hour was "
+        "cancelled, and aircraft wait for de-icing.",
     ),
     _case(
         "snow at half a mile", [HOLD], "de-icing",
-        "At LGA visibility has fallen to half a mile in heavy snow at 29 °F; the runway is being cleared. Few flights are cancelled so far.",
+        "At LGA visibility has fallen to half a mile in heavy snow at 29 °F; the runway is being cleared. Few flights "
+        "are cancelled so far.",
         held_out=True,
     ),
     _case(
@@ -82,12 +90,14 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     _case(
         "late and later", [HOLD], "gate-hold",
-        "At EWR departures of the last hour left 66 minutes late on average. 1 of the 30 flights due within the hour was cancelled. Visibility 10 miles.",
+        "At EWR departures of the last hour left 66 minutes late on average. 1 of the 30 flights due within the hour "
+        "was cancelled. Visibility 10 miles.",
         held_out=True,
     ),
     _case(
         "thunderstorm over the field", [HOLD], "thunderstorms",
-        "At LGA a thunderstorm stands over the field and the ramp is closed. Departures of the last hour left 70 minutes late on average; none is cancelled.",
+        "At LGA a thunderstorm stands over the field and the ramp is closed. Departures of the last hour left 70 "
+        "minutes late on average; none is cancelled.",
     ),
     _case(
         "ground stop", [HOLD], "ground-stop",
@@ -96,29 +106,35 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     _case(
         "crews near the end of their duty", [HOLD], "crew-legality",
-        "At LGA departures of the last hour left 85 minutes late on average. The crews of two flights near the end of their duty; flights still go.",
+        "At LGA departures of the last hour left 85 minutes late on average. The crews of two flights near the end of "
+        "their duty; flights still go.",
     ),
     _case(
         "diversions return", [HOLD], "diversion",
-        "At EWR the field is closed by low visibility of a quarter of a mile, and three flights were diverted to Philadelphia. No departure is cancelled yet.",
+        "At EWR the field is closed by low visibility of a quarter of a mile, and three flights were diverted to "
+        "Philadelphia. No departure is cancelled yet.",
         held_out=True,
     ),
     _case(
         "an ordinary afternoon", [WATCH], "resuming-operations",
-        "At EWR 1 of the 33 flights due within the hour was cancelled, fewer than a tenth. Visibility 10 miles, departures 8 minutes late on average.",
+        "At EWR 1 of the 33 flights due within the hour was cancelled, fewer than a tenth. Visibility 10 miles, "
+        "departures 8 minutes late on average.",
     ),
     _case(
         "light snow", [WATCH], "de-icing",
-        "At LGA visibility is 2.5 miles in light snow at 31 °F. No flight of the last hour was cancelled, departures leave almost on time.",
+        "At LGA visibility is 2.5 miles in light snow at 31 °F. No flight of the last hour was cancelled, departures "
+        "leave almost on time.",
         held_out=True,
     ),
     _case(
         "after the storm", [WATCH], "resuming-operations",
-        "At JFK the snow has stopped and visibility is 10 miles. 2 of the 30 flights due within the hour were cancelled, fewer than a tenth; delays are falling.",
+        "At JFK the snow has stopped and visibility is 10 miles. 2 of the 30 flights due within the hour were "
+        "cancelled, fewer than a tenth; delays are falling.",
     ),
     _case(
         "programme works", [WATCH], "ground-delay-programme",
-        "At LGA a ground delay programme is in force. Departures of the last hour left 22 minutes late on average, none was cancelled.",
+        "At LGA a ground delay programme is in force. Departures of the last hour left 22 minutes late on average, "
+        "none was cancelled.",
         held_out=True,
     ),
     _case(
@@ -127,16 +143,19 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     _case(
         "storms forecast", [WATCH], "thunderstorms",
-        "At JFK thunderstorms are forecast for the evening but not yet here. Departures leave almost on time, no flight is cancelled.",
+        "At JFK thunderstorms are forecast for the evening but not yet here. Departures leave almost on time, no "
+        "flight is cancelled.",
         held_out=True,
     ),
     _case(
         "one diverted flight", [WATCH], "diversion",
-        "At LGA a single flight was diverted in good weather because of a sick passenger. No flight is cancelled, departures leave on time.",
+        "At LGA a single flight was diverted in good weather because of a sick passenger. No flight is cancelled, "
+        "departures leave on time.",
     ),
     _case(
         "stop lifted", [WATCH], "ground-stop",
-        "At EWR the ground stop has ended and flights leave again. Fewer than a tenth of the flights of the hour are cancelled, delays fall slowly.",
+        "At EWR the ground stop has ended and flights leave again. Fewer than a tenth of the flights of the hour are "
+        "cancelled, delays fall slowly.",
         held_out=True,
     ),
 )  # fmt: skip

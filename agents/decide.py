@@ -1,0 +1,259 @@
+"""decide: one activation through one agent, to a decision that is ready for the journal. Nothing outside is touched."""
+
+import asyncio
+import enum
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import pydantic
+
+from headwater.agents.activation import Activation
+from headwater.agents.agent import Agent, Decision, Option, Publish, decision_id, effect_id
+from headwater.agents.authorise import Principal, principal_of
+from headwater.agents.context import Context, Ports
+from headwater.agents.journal import Decided, Done, Outgoing, State
+from headwater.agents.review import Reason, question_of, review_event, review_id
+from headwater.agents.trail import Trail, content_hash
+from headwater.lineage.duration import duration
+from headwater.lineage.errors import AgentFailed, Forbidden
+from headwater.lineage.record import Record, fact
+
+_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
+_SUMMARY = 120
+
+
+class Answered(NamedTuple):
+    """What came of all attempts: who answered last, its decision if there is one, and why there is none."""
+
+    by: Agent
+    decision: Decision[Any] | None
+    effects: tuple[Outgoing, ...]
+    attempts: int
+    errors: tuple[str, ...]
+    forbidden: str = ""
+
+
+async def decide(agent: Agent, activation: Activation, ports: Ports, *, position: str = "", woken: int = 0) -> Decided:
+    """Ask the agent, in place and as often as it allows, then its fallbacks; the rest is rules over the answer.
+
+    Never raises for what an agent does: whatever fails, is forbidden or is unsure becomes a question to a person.
+    """
+    trail = Trail(agent.name, decision_id(agent.name, activation.id), activation.id, ports.clock)
+    started = ports.clock()
+    answered = await _answered(agent, activation, ports, trail)
+    forbidden = answered.forbidden or _forbidden(answered, activation, ports, trail)
+    state, reason, detail = _verdict(answered, forbidden)
+    seconds = (ports.clock() - started) / 1_000_000
+    decided = _decided(agent, activation, answered, state, trail, {"seconds": seconds}, ports.clock())
+    decided = msgspec.structs.replace(decided, position=position, woken=woken)
+    asked: list[Record] = []
+    if reason is not None:
+        question = question_of(decided, activation, reason, detail)
+        decided = msgspec.structs.replace(decided, review=review_event(decided, activation, reason, question))
+        asked.append(_review_record(decided, trail, reason, question))
+    records = (*trail.records, _decision_record(decided, activation, trail), *asked)
+    return msgspec.structs.replace(decided, records=records)
+
+
+def effect_records(decided: Decided, done: Done, tokens: Sequence[str], sent: int) -> tuple[Record, ...]:
+    """One record for each effect that went out, with the token of its position; `sent` in µs."""
+    if decided.state != "acted":
+        return ()
+    tokens = (*tokens, *[""] * (len(done.effects) - len(tokens)))
+    return tuple(_effect_record(decided, effect, token, sent) for effect, token in zip(decided.effects, tokens, strict=True))
+
+
+async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> Answered:
+    refused = _refused(principal_of(agent), "decide", activation.rule, activation, ports, trail)
+    if refused:
+        return Answered(agent, None, (), 0, (), refused)
+    errors: list[str] = []
+    attempts = 0
+    for candidate, last in _tries(agent):
+        attempts += 1
+        try:
+            decision, effects = await _attempt(candidate, activation, ports, trail)
+        except Forbidden as error:
+            return Answered(candidate, None, (), attempts, tuple(errors), str(error))
+        except (Exception, asyncio.CancelledError) as error:
+            if _cancelled(error):
+                raise
+            errors.append(_told(candidate, error))
+            trail.note(f"attempt {attempts} failed: {errors[-1]}", attempt=attempts, error=errors[-1])
+        else:
+            return Answered(candidate, decision, effects, attempts, tuple(errors))
+        if not last:
+            await ports.sleep(min(_BACKOFF_S * 2 ** (attempts - 1), _LONGEST_BACKOFF_S) * (0.5 + ports.random()))
+    return Answered(candidate, None, (), attempts, tuple(errors))
+
+
+def _tries(agent: Agent) -> Iterator[tuple[Agent, bool]]:
+    """Who is asked, in order, and whether nobody of the same agent follows: a fallback is asked at once."""
+    candidate: Agent | None = agent
+    seen: set[str] = set()
+    while candidate is not None and candidate.name not in seen:
+        seen.add(candidate.name)
+        for n in range(candidate.attempts):
+            yield candidate, n == candidate.attempts - 1
+        candidate = candidate.fallback
+
+
+async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> tuple[Decision[Any], tuple[Outgoing, ...]]:
+    context = Context(agent, activation, ports, trail)
+    async with asyncio.timeout(duration(agent.timeout) / 1_000_000):
+        answer = agent.function(activation, context)
+        if not inspect.isawaitable(answer):
+            raise AgentFailed(f"agent {agent.name} is no coroutine function; write: async def {agent.name}(activation, context)")
+        decision = await answer
+    _check(agent, decision)
+    return decision, _outgoing(agent, activation, trail.decision, decision.effects)
+
+
+def _check(agent: Agent, decision: Any) -> None:
+    if not isinstance(decision, Decision):
+        raise AgentFailed(f"agent {agent.name} answered {type(decision).__name__}, not a Decision; return what context.choose gives")
+    if not (math.isfinite(decision.confidence) and 0 <= decision.confidence <= 1):
+        raise AgentFailed(f"agent {agent.name} answered with confidence {decision.confidence}; it must lie between 0 and 1")
+    if decision.choice is None and decision.effects:
+        raise AgentFailed(f"agent {agent.name} chose nothing and yet has effects; leave them out, or give a choice")
+
+
+def _outgoing(agent: Agent, activation: Activation, decision: str, effects: Sequence[Publish]) -> tuple[Outgoing, ...]:
+    """The events of a decision's effects. Their time is the activation's: what follows in event time follows from it."""
+    events = []
+    for ordinal, effect in enumerate(effects):
+        topic = effect.topic
+        try:
+            data = topic.encode(effect.data)
+            topic.decode(data)
+            key = effect.key if effect.key is not None else topic.key_of(effect.data)
+        except Exception as error:
+            raise AgentFailed(f"agent {agent.name}: effect {ordinal} does not fit the topic {topic.name}: {error}") from None
+        event = Outgoing(
+            id=effect_id(decision, ordinal), ordinal=ordinal, topic=topic.name, type=topic.name,
+            source=f"headwater/decide/{agent.name}", time=activation.at, data=msgspec.Raw(data), key=key, subject=key,
+            causationid=decision, correlationid=activation.episode, actor=principal_of(agent).name,
+        )  # fmt: skip
+        events.append(event)
+    return tuple(events)
+
+
+def _refused(principal: Principal, action: str, resource: str, activation: Activation, ports: Ports, trail: Trail, **about: Any) -> str:
+    """The reason of a refusal, or nothing; the ruling is on the trail."""
+    context = {"activation": activation.id, "rule": activation.rule, "key": activation.key, **about}
+    ruling = ports.authorise(principal, action, resource, context)
+    trail.ruling(principal, action, resource, ruling)
+    return "" if ruling.allowed else ruling.reason
+
+
+def _forbidden(answered: Answered, activation: Activation, ports: Ports, trail: Trail) -> str:
+    """Every effect is asked for, so that every ruling is recorded; one refusal holds back them all."""
+    principal = principal_of(answered.by)
+    refusals = [
+        _refused(principal, "publish", effect.topic, activation, ports, trail, ordinal=effect.ordinal, effect_key=effect.key)
+        for effect in answered.effects
+    ]
+    return "; ".join(dict.fromkeys(filter(None, refusals)))
+
+
+def _verdict(answered: Answered, forbidden: str) -> tuple[State, Reason | None, str]:
+    """The state, and for a question its reason and what is wrong."""
+    decision = answered.decision
+    if forbidden:
+        return "waiting", "forbidden", forbidden
+    if decision is None:
+        return "waiting", "failed", "; ".join(answered.errors)
+    if decision.choice is None:
+        return "no_action", None, ""
+    if decision.confidence < answered.by.act_above:
+        return "waiting", "unsure", f"below {answered.by.act_above:g}"
+    return "acted", None, ""
+
+
+def _decided(
+    agent: Agent, activation: Activation, answered: Answered, state: State, trail: Trail, cost: Mapping[str, float], now: int
+) -> Decided:
+    by = answered.by
+    decision: Decision[Any] = answered.decision or Decision(choice=None, confidence=0.0)
+    # A decision may tell the cost of its last question only; the trail knows that of all.
+    spent = {name: max(amount, decision.cost.get(name, 0)) for name, amount in trail.spent.items()}
+    return Decided(
+        id=trail.decision, agent=agent.name, by=by.name, version=by.version, digest=by.digest, activation=activation.id,
+        key=activation.key, at=activation.at, state=state, choice=plain(decision.choice), summary=summary(decision.choice),
+        options=tuple(decision.options), rationale=decision.rationale, confidence=decision.confidence, evidence=tuple(decision.evidence),
+        without=dict(decision.without), cost={**decision.cost, **spent, **cost}, effects=answered.effects, decided=now,
+        attempts=answered.attempts, error="; ".join(filter(None, (*answered.errors, answered.forbidden))),
+    )  # fmt: skip
+
+
+def _decision_record(decided: Decided, activation: Activation, trail: Trail) -> Record:
+    data: dict[str, Any] = {
+        "agent": decided.agent, "by": decided.by, "version": decided.version, "digest": decided.digest,
+        "activation": activation.id, "rule": activation.rule, "key": activation.key, "state": decided.state,
+        "choice": decided.choice, "summary": decided.summary, "options": [_option(option) for option in decided.options],
+        "rationale": decided.rationale, "confidence": decided.confidence, "evidence": list(decided.evidence),
+        "without": {chunk: _option(option) for chunk, option in decided.without.items()}, "cost": decided.cost,
+        "woken": decided.woken, "decided": decided.decided, "attempts": decided.attempts, "error": decided.error, "used": trail.used,
+    }  # fmt: skip
+    return fact(
+        "decision", trail.flow, "decide", decided.id, logged=decided.decided, parents=(activation.id, *trail.retrievals),
+        ordinal=content_hash(data), at=activation.at, outcome=decided.state, data=data,
+    )  # fmt: skip
+
+
+def _review_record(decided: Decided, trail: Trail, reason: Reason, question: str) -> Record:
+    data = {"reason": reason, "question": question, "agent": decided.agent, "key": decided.key, "decision": decided.id}
+    return fact(
+        "review", trail.flow, "decide", review_id(decided.id), logged=decided.decided, parents=(decided.id,), at=decided.at,
+        ordinal=content_hash(data), data=data,
+    )  # fmt: skip
+
+
+def _effect_record(decided: Decided, effect: Outgoing, token: str, sent: int) -> Record:
+    data = {
+        "decision": decided.id, "effect": "publish", "ordinal": effect.ordinal, "target": effect.topic, "key": effect.key,
+        "state": "done", "position": token, "sent": sent, "data": msgspec.json.decode(effect.data),
+    }  # fmt: skip
+    return fact(
+        "effect", f"decide/{decided.agent}", "effects", effect.id, logged=sent, parents=(decided.id,), at=decided.at,
+        ordinal=effect.ordinal, data=data,
+    )  # fmt: skip
+
+
+def _option(option: Option) -> dict[str, Any]:
+    return {"name": option.name, "confidence": option.confidence}
+
+
+def _cancelled(error: BaseException) -> bool:
+    """Whether it is us who are cancelled, rather than something the agent was waiting for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _told(agent: Agent, error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"{agent.name}@{agent.version} took longer than {agent.timeout}"
+    return f"{agent.name}@{agent.version}: {type(error).__name__}: {error}"
+
+
+def plain(choice: Any) -> Any:
+    """A choice as JSON values."""
+    if isinstance(choice, pydantic.BaseModel):
+        return choice.model_dump(mode="json")
+    return msgspec.to_builtins(choice, enc_hook=str)
+
+
+def summary(choice: Any) -> str:
+    """A choice in a few words: its value, or the values of its fields."""
+    value = plain(choice)
+    if value is None:
+        return ""
+    if isinstance(choice, enum.Enum) or not isinstance(value, dict):
+        return str(value)[:_SUMMARY]
+    if len(value) == 1:
+        return str(next(iter(value.values())))[:_SUMMARY]
+    named = (f"{name}: {item}" if isinstance(item, bool) else str(item) for name, item in value.items() if item is not None)
+    return " · ".join(named)[:_SUMMARY]

@@ -1,0 +1,132 @@
+"""Event-time order: signals leave in (event time, event id) order, behind the topic's watermark.
+
+What counts as late is decided within each partition alone (older than what that partition allowed), so it hangs on the topic's
+contents and not on how partitions happen to interleave; the watermark of the topic is never ahead of any of its partitions', so
+nothing that is in time for its partition comes too late for the topic. The one exception is idleness, where the wall clock
+speaks: it is passed in, told to the caller each time, and off in replays.
+
+All state is plain data (dictionaries, lists, tuples), for it goes into snapshots.
+"""
+
+from collections import deque
+from heapq import heappop, heappush
+from typing import NamedTuple, TypeAlias, TypedDict
+
+NEVER = -(2**62)
+"""Earlier than any event time."""
+
+Reading: TypeAlias = tuple[str, float]
+"""What a rule reads off one event: the key it counts for, and a number."""
+
+
+class Signal(NamedTuple):
+    """What is left of an event once the rules have read it. Sorts by (event time, event id, place).
+
+    thing     the topic key, or the event id where the topic has none
+    readings  one per rule, None where the event says nothing to that rule; `readings=None` is a time mark
+    time, appended are µs since 1970
+    """
+
+    time: int
+    id: str
+    partition: int
+    offset: int
+    thing: str = ""
+    appended: int = 0
+    readings: tuple[Reading | None, ...] | None = None
+
+
+class Order(TypedDict):
+    """The reorder buffer of one topic.
+
+    floors     per partition: no event earlier than this is in time there (newest event − lateness, or a mark)
+    heard      per partition: wall clock of the last arrival
+    watermark  all events earlier than this have been released; never falls
+    waiting    a heap of signals not yet released
+    seen       event id → event time of what was released within the lateness; `recent` holds the same in order
+    skipped    partitions that do not hold the watermark now
+    """
+
+    floors: list[int]
+    heard: list[int]
+    watermark: int
+    waiting: list[Signal]
+    seen: dict[str, int]
+    recent: deque[tuple[int, str]]
+    skipped: tuple[int, ...]
+
+
+class Idle(NamedTuple):
+    """The idle path was taken: these partitions did not hold the watermark; `clock`: all of them, the wall clock moved it."""
+
+    partitions: tuple[int, ...]
+    clock: bool
+    before: int
+    after: int
+    changed: bool
+
+
+def begin(partitions: int, now: int) -> Order:
+    """An empty buffer; `now` (wall clock, µs) is when the partitions' silence starts to count."""
+    return Order(
+        floors=[NEVER] * partitions, heard=[now] * partitions, watermark=NEVER,
+        waiting=[], seen={}, recent=deque(), skipped=(),
+    )  # fmt: skip
+
+
+def arrive(order: Order, signal: Signal, lateness: int) -> bool:
+    """Take a signal into the buffer; False if it is late. Signals of one partition must come in offset order."""
+    floors, partition, time = order["floors"], signal.partition, signal.time
+    floor = floors[partition]
+    in_time = time >= floor and time >= order["watermark"]
+    if in_time:
+        heappush(order["waiting"], signal)
+    floors[partition] = max(floor, time if signal.readings is None else time - lateness)
+    return in_time
+
+
+def advance(order: Order, now: int, lateness: int, idle_after: int | None) -> Idle | None:
+    """Raise the watermark as far as the partitions allow. `idle_after=None` switches the idle path off."""
+    before, floors = order["watermark"], order["floors"]
+    skipped: tuple[int, ...] = ()
+    if idle_after is not None:
+        skipped = tuple(partition for partition, heard in enumerate(order["heard"]) if now - heard >= idle_after)
+    clock = len(skipped) == len(floors)
+    held = now - lateness if clock else min(floor for partition, floor in enumerate(floors) if partition not in skipped)
+    after = order["watermark"] = max(before, held)
+    changed, order["skipped"] = skipped != order["skipped"], skipped
+    return Idle(skipped, clock, before, after, changed) if skipped or changed else None
+
+
+def release(order: Order) -> Signal | None:
+    """The next signal behind the watermark, or None. An event at the watermark itself waits: its equals may still come."""
+    waiting = order["waiting"]
+    return heappop(waiting) if waiting and waiting[0].time < order["watermark"] else None
+
+
+def repeated(order: Order, signal: Signal, lateness: int) -> bool:
+    """Whether an event of this id was released within the lateness before; if not, remember it."""
+    seen, recent = order["seen"], order["recent"]
+    while recent and recent[0][0] < signal.time - lateness:
+        del seen[recent.popleft()[1]]
+    if signal.id in seen:
+        return True
+    seen[signal.id] = signal.time
+    recent.append((signal.time, signal.id))
+    return False
+
+
+def wake_at(order: Order, deadline: int | None, now: int, lateness: int, idle_after: int) -> int | None:
+    """Wall clock (µs) at which time alone may move something; None: nothing waits.
+
+    `deadline` is the earliest event time at which a window may have emptied. At most a minute ahead.
+    """
+    moments = [order["waiting"][0].time] if order["waiting"] else []
+    if deadline is not None:
+        moments.append(deadline)
+    if not moments:
+        return None
+    silent = [heard + idle_after for heard in order["heard"]]
+    awake = [moment for moment in silent if moment > now]
+    moment = min(awake) if awake else max(now, min(moments) + lateness) + 1
+    return min(moment, now + 60_000_000)

@@ -1,0 +1,148 @@
+"""signals: received events → what the rules read off them. Polars once per batch, over the columns that the rules name, no more.
+
+Pure but for one thing learned: the types of facts whose enricher does not tell them, kept so that a batch of nulls does not change them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from headwater.agents.columns import ROW, columns_of, facts_type, series
+from headwater.agents.order import Reading, Signal
+from headwater.agents.rules import Rule
+from headwater.lineage.decode import Received
+from headwater.lineage.errors import Gone, HeadwaterError, RuleFailed
+from headwater.lineage.topic import Topic
+
+ALL = "all"
+"""The key of a rule without `per`."""
+
+
+class Batch(NamedTuple):
+    """Signals of one topic in the order they were received, and the events that no rule could read."""
+
+    broker: str
+    topic: str
+    signals: list[Signal]
+    failures: list[tuple[Received, HeadwaterError]]
+
+
+class Reader:
+    """Reads batches of one topic for its rules."""
+
+    def __init__(self, topic: Topic[Any], rules: Sequence[Rule]) -> None:
+        self.topic = topic
+        self.rules = tuple(rules)
+        self.answers = [answer for ordinal, rule in enumerate(rules) for answer in _answers(ordinal, rule)]
+        names = dict.fromkeys(name for answer in self.answers for name in answer.meta.root_names())
+        fields = columns_of(topic.model)
+        self.fields = {name: fields[name] for name in names if name in fields}
+        self.facts = {name: facts_type(topic.enrich[name]) for name in names if name not in fields}
+
+    def read(self, received: Sequence[Received]) -> Batch:
+        """The signals of received events. Raises Gone if they come from two brokers' lives."""
+        brokers = {one.position.broker for one in received}
+        if len(brokers) > 1:
+            raise Gone(f"one batch of {self.topic.name} comes from two brokers' lives: {', '.join(sorted(brokers))}")
+        events = [one for one in received if not one.is_mark]
+        readings, failed = self._readings(events)
+        failures = [(events[row], error) for row, error in sorted(failed.items())]
+        rows = iter(readings)
+        signals: list[Signal] = []
+        failing = {id(one) for one, _ in failures}
+        for one in received:
+            if one.is_mark:
+                signals.append(Signal(one.event.time, "", one.position.partition, one.position.offset))
+                continue
+            read = next(rows)
+            if id(one) not in failing:
+                signals.append(self._signal(one, read))
+        return Batch(next(iter(brokers), ""), self.topic.name, signals, failures)
+
+    def _signal(self, one: Received, readings: tuple[Reading | None, ...]) -> Signal:
+        key, event = self.topic.key, one.event
+        thing = event.id if key is None else str(getattr(one.model, key))
+        return Signal(event.time, event.id, one.position.partition, one.position.offset, thing, one.appended, readings)
+
+    def _readings(self, events: list[Received]) -> tuple[list[tuple[Reading | None, ...]], dict[int, HeadwaterError]]:
+        """Per event one reading per rule; and row → error of those that could not be read."""
+        if not events or not self.rules:
+            return [() for _ in events], {}
+        failed: dict[int, HeadwaterError] = {}
+        answered = self._answer(self._frame(events), 0, failed)
+        read = [_read(answered, ordinal, rule) for ordinal, rule in enumerate(self.rules)]
+        return list(zip(*read, strict=True)), failed
+
+    def _frame(self, events: list[Received]) -> pl.DataFrame:
+        columns = [pl.repeat(True, len(events), eager=True).alias(ROW)]
+        for name, kind in self.fields.items():
+            columns.append(series(name, [getattr(one.model, name) for one in events], kind))
+        for name, kind in self.facts.items():
+            column = series(name, [one.facts.get(name) for one in events], kind)
+            self.facts[name] = _learn(kind, column.dtype)
+            columns.append(column)
+        return pl.DataFrame(columns)
+
+    def _answer(self, frame: pl.DataFrame, first: int, failed: dict[int, HeadwaterError]) -> pl.DataFrame:
+        """All rules' answers. Where an expression raises, halving finds the rows it raises on; those answer null."""
+        try:
+            return frame.select(ROW, *self.answers).drop(ROW)
+        except Exception:  # a rule's Python function may raise anything
+            if frame.height == 1:
+                return self._answer_one(frame, first, failed)
+        half = frame.height // 2
+        return pl.concat([self._answer(frame[:half], first, failed), self._answer(frame[half:], first + half, failed)])
+
+    def _answer_one(self, frame: pl.DataFrame, row: int, failed: dict[int, HeadwaterError]) -> pl.DataFrame:
+        """One event's answers, each by itself. An expression that stumbles where facts are missing answers null."""
+        answers: dict[str, Any] = {}
+        for answer, (name, kind) in zip(self.answers, _answer_types(self.rules), strict=True):
+            try:
+                answers[name] = frame.select(ROW, answer)[name]
+            except Exception as error:
+                if not _facts_missing(frame, self.facts):
+                    reason = str(error).partition("\n")[0]
+                    failed[row] = RuleFailed(f"a rule over {self.topic.name} cannot be evaluated for this event: {reason}")
+                answers[name] = pl.Series(name, [None], dtype=kind)
+        return pl.DataFrame(answers)
+
+
+def _answers(ordinal: int, rule: Rule) -> list[pl.Expr]:
+    """A rule's key and number: for a Rate 1 or 0, for a Threshold the value or null."""
+    key = pl.lit(ALL) if rule.per is None else (pl.col(rule.per) if isinstance(rule.per, str) else rule.per).cast(pl.String)
+    where = pl.lit(True) if rule.where is None else rule.where.fill_null(False)
+    if rule.value is None:
+        number = where.cast(pl.Float64)
+    else:
+        value = rule.value.cast(pl.Float64)
+        number = pl.when(where & value.is_finite()).then(value).otherwise(None)
+    return [key.alias(f"key {ordinal}"), number.alias(f"number {ordinal}")]
+
+
+def _answer_types(rules: Sequence[Rule]) -> list[tuple[str, Any]]:
+    return [(f"{what} {ordinal}", kind) for ordinal in range(len(rules)) for what, kind in (("key", pl.String), ("number", pl.Float64))]
+
+
+def _read(answered: pl.DataFrame, ordinal: int, rule: Rule) -> list[Reading | None]:
+    numbers = answered[f"number {ordinal}"]
+    if rule.value is None:
+        numbers = numbers.fill_null(0.0)  # a condition that cannot be told does not hold
+    pairs = zip(answered[f"key {ordinal}"].to_list(), numbers.to_list(), strict=True)
+    return [None if key is None or number is None else (key, number) for key, number in pairs]
+
+
+def _learn(kind: Any, seen: Any) -> Any:
+    """Keep a type once it holds no nulls-only part; numbers seen as integers first may turn out floats, so only whole structs are kept."""
+    if kind is not None or not isinstance(seen, pl.Struct):
+        return kind
+    return None if any(field.dtype in (pl.Null, pl.Int64) for field in seen.fields) else seen
+
+
+def _facts_missing(frame: pl.DataFrame, facts: dict[str, Any]) -> bool:
+    """Whether facts that the rules name are null in this one row: an expression that stumbles over them answers null."""
+    for name in facts:
+        row = frame[name][0]
+        if row is None or (isinstance(row, dict) and any(value is None for value in row.values())):
+            return True
+    return False

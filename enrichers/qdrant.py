@@ -1,0 +1,193 @@
+"""A Qdrant server or cluster as the index. The client's local mode (`:memory:`) serves tests, at some thousandth of the speed."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from headwater.enrichers.document import head_id
+from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Row, Scope, Vector
+from headwater.enrichers.head import Head
+from headwater.enrichers.point import DENSE, KEYWORDS, NEVER, NUMBERS, SPARSE, of_progress, progress_id, to_progress, unit
+from headwater.enrichers.sparse import Sparse
+from headwater.lineage.errors import Misused, Unavailable
+
+PUT_AT_ONCE = 256
+
+
+class QdrantIndex:
+    """An index in one collection, made on first use with its payload indexes.
+
+    client      a connected client; `connect` makes one from a URL
+    collection  one per application
+    size        of the dense vectors; a collection with another size is refused (Misused)
+    """
+
+    def __init__(self, client: QdrantClient, collection: str, size: int) -> None:
+        self.size = size
+        self._client = client
+        self._name = collection
+        with _answering():
+            self._prepare()
+
+    def heads(self, documents: Sequence[str]) -> dict[str, Head]:
+        if not documents:
+            return {}
+        with _answering():
+            found = self._client.retrieve(self._name, [head_id(document) for document in documents], with_payload=True)
+        heads = [Head.of(record.payload or {}) for record in found]
+        return {head.document: head for head in heads}
+
+    def put(self, points: Sequence[Embedded]) -> None:
+        # A condition that never holds: what is there already stays.
+        for start in range(0, len(points), PUT_AT_ONCE):
+            self._upsert([_point(one) for one in points[start : start + PUT_AT_ONCE]], _only(_is("rev", NEVER)))
+
+    def flip(self, heads: Sequence[Head]) -> None:
+        by_revision: dict[int, list[models.PointStruct]] = {}
+        for head in heads:
+            point = models.PointStruct(id=head_id(head.document), vector={}, payload=head.payload())
+            by_revision.setdefault(head.rev - 1, []).append(point)
+        operations = [
+            models.UpsertOperation(upsert=models.PointsList(points=points, update_filter=_only(_is("rev", revision))))
+            for revision, points in by_revision.items()
+        ]
+        with _answering():
+            self._client.batch_update_points(self._name, operations, wait=True)
+
+    def supersede(self, points: Mapping[int, Sequence[str]]) -> None:
+        operations = [
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(payload={"live": 0, "until": until}, filter=_only(models.HasIdCondition(has_id=list(ids))))
+            )
+            for until, ids in points.items()
+        ]
+        with _answering():
+            self._client.batch_update_points(self._name, operations, wait=True)
+
+    def delete(self, points: Sequence[str]) -> None:
+        with _answering():
+            self._client.delete(self._name, points_selector=list(points), wait=True)
+
+    def nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
+        params = models.SearchParams(exact=self._small(), hnsw_ef=max(128, limit))
+        return self._query(vector.tolist(), DENSE, scope, limit, params)
+
+    def matching(self, terms: Sparse, scope: Scope, limit: int) -> list[Found]:
+        if not terms.indices:
+            return []
+        corpus = models.IdfCorpusParams(corpus=_filter(scope.population)) if self._small() else None
+        vector = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
+        return self._query(vector, SPARSE, scope, limit, models.SearchParams(exact=True, idf=corpus))
+
+    def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
+        if not ids:
+            return {}
+        with _answering():
+            found = self._client.retrieve(self._name, list(ids), with_payload=True, with_vectors=[DENSE])
+        return {str(one.id): (Point.of(one.payload or {}), unit(_dense(one.vector))) for one in found}
+
+    def count(self) -> Count:
+        return Count(self._count(_is("kind", "head"), _is("deleted", 0)), self._count(_is("live", 1)), self._count())
+
+    def forgotten(self, at: int) -> int:
+        return self._count(models.FieldCondition(key="floor", range=models.Range(gt=at)))
+
+    def save_progress(self, rows: Sequence[Row]) -> None:
+        self._upsert([models.PointStruct(id=progress_id(row), vector={}, payload=to_progress(row)) for row in rows], None)
+
+    def load_progress(self) -> list[Row]:
+        with _answering():
+            found, _ = self._client.scroll(self._name, scroll_filter=_only(_is("kind", "progress")), limit=10_000, with_payload=True)
+        return of_progress(record.payload for record in found)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _prepare(self) -> None:
+        if self._client.collection_exists(self._name):
+            vectors = self._client.get_collection(self._name).config.params.vectors
+            size = vectors[DENSE].size if isinstance(vectors, dict) and DENSE in vectors else None
+            if size != self.size:
+                raise Misused(f"collection {self._name} holds vectors of size {size}, not {self.size}; use another collection")
+            return
+        self._client.create_collection(
+            self._name,
+            vectors_config={DENSE: models.VectorParams(size=self.size, distance=models.Distance.COSINE)},
+            sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+        )
+        for names, schema in ((KEYWORDS, models.PayloadSchemaType.KEYWORD), (NUMBERS, models.PayloadSchemaType.INTEGER)):
+            for name in names:
+                self._client.create_payload_index(self._name, name, schema, wait=True)
+
+    def _small(self) -> bool:
+        return self._count() < EXACT_BELOW
+
+    def _count(self, *conditions: Any) -> int:
+        with _answering():
+            return self._client.count(self._name, count_filter=_only(*conditions) if conditions else None, exact=bool(conditions)).count
+
+    def _upsert(self, points: list[models.PointStruct], condition: models.Filter | None) -> None:
+        if not points:
+            return
+        with _answering():
+            self._client.upsert(self._name, points, wait=True, update_filter=condition)
+
+    def _query(self, query: Any, using: str, scope: Scope, limit: int, params: models.SearchParams) -> list[Found]:
+        with _answering():
+            found = self._client.query_points(
+                self._name, query=query, using=using, query_filter=_filter(scope), limit=limit, search_params=params,
+                with_payload=["document", "version", "event"],
+            ).points  # fmt: skip
+        payloads = [(one, one.payload or {}) for one in found]
+        return [Found(str(one.id), one.score, payload["document"], payload["version"], payload["event"]) for one, payload in payloads]
+
+
+def connect(url: str, collection: str, *, size: int, api_key: str | None = None) -> QdrantIndex:
+    """The index on a server. Raises Unavailable if it does not answer."""
+    return QdrantIndex(QdrantClient(url=url, api_key=api_key, timeout=30), collection, size)
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (ResponseHandlingException, httpx.HTTPError) as error:
+        raise Unavailable(f"Qdrant does not answer: {error}; check HEADWATER_QDRANT__URL and the server", retry_after=5) from error
+    except UnexpectedResponse as error:
+        if error.status_code is not None and error.status_code < 500 and error.status_code != 429:
+            raise Misused(f"Qdrant refused a request: {error}") from error
+        raise Unavailable(f"Qdrant failed: {error}", retry_after=5) from error
+    except ApiException as error:
+        raise Unavailable(f"Qdrant failed: {error}", retry_after=5) from error
+
+
+def _point(one: Embedded) -> models.PointStruct:
+    terms = models.SparseVector(indices=list(one.sparse.indices), values=list(one.sparse.values))
+    return models.PointStruct(id=one.point.id, vector={DENSE: one.dense.tolist(), SPARSE: terms}, payload=one.point.payload())
+
+
+def _dense(vectors: Any) -> list[float]:
+    values: list[float] = vectors[DENSE]
+    return values
+
+
+def _is(name: str, value: str | int) -> models.FieldCondition:
+    return models.FieldCondition(key=name, match=models.MatchValue(value=value))
+
+
+def _only(*conditions: Any) -> models.Filter:
+    return models.Filter(must=list(conditions))
+
+
+def _filter(scope: Scope) -> models.Filter:
+    must: list[Any] = [models.FieldCondition(key="tags", match=models.MatchAny(any=list(group))) for group in scope.tags]
+    if scope.types:
+        must.append(models.FieldCondition(key="type", match=models.MatchAny(any=list(scope.types))))
+    if scope.at is None:
+        return models.Filter(must=[_is("live", 1), *must])
+    must.append(models.FieldCondition(key="time", range=models.Range(lte=scope.at)))
+    return models.Filter(must=must, must_not=[models.FieldCondition(key="until", range=models.Range(lte=scope.at))])

@@ -1,0 +1,278 @@
+"""The `headwater` command. Each command imports what it needs when it runs: reading commands load no torch and answer at once."""
+
+import json
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headwater.lineage.errors import HeadwaterError, Misused, Retryable
+
+cli = typer.Typer(
+    name="headwater",
+    help="Event streams in; fresh context and accountable agent decisions out.\n\nStart here:  headwater demo   ·   headwater init DIR",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+dead = typer.Typer(help="Dead letters: what could not go on, with its cause.", no_args_is_help=True)
+audit = typer.Typer(help="Proofs over what has landed.", no_args_is_help=True)
+cli.add_typer(dead, name="dead", rich_help_panel="Look at what happened")
+cli.add_typer(audit, name="audit", rich_help_panel="Look at what happened")
+
+Target = Annotated[str | None, typer.Argument(metavar="APP", help="FILE.py or MODULE:NAME; else HEADWATER_APP, else ./app.py")]
+Home = Annotated[str | None, typer.Option("--home", help="Where state lies [HEADWATER_HOME, else ./.headwater]")]
+Url = Annotated[str | None, typer.Option("--url", help="A running headwater's address [HEADWATER_URL, else the one that runs here]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print data instead of text")]
+
+RUN, LOOK, MAKE = "Run", "Look at what happened", "Make and check"
+
+
+def main() -> None:
+    """The console script: errors of ours are one sentence, exit 2 for misuse, 1 for the rest."""
+    try:
+        cli()
+    except HeadwaterError as error:
+        typer.secho(f"headwater: {error}", fg=typer.colors.RED, err=True)
+        for candidate in error.details.get("candidates", []):
+            typer.echo(f"  {candidate}", err=True)
+        sys.exit(2 if isinstance(error, Misused) else 75 if isinstance(error, Retryable) else 1)
+
+
+def _settings(home: str | None = None, url: str | None = None, **flags: str | None) -> Any:
+    import headwater.flows.settings as settings
+
+    found = settings.load({"HEADWATER_HOME": home, "HEADWATER_URL": url, **flags})
+    for warning in found.warnings:
+        typer.secho(f"headwater: {warning}", fg=typer.colors.YELLOW, err=True)
+    return found
+
+
+def _version(value: bool) -> None:
+    if value:
+        import headwater
+
+        typer.echo(f"headwater {headwater.__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version")] = False) -> None:
+    """Set up what all commands share."""
+
+
+@cli.command(rich_help_panel=RUN)
+def demo(
+    start: Annotated[str, typer.Option("--from", metavar="DAY", help="First New York day of 2013")] = "2013-02-07",
+    end: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Last day, inclusive [2013-02-09, or the first day]")] = None,
+    no_index: Annotated[bool, typer.Option("--no-index", help="Decode and detect only: whole years in minutes")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Stay up afterwards: pages, search and SQL over what happened")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole summary as data")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the last screen as a picture")] = None,
+    home: Home = None,
+) -> None:
+    """The reference application on real data: New York's flights and weather of 2013, by default the blizzard of 8 February."""
+    import headwater.flows.demo_command as demo_command
+
+    first = _day(start, "--from")
+    default_end = "2013-02-09" if start == "2013-02-07" else start
+    demo_command.run(_settings(home), first, _day(end or default_end, "--to"), index=not no_index, serve=serve, json_file=json_file, svg=svg)
+
+
+def _day(text: str, option: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise Misused(f"{option} {text!r} is no day; write it like 2013-02-08") from None
+
+
+@cli.command(rich_help_panel=RUN)
+def up(
+    app: Target = None,
+    home: Home = None,
+    port: Annotated[str | None, typer.Option("--port", help="HTTP port [HEADWATER_HTTP__PORT, else 8470; 0: any free one]")] = None,
+    no_http: Annotated[bool, typer.Option("--no-http", help="Open no HTTP door")] = False,
+) -> None:
+    """Run an application whole, in one process: broker, all flows, HTTP. Ctrl-C stops it cleanly."""
+    import headwater.flows.up_command as up_command
+
+    up_command.run(_settings(home, HEADWATER_HTTP__PORT=port), app, http=not no_http)
+
+
+@cli.command("run", rich_help_panel=RUN)
+def run_flow(
+    flow: Annotated[str, typer.Argument(help="index, detect, decide or audit")],
+    app: Target = None,
+    home: Home = None,
+    workers: Annotated[int, typer.Option("-w", "--workers-per-process", help="Worker threads in this process")] = 1,
+    process_id: Annotated[int | None, typer.Option("-i", "--process-id", help="This process's number in the cluster, from 0")] = None,
+    addresses: Annotated[str | None, typer.Option("-a", "--addresses", help="host:port of every process, separated by ';'")] = None,
+    snapshot: Annotated[float, typer.Option("-s", "--snapshot-interval", help="Seconds between snapshots")] = 0.5,
+) -> None:
+    """Run one flow as a process of its own, on Redpanda and a Qdrant server (HEADWATER_KAFKA__…, HEADWATER_QDRANT__URL)."""
+    import headwater.flows.run_command as run_command
+
+    run_command.run(_settings(home), flow, app, workers, process_id, addresses.split(";") if addresses else [], snapshot)
+
+
+@cli.command(rich_help_panel=RUN)
+def publish(
+    topic: Annotated[str, typer.Argument(help="A topic of the running application")],
+    file: Annotated[str, typer.Argument(help="JSON, an array of it, or one JSON object per line; - reads standard input")],
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Publish events; each answer is an id and a token. Find what you published: headwater search TEXT --after TOKEN"""
+    from headwater.flows.door import door
+
+    body = sys.stdin.buffer.read() if file == "-" else _bytes(file)
+    for accepted in door(_settings(home, url)).publish(topic, body):
+        typer.echo(f"{accepted['id']}  {accepted['token']}")
+
+
+def _bytes(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise Misused(f"cannot read {file}: {error.strerror}") from None
+
+
+@cli.command(rich_help_panel=LOOK)
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for, in plain words")],
+    limit: Annotated[int, typer.Option(help="At most this many answers")] = 8,
+    where: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only documents with this field; may be repeated")] = None,
+    after: Annotated[list[str] | None, typer.Option(metavar="TOKEN", help="Wait until this event is settled; may be repeated")] = None,
+    max_staleness: Annotated[str | None, typer.Option(metavar="2s", help="Refuse an answer from an index further behind")] = None,
+    as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Search what was known at this instant (RFC 3339)")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Search the index, by meaning and by words; the answer says how fresh it is."""
+    import headwater.flows.look_commands as look_commands
+
+    question = {"text": text, "limit": limit, "after": after or [], "max_staleness": max_staleness, "as_of": as_of}
+    look_commands.search(_settings(home, url), {**question, "where": _pairs(where or [])}, as_json)
+
+
+def _pairs(where: list[str]) -> dict[str, str]:
+    pairs = {}
+    for each in where:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise Misused(f"--where {each!r}: write FIELD=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+@cli.command(rich_help_panel=LOOK)
+def why(
+    id: Annotated[str, typer.Argument(help="Any id: event, document, activation, decision, effect; or topic/partition@offset")],
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as a page to keep or send")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """What happened to it, and why: the path from events to effects, in both directions."""
+    import headwater.flows.look_commands as look_commands
+
+    look_commands.why(_settings(home, url), id, html, as_json)
+
+
+@cli.command(rich_help_panel=LOOK)
+def sql(
+    query: Annotated[str, typer.Argument(help='DuckDB SQL, read-only: "from decisions", "from activations", "show tables"')],
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Ask lineage anything in SQL, while the flows run or after."""
+    import headwater.flows.look_commands as look_commands
+
+    look_commands.sql(_settings(home, url), query, as_json)
+
+
+@audit.command()
+def verify(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
+    """Prove that no event was lost or doubled and no record changed; names the first offence. Exit 1 if there is one."""
+    import headwater.flows.look_commands as look_commands
+
+    if not look_commands.verify(_settings(home, url), as_json):
+        raise typer.Exit(1)
+
+
+@dead.command("list")
+def dead_list(
+    cause: Annotated[str | None, typer.Option(help="Only of this cause, such as undecodable or invalid")] = None,
+    topic: Annotated[str | None, typer.Option(help="Only from this topic")] = None,
+    limit: Annotated[int, typer.Option(help="At most this many, newest first")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """The newest dead letters and their causes."""
+    import headwater.flows.look_commands as look_commands
+
+    look_commands.dead_list(_settings(home, url), cause, topic, limit, as_json)
+
+
+@dead.command("show")
+def dead_show(id: Annotated[str, typer.Argument(help="A dead letter's id, or its beginning")], url: Url = None, home: Home = None) -> None:
+    """One dead letter: where it lay, what is wrong with it, what it said."""
+    import headwater.flows.look_commands as look_commands
+
+    look_commands.dead_show(_settings(home, url), id)
+
+
+@cli.command(rich_help_panel=LOOK)
+def topics(app: Target = None, as_json: AsJson = False, home: Home = None) -> None:
+    """The application's topics: models, keys, partitions, who reads them."""
+    import headwater.flows.look_commands as look_commands
+
+    look_commands.topics(_settings(home), app, as_json)
+
+
+@cli.command(rich_help_panel=MAKE)
+def init(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or not there yet")]) -> None:
+    """Write a small application to start from: app.py, procedures/, test_app.py."""
+    import headwater.flows.init_command as init_command
+
+    init_command.run(directory)
+
+
+@cli.command(rich_help_panel=MAKE)
+def config(as_json: AsJson = False, home: Home = None) -> None:
+    """Every setting with its value and where it came from; secrets masked."""
+    import headwater.flows.look_commands as look_commands
+
+    look_commands.config(_settings(home), as_json)
+
+
+@cli.command(rich_help_panel=MAKE)
+def doctor(home: Home = None) -> None:
+    """Check what headwater needs on this machine, and say what to do about what is missing. Exit 1 if something is."""
+    import headwater.flows.doctor_command as doctor_command
+
+    if not doctor_command.run(_settings(home)):
+        raise typer.Exit(1)
+
+
+@cli.command(rich_help_panel=MAKE)
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which benchmarks; none: all")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as data")] = None,
+    runs: Annotated[int, typer.Option(help="Counted pairs of each; the median is told")] = 5,
+) -> None:
+    """Measure, each figure beside a reference measured in the same run, so that the ratio holds on any machine."""
+    from headwater.flows.bench import command
+
+    command.run(names or [], json_file, runs)
+
+
+def print_json(value: Any) -> None:
+    """Data to standard output, indented."""
+    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))

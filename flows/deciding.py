@@ -1,0 +1,175 @@
+"""The `decide` step: activations into deciders, one for each (agent, partition), their journals opened and fenced first."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+from bytewax.operators import StatefulBatchLogic
+
+from headwater.agents.activation import activation_of
+from headwater.agents.agent import Agent, decision_id
+from headwater.agents.decider import Decider, Finished, Item
+from headwater.agents.journal import Book
+from headwater.flows.journal import KafkaJournal
+from headwater.flows.source import Batch
+from headwater.flows.steps import bury_all
+from headwater.lineage.decode import Failure
+from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.event import Position, from_binary
+from headwater.lineage.record import Record, run_of
+from headwater.lineage.topic import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from headwater.flows.runtime import Runtime
+
+POLL = timedelta(milliseconds=5)
+GRACE_S = 5.0
+MAX_IN_FLIGHT = 200
+
+
+class Woken(msgspec.Struct):
+    """Activations of one partition for one agent, and the records of what was no activation."""
+
+    partition: int
+    items: list[Item]
+    records: list[Record]
+
+
+class State(msgspec.Struct):
+    """What survives of one (agent, partition): the items in flight, and from where its journal is read."""
+
+    partition: int
+    items: list[Item]
+    since: int
+    form: int = 1
+
+
+_encode_state = msgspec.json.Encoder().encode
+_decode_state = msgspec.json.Decoder(State).decode
+
+
+def wake_step(run: "Runtime", agent: Agent) -> Callable[[list[Batch]], list[tuple[str, Woken]]]:
+    """Batches of activations → what each partition's decider is to take, keyed so that each has one owner."""
+
+    def step(batches: list[Batch]) -> list[tuple[str, Woken]]:
+        return [(f"{agent.name}/{batch.partition}", _woken(run, agent, batch)) for batch in batches]
+
+    return step
+
+
+def _woken(run: "Runtime", agent: Agent, batch: Batch) -> Woken:
+    items: list[Item] = []
+    failures: list[Failure] = []
+    now = run.clock()
+    for message in batch.plain():
+        position = Position(batch.broker, *message[:3])
+        try:
+            event = from_binary(message.headers, message.value, topic=message.topic, appended=message.timestamp * 1000)
+            items.append(Item(activation_of(event), str(position), now))
+        except HeadwaterError as error:
+            failures.append(Failure(message, position, error))
+    flow = f"decide/{agent.name}"
+    first = run.app.agents[0] is agent  # every agent reads every activation; one of them buries what is none
+    records = bury_all(flow, failures, run.writer, now, own=first)
+    records += [run_of("outcome", flow, f.position, f.position.offset + 1, 1, now, "dead_lettered") for f in failures]
+    return Woken(batch.partition, items, records)
+
+
+def decide_logic(run: "Runtime", agent: Agent) -> Callable[[bytes | None], "DecideLogic"]:
+    """The builder of one agent's keyed logic."""
+    return lambda resume: DecideLogic(run, agent, resume)
+
+
+class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
+    """Feeds one decider and hands on what it finished. What is in flight is the state: after a crash it is submitted again."""
+
+    def __init__(self, run: "Runtime", agent: Agent, resume: bytes | None) -> None:
+        self._run, self._agent = run, agent
+        self._flow = f"decide/{agent.name}"
+        self._decider: Decider | None = None
+        self._journal: KafkaJournal | None = None
+        self._partition = -1
+        self._next = 0
+        if resume is not None:
+            state = _decode_state(resume)
+            self._open(state.partition, state.since)
+            self._submit(state.items)
+
+    def _open(self, partition: int, since: int) -> None:
+        """(a) fence the former owner, (b) read its decisions to the end; only then (c) may anything be submitted."""
+        self._partition = partition
+        self._journal = KafkaJournal(self._run.kafka, self._run.broker, self._run.app.name, self._agent.name, partition, since)
+        self._decider = Decider(
+            self._agent, self._run.ports, self._journal, Book(self._journal.book), self._run.loop, max_in_flight=MAX_IN_FLIGHT
+        )
+        self._run.deciders[self._agent.name, partition] = self._decider
+
+    def _submit(self, items: Iterable[Item]) -> None:
+        assert self._decider is not None
+        for item in items:
+            self._next = max(self._next, Position.parse(item.position).offset + 1)
+            self._decider.submit(item)
+
+    def on_batch(self, values: list[Woken]) -> tuple[Iterable[list[Record]], bool]:
+        records: list[Record] = []
+        for woken in values:
+            if self._decider is None:
+                self._open(woken.partition, 0)
+            self._submit(woken.items)
+            records += woken.records
+        return ([[*records, *self._finished()]], StatefulBatchLogic.RETAIN)
+
+    def on_notify(self) -> tuple[Iterable[list[Record]], bool]:
+        records = self._finished()
+        return ([records] if records else [], StatefulBatchLogic.RETAIN)
+
+    def on_eof(self) -> tuple[Iterable[list[Record]], bool]:
+        """What runs gets a grace; what is left stays in the snapshot."""
+        if self._decider is None:
+            return ([], StatefulBatchLogic.RETAIN)
+        self._decider.close(GRACE_S)
+        return ([self._finished()], StatefulBatchLogic.RETAIN)
+
+    def notify_at(self) -> datetime | None:
+        waiting = self._decider is not None and self._decider.in_flight()
+        return datetime.now(UTC) + POLL if waiting else None
+
+    def snapshot(self) -> bytes:
+        assert self._decider is not None
+        assert self._journal is not None
+        items = self._decider.in_flight()
+        since = self._journal.since(decision_id(self._agent.name, item.activation.id) for item in items)
+        return _encode_state(State(self._partition, items, since))
+
+    def _finished(self) -> list[Record]:
+        if self._decider is None:
+            return []
+        now = self._run.clock()
+        records: list[Record] = []
+        for finished in self._decider.poll():
+            records += finished.records
+            records.append(self._outcome(finished, now))
+            self._run.meter.count(f"decisions {finished.outcome}", 1 if finished.decision else 0)
+            self._forget(finished)
+        self._tell()
+        return records
+
+    def _outcome(self, finished: Finished, now: int) -> Record:
+        where = Position.parse(finished.item.position)
+        return run_of("outcome", self._flow, where, where.offset + 1, 1, now, finished.outcome, ref=finished.decision)
+
+    def _forget(self, finished: Finished) -> None:
+        if self._journal is not None and finished.decision:
+            self._journal.forget(finished.decision)
+
+    def _tell(self) -> None:
+        """How far this agent is: everything below its oldest item in flight."""
+        assert self._decider is not None
+        reached = oldest(self._decider.in_flight(), self._next)
+        self._run.meter.reached(self._flow, ACTIVATIONS, self._partition, reached)
+
+
+def oldest(items: Iterable[Item], otherwise: int) -> int:
+    """The lowest offset in flight."""
+    return min((Position.parse(item.position).offset for item in items), default=otherwise)

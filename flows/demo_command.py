@@ -1,0 +1,40 @@
+"""`headwater demo`: run it, show it, keep it."""
+
+import json
+import os
+import sys
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+
+import headwater.flows.demo as demo
+import headwater.flows.demo_show as show
+from headwater.flows.door import LINEAGE_FILE
+from headwater.flows.settings import Settings
+
+WIDTH = 132
+
+
+def run(settings: Settings, start: date, end: date, *, index: bool, serve: bool, json_file: Path | None, svg: Path | None) -> None:
+    """Replay, then the last screen; `serve` then hands the process over to `headwater up` on what was replayed."""
+    console = Console(stderr=False)
+    console.print(f"starting: broker, {'embedding model, index, ' if index else ''}lineage …", style="dim")
+    summary = demo.run(settings, start, end, index=index, watching=show.watching(console, start, end))
+    elsewhere = (settings.home / LINEAGE_FILE).exists()
+    commands = f"HEADWATER_HOME={summary.home} " if elsewhere else ""
+    show.last_screen(console, summary, commands)
+    if json_file is not None:
+        json_file.write_text(json.dumps(summary.as_data(), indent=2, default=str, ensure_ascii=False))
+    if svg is not None:
+        _picture(summary, commands, svg)
+    if serve:
+        home = {"HEADWATER_HOME": summary.home}
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, "-m", "headwater", "up", "headwater.flows.nyc.app:app"], {**os.environ, **home})
+
+
+def _picture(summary: demo.Summary, commands: str, path: Path) -> None:
+    console = Console(record=True, width=WIDTH, file=open(os.devnull, "w"))
+    show.last_screen(console, summary, commands)
+    console.save_svg(str(path), title="headwater demo")

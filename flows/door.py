@@ -1,0 +1,93 @@
+"""The door of reading commands: the headwater that runs here (or at `--url`), or else the files of one that is stopped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from headwater.flows.run_file import read_run_file
+from headwater.flows.settings import Settings
+from headwater.lineage import errors
+from headwater.lineage.client import Lineage, connect
+from headwater.lineage.errors import HeadwaterError, NotFound, Unavailable
+
+LINEAGE_FILE = "lineage.duckdb"
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where to ask: an address, or a home whose files may be opened."""
+
+    address: str
+    home: Path
+
+    @property
+    def running(self) -> bool:
+        return bool(self.address)
+
+    def lineage(self) -> Lineage:
+        """Lineage, live or from its file. Raises NotFound, Unavailable."""
+        if self.address:
+            return connect(self.address)
+        path = self.home / LINEAGE_FILE
+        if not path.is_file():
+            raise NotFound(f"nothing runs in {self.home} and no lineage lies there; start with: headwater demo, or headwater up")
+        return connect(path)
+
+    def ask(self, method: str, path: str, **more: Any) -> Any:
+        """The JSON of an answer. Raises the error that a problem names, Unavailable if nothing answers."""
+        if not self.address:
+            raise Unavailable(f"no headwater runs in {self.home}; start one with: headwater up, or name one with --url")
+        try:
+            response = httpx.request(method, f"{self.address}{path}", timeout=60, **more)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.address} does not answer: {error}") from None
+        if response.is_error:
+            raise _problem(response)
+        return response.json()
+
+    def publish(self, topic: str, body: bytes) -> list[dict[str, str]]:
+        """Publish a JSON object, an array, or lines of JSON. Raises NotFound, Invalid, Undecodable, Unavailable."""
+        kind = "application/json" if body.lstrip()[:1] == b"[" or b"\n" not in body.strip() else "application/x-ndjson"
+        if kind != "application/json" and _one_document(body):
+            kind = "application/json"
+        answer = self.ask("POST", f"/v1/events/{quote(topic)}", content=body, headers={"content-type": kind})
+        found: list[dict[str, str]] = answer.get("events", [answer])
+        return found
+
+
+def _one_document(body: bytes) -> bool:
+    """Whether the body is one JSON object spread over lines."""
+    import msgspec
+
+    try:
+        msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _problem(response: httpx.Response) -> HeadwaterError:
+    try:
+        problem = response.json()
+        text = str(problem["detail"])
+        cause = str(problem["type"]).rpartition(":")[2]
+    except (ValueError, KeyError, TypeError):
+        return Unavailable(f"{response.url}: {response.status_code} {response.text[:200]}")
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HeadwaterError)]
+    return next((kind(text) for kind in kinds if kind.cause == cause), Unavailable(text))
+
+
+def door(settings: Settings) -> Door:
+    """`--url`, else what runs in the home, else its files; a home without either, but with a demo's, is the demo's."""
+    if settings.url:
+        return Door(settings.url.rstrip("/"), settings.home)
+    for home in (settings.home, settings.home / "demo"):
+        running = read_run_file(home)
+        if running is not None and running.get("http"):
+            return Door(str(running["http"]), home)
+        if (home / LINEAGE_FILE).is_file():
+            return Door("", home)
+    return Door("", settings.home)

@@ -1,0 +1,47 @@
+"""The end of the walk: batches of the lineage topic land in DuckDB."""
+
+import msgspec
+import structlog
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+
+from headwater.flows.meter import Meter
+from headwater.flows.source import Batch
+from headwater.lineage.record import decode_batch
+from headwater.lineage.landing import Landing
+from headwater.lineage.store import Store
+
+_log = structlog.get_logger("headwater.audit")
+
+
+class LandingSink(DynamicSink[Batch]):
+    """Lands every batch in one transaction, offsets included; one worker writes, for the database has one writer."""
+
+    def __init__(self, store: Store, broker: str, meter: Meter) -> None:
+        self._store, self._broker, self._meter = store, broker, meter
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> "_Partition":
+        return _Partition(self._store, self._meter)
+
+
+class _Partition(StatelessSinkPartition[Batch]):
+    def __init__(self, store: Store, meter: Meter) -> None:
+        self._store, self._meter = store, meter
+
+    def write_batch(self, items: list[Batch]) -> None:
+        landed = self._store.land([landing for batch in items for landing in _landings(batch)])
+        self._meter.count("records", landed.rows)
+        for batch in items:
+            self._meter.reached("audit", batch.topic, batch.partition, batch.next)
+
+
+def _landings(batch: Batch) -> list[Landing]:
+    found = []
+    for message in batch.plain():
+        try:
+            records = decode_batch(message.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            # Only we write this topic; a foreign message must neither stop the audit nor vanish unseen.
+            _log.error("a message of the lineage topic holds no records", offset=message.offset, error=str(error))
+            records = []
+        found.append(Landing(batch.broker, batch.partition, message.offset, records))
+    return found

@@ -1,0 +1,197 @@
+"""Commands that look: they ask the headwater that runs, or open the files of one that is stopped."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headwater.flows.cli import print_json
+from headwater.flows.door import Door, door
+from headwater.flows.settings import Settings
+from headwater.lineage.errors import NotFound
+
+WIDEST = 60
+
+
+def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
+    """Print hits, best first, and how fresh they are."""
+    found = door(settings)
+    question = {name: value for name, value in question.items() if value is not None}
+    answer = found.ask("POST", "/v1/search", json=question) if found.running else _search_files(found, question)
+    if as_json:
+        print_json(answer)
+        return
+    console = Console()
+    for hit in answer["results"]:
+        title = Text.assemble((f"{hit['score']:.3f}  ", "bold"), (hit["document"], "cyan"), f"  {hit['section']}" if hit["section"] else "")
+        console.print(title)
+        console.print(Text(f"       {' '.join(hit['text'].split())[:200]}"))
+    if not answer["results"]:
+        console.print("nothing found")
+    staleness = answer["staleness_ms"]
+    fresh = "the index is stopped" if not found.running else f"{staleness:.0f} ms stale" if staleness is not None else "staleness not known yet"
+    console.print(Text(f"{fresh}   as of {_as_of(answer['as_of'])}", style="dim"))
+
+
+def _as_of(as_of: dict[str, int]) -> str:
+    return " ".join(f"{place}@{offset}" for place, offset in as_of.items()) or "the last stop"
+
+
+def _search_files(found: Door, question: dict[str, Any]) -> Any:
+    """Search the index of a stopped headwater; its model has to be loaded first, which takes a while."""
+    if not (found.home / "index").is_dir():
+        raise NotFound(f"nothing runs in {found.home} and no index lies there; start with: headwater demo, or headwater up")
+    import msgspec
+
+    from headwater.enrichers.edge import EdgeIndex
+    from headwater.enrichers.embed import minilm
+    from headwater.enrichers.freshness import StoredProgress
+    from headwater.enrichers.retrieve import Retriever
+    from headwater.enrichers.web import Search, answer
+    from headwater.flows.runtime import wall_clock
+
+    Console(stderr=True).print("nothing runs: loading the model to search the stopped index …", style="dim")
+    index = EdgeIndex(found.home / "index", size=minilm().size)
+    try:
+        rows = index.load_progress()
+        progress = StoredProgress(index, rows[-1].broker if rows else "", wall_clock)
+        return msgspec.to_builtins(answer(Retriever(index, minilm(), progress), Search(**question)))
+    finally:
+        index.close()
+
+
+def why(settings: Settings, id: str, html: Path | None, as_json: bool) -> None:
+    """Print the path of an id as a tree, as data, or write it as a page."""
+    from headwater.lineage.show import why_html, why_tree
+
+    with door(settings).lineage() as lineage:
+        found = lineage.why(id)
+    if html is not None:
+        html.write_text(why_html(found), encoding="utf-8")
+        typer.echo(f"written to {html}")
+    elif as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(found))
+    else:
+        Console().print(why_tree(found))
+
+
+def sql(settings: Settings, query: str, as_json: bool) -> None:
+    """Print the answer as a table, or as data."""
+    with door(settings).lineage() as lineage:
+        frame = lineage.sql(query)
+    if as_json:
+        print_json(frame.to_dicts())
+        return
+    console = Console()
+    table = Table(*frame.columns, box=None, padding=(0, 2), header_style="bold")
+    for row in frame.head(200).iter_rows():
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console.print(table)
+    shown = min(frame.height, 200)
+    console.print(f"{frame.height:,} rows" + (f", the first {shown} shown; --json prints all" if frame.height > shown else ""), style="dim")
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def verify(settings: Settings, as_json: bool) -> bool:
+    """Print what verifying found; True if nothing is wrong."""
+    found = door(settings)
+    verdict = found.ask("GET", "/v1/verify") if found.running else _verify_files(found)
+    if as_json:
+        print_json(verdict)
+        return bool(verdict["ok"])
+    console = Console()
+    table = Table("flow", "consumed", "ended or open", box=None, padding=(0, 2), header_style="bold")
+    for flow, consumed in verdict["consumed"].items():
+        totals = verdict["totals"].get(flow, {})
+        table.add_row(flow, f"{consumed:,}", " + ".join(f"{name.replace('_', ' ')} {many:,}" for name, many in totals.items()))
+    console.print(table)
+    for offence in verdict["offences"]:
+        console.print(Text(f"✗ {offence}", style="red"))
+    replayed = f", {verdict['replayed']:,} positions replayed after a crash and cut off" if verdict["replayed"] else ""
+    sealed = f"{verdict['records']:,} records in {verdict['batches']:,} chained batches, head {verdict['head'][:16]}…{replayed}"
+    told = ("✓ every offset of every flow accounted for; ", "green") if verdict["ok"] else ("✗ not every offset is accounted for; ", "red")
+    console.print(Text.assemble(told, sealed))
+    return bool(verdict["ok"])
+
+
+def _verify_files(found: Door) -> Any:
+    import msgspec
+
+    from headwater.lineage.store import open_database
+    from headwater.lineage.verify import verify as check
+
+    found.lineage().close()  # says what is wrong if there is no file
+    connection = open_database(found.home / "lineage.duckdb", read_only=True)
+    try:
+        return msgspec.to_builtins(check(connection, in_flight_ok=True))
+    finally:
+        connection.close()
+
+
+def dead_list(settings: Settings, cause: str | None, topic: str | None, limit: int, as_json: bool) -> None:
+    """Print dead letters, newest first."""
+    with door(settings).lineage() as lineage:
+        frame = lineage.sql("SELECT id, position, cause, error, event, flow, topic, logged FROM dead_letters ORDER BY logged DESC")
+    rows = [row for row in frame.to_dicts() if cause in (None, row["cause"]) and topic in (None, row["topic"])][:limit]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("id", "where", "cause", "what is wrong", box=None, padding=(0, 2), header_style="bold")
+    for row in rows:
+        table.add_row(row["id"][:8], row["position"], row["cause"], Text(_cell(row["error"])))
+    Console().print(table if rows else "no dead letters")
+
+
+def dead_show(settings: Settings, id: str) -> None:
+    """Print one dead letter."""
+    with door(settings).lineage() as lineage:
+        frame = lineage.sql("SELECT * FROM dead_letters")
+    matching = [row for row in frame.to_dicts() if row["id"].startswith(id)]
+    if len(matching) != 1:
+        raise NotFound(f"{len(matching)} dead letters have an id beginning with {id!r}; see: headwater dead list")
+    console = Console()
+    for name, value in matching[0].items():
+        console.print(Text.assemble((f"{name:>10}  ", "dim"), str(value)))
+
+
+def topics(settings: Settings, target: str | None, as_json: bool) -> None:
+    """Print the application's topics."""
+    from headwater.flows.target import application
+
+    app = application(settings, target)
+    rows = [
+        {
+            "topic": topic.name, "model": topic.model.__name__, "key": topic.key or "", "partitions": topic.partitions,
+            "index": topic.name in app.indexed, "detect": topic.name in app.watched,
+            "published by": [agent.name for agent in app.agents if any(each is topic for each in agent.publishes)],
+        }
+        for topic in app.topics.values()
+    ]  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("topic", "model", "key", "partitions", "read by", "published by", box=None, padding=(0, 2), header_style="bold")
+    for row in rows:
+        readers = ", ".join(name for name in ("index", "detect") if row[name])
+        table.add_row(row["topic"], row["model"], row["key"], str(row["partitions"]), readers, ", ".join(row["published by"]))
+    Console().print(table)
+
+
+def config(settings: Settings, as_json: bool) -> None:
+    """Print every setting, its value and its origin."""
+    if as_json:
+        print_json([{"name": each.name, "value": each.shown, "origin": each.origin} for each in settings.origins])
+        return
+    table = Table("setting", "value", "from", box=None, padding=(0, 2), header_style="bold")
+    for each in settings.origins:
+        table.add_row(each.name, Text(each.shown), each.origin)
+    Console().print(table)

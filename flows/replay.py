@@ -1,0 +1,128 @@
+"""A replay: events of the past through a running application, in event-time order, at the pace of the slowest flow.
+
+Never more than `ahead` events beyond what the index has settled, and the replay's clock passes an event hour only when `index`, `detect`
+and `decide` have. So the freshness measured is the system's, not a backlog's; and two replays of the same events come out the same.
+Time marks in every partition tell the rules that an hour is over: the wall clock has no say.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from headwater.flows.sink import Outgoing, outgoing
+from headwater.flows.tables import FLOW as TABLES
+from headwater.flows.up import Up
+from headwater.lineage.decode import MARK
+from headwater.lineage.errors import Unavailable
+from headwater.lineage.event import Event, Position, to_binary
+from headwater.lineage.topic import ACTIVATIONS
+
+HOUR = 3_600_000_000
+PATIENCE_S = 120.0
+
+Place = tuple[str, int]
+
+
+class Replay:
+    """Publishes into a running application, hour by hour of event time.
+
+    ahead    events published beyond what the index has settled, at most
+    first    topics whose events other events look up: of each hour they are published, and awaited, before the rest
+    told     called with the event hour (µs) that is over
+    """
+
+    def __init__(
+        self, up: Up, *, ahead: int = 500, first: Sequence[str] = (), told: Callable[[int], None] | None = None, pace: str = "index"
+    ) -> None:
+        self._up, self._ahead, self._first, self._told, self._pace = up, ahead, frozenset(first), told, pace
+        self._run = up.run
+        self._sent: dict[Place, int] = {}
+        self._marked = [*{**up.app.indexed, **up.app.watched}.values()]
+        self.published = 0
+        self.marks = 0
+
+    def run(self, events: Iterable[tuple[str, Event]], raw: Sequence[Outgoing] = ()) -> None:
+        """Replay events, given with their topics in event-time order; `raw` messages go first, as they are.
+
+        Raises Unavailable if a flow fails or stands still.
+        """
+        self._write(raw)
+        hour: int | None = None
+        pending: list[tuple[str, Event]] = []
+        for topic, event in events:
+            at = event.time // HOUR
+            if hour is not None and at != hour:
+                self._hour(pending, hour)
+                pending = []
+            hour = at
+            pending.append((topic, event))
+        if hour is not None:
+            self._hour(pending, hour)
+
+    def _hour(self, events: Sequence[tuple[str, Event]], hour: int) -> None:
+        looked_up = [self._message(topic, event) for topic, event in events if topic in self._first]
+        rest = [self._message(topic, event) for topic, event in events if topic not in self._first]
+        self._write(looked_up)
+        if looked_up and rest:
+            self._await_tables()
+        for start in range(0, len(rest), self._ahead):
+            self._await_pace()
+            self._write(rest[start : start + self._ahead])
+        self._pass((hour + 1) * HOUR)
+        if self._told is not None:
+            self._told((hour + 1) * HOUR)
+
+    def _message(self, topic: str, event: Event) -> Outgoing:
+        declared = self._up.app.topics[topic]
+        return outgoing(topic, event, event.subject if declared.key is not None else None)
+
+    def _write(self, messages: Sequence[Outgoing]) -> None:
+        self._note(self._run.writer.write(messages))
+        self.published += len(messages)
+        self._run.meter.count("published", len(messages))
+
+    def _note(self, positions: Iterable[Position]) -> None:
+        for position in positions:
+            place = (position.topic, position.partition)
+            self._sent[place] = max(self._sent.get(place, 0), position.offset + 1)
+
+    def _pass(self, at: int) -> None:
+        """The hour is over: mark it in every partition, and wait until every flow has passed it."""
+        marks = [self._mark(topic.name, partition, at) for topic in self._marked for partition in range(topic.partitions)]
+        self._note(self._run.writer.write(marks))
+        self.marks += len(marks)
+        meter = self._run.meter
+        watched = [topic.name for topic in self._up.app.watched.values()]
+        self._await("index", lambda s: self._pace != "index" or meter.await_reached("index", self._of(self._up.app.indexed), s))
+        self._await("detect", lambda s: meter.await_reached("detect", self._of(self._up.app.watched), s))
+        self._await("detect", lambda s: meter.await_watermark(watched, at, s))
+        if self._pace == "index":
+            for agent in self._up.app.agents:
+                flow = f"decide/{agent.name}"
+                self._await(flow, lambda s, flow=flow: meter.await_reached(flow, meter.written(ACTIVATIONS), s))  # type: ignore[misc]
+
+    def _mark(self, topic: str, partition: int, at: int) -> Outgoing:
+        headers, value = to_binary(Event(id=f"mark/{topic}/{partition}/{at}", source="headwater/replay", type=MARK, time=at))
+        return Outgoing(topic, b"mark", value, headers, partition)
+
+    def _await_tables(self) -> None:
+        meter = self._run.meter
+        looked_up = {table.topic.name: table.topic for table in self._up.app.tables}
+        self._await("tables", lambda s: meter.await_reached(TABLES, self._of(looked_up), s))
+
+    def _await_pace(self) -> None:
+        topics = self._up.app.indexed if self._pace == "index" else self._up.app.watched
+        self._await(self._pace, lambda s: self._run.meter.await_reached(self._pace, self._of(topics), s))
+
+    def _of(self, topics: Iterable[str]) -> dict[Place, int]:
+        names = set(topics)
+        return {place: offset for place, offset in self._sent.items() if place[0] in names}
+
+    def _await(self, flow: str, wait: Callable[[float], bool]) -> None:
+        for _ in range(round(PATIENCE_S / 0.2)):
+            if wait(0.2):
+                return
+            if self._up.failure is not None:
+                name, error = self._up.failure
+                raise Unavailable(f"flow {name} failed: {error!r}") from error
+        raise Unavailable(f"flow {flow} has stood still for {PATIENCE_S:.0f} s")
+
+

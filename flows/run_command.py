@@ -1,0 +1,77 @@
+"""`headwater run FLOW`: one flow as a process of its own, for production; the broker and the index are servers."""
+
+import os
+import signal
+import threading
+from datetime import timedelta
+from types import FrameType
+
+from bytewax._bytewax import cluster_main
+from rich.console import Console
+
+from headwater.flows import walk
+from headwater.flows.kafka import Kafka
+from headwater.flows.recovery import Recovery
+from headwater.flows.runtime import Runtime
+from headwater.flows.settings import Settings
+from headwater.flows.target import application
+from headwater.lineage.errors import Misused
+
+NEEDS_INDEX = ("index", "decide")
+
+
+def run(settings: Settings, flow: str, target: str | None, workers: int, process: int | None, addresses: list[str], snapshot: float) -> None:
+    """Run until SIGTERM or Ctrl-C. Raises Misused: unknown flow, no broker, no Qdrant server, `audit` in more than one process."""
+    if flow not in walk.FLOWS:
+        raise Misused(f"flow {flow!r} is none of {', '.join(walk.FLOWS)}")
+    if not settings.kafka:
+        raise Misused("one flow by itself needs a broker: set HEADWATER_KAFKA__BOOTSTRAP_SERVERS; `headwater up` runs all with an embedded one")
+    if flow in NEEDS_INDEX and not settings.qdrant_url:
+        raise Misused(f"flow {flow} by itself needs a Qdrant server: set HEADWATER_QDRANT__URL; the embedded engine belongs to one process")
+    if flow == "audit" and (addresses or workers > 1):
+        raise Misused("audit has one writer: run it once, with one worker")
+    app = application(settings, target)
+    runtime = Runtime(app, settings, Kafka(settings.kafka), indexes_here=flow == "index")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: _stop(runtime))
+    runtime.prepare()
+    if flow == "index":
+        runtime.keep_progress()
+    if flow == "audit":
+        runtime.store.lost_with_broker(runtime.broker)
+    recovery = None if flow == "audit" else Recovery(settings.home, flow, runtime.broker, lock=not process)
+    Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")
+    failure = _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
+    runtime.close()
+    if failure:
+        Console(stderr=True).print(f"flow {flow} failed: {failure[0]!r}", style="red", markup=False)
+        os._exit(1)
+
+
+def _in_thread(
+    runtime: Runtime, flow: str, recovery: Recovery | None, workers: int, process: int, addresses: list[str], snapshot: float
+) -> list[BaseException]:
+    """The engine runs beside the main thread, so that signals are heard while it works."""
+    failure: list[BaseException] = []
+    dataflow = walk.FLOWS[flow](runtime)
+
+    def main() -> None:
+        config = recovery.config if recovery else None
+        try:
+            cluster_main(
+                dataflow, addresses, process,
+                epoch_interval=timedelta(seconds=snapshot), recovery_config=config, worker_count_per_proc=workers,
+            )  # fmt: skip
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=main, name=f"flow-{flow}", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    return failure
+
+
+def _stop(runtime: Runtime, frame: FrameType | None = None) -> None:
+    for stop in runtime.stops.values():
+        stop.set()

@@ -1,0 +1,220 @@
+"""What the flows of one process share, opened once: broker, index, model, store, progress."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from headwater.agents.agent import Agent
+from headwater.agents.context import Ports
+from headwater.agents.decider import Decider
+
+from headwater.enrichers.embed import Embedder, minilm
+from headwater.enrichers.freshness import Progress, StoredProgress
+from headwater.enrichers.engine import Index
+from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.index import Indexer
+from headwater.flows.app import App
+from headwater.flows.kafka import Kafka
+from headwater.flows.meter import Meter
+from headwater.flows.settings import Settings
+from headwater.flows.sink import Writer
+from headwater.flows.source import TopicSource
+from headwater.flows.tables import Tables
+from headwater.lineage.duration import duration
+from headwater.lineage.store import Store
+
+_log = structlog.get_logger("headwater.runtime")
+
+SAVE_S = 0.02
+"""How often progress is written beside the points it covers, when it changed."""
+HEARTBEAT_S = 0.5
+
+
+def wall_clock() -> int:
+    """µs since 1970."""
+    return time.time_ns() // 1000
+
+
+class Runtime:
+    """One process's parts. Everything that opens a file, a socket or a model does so on first use; `close` lets go of all.
+
+    stops    flow → the event that asks its sources to stop
+    indexes       whether a flow `index` runs at all: it then writes the dead letters of the topics it reads
+    indexes_here  whether it runs in this process
+    """
+
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        kafka: Kafka,
+        *,
+        clock: Callable[[], int] = wall_clock,
+        embedder: Embedder | None = None,
+        index_path: Path | None = None,
+        idle: bool = True,
+        indexes: bool = True,
+        indexes_here: bool = True,
+    ) -> None:
+        self.app, self.settings, self.kafka, self.clock = app, settings, kafka, clock
+        self.broker = kafka.broker_id()
+        self.meter = Meter()
+        self.idle, self.indexes, self.indexes_here = idle, indexes, indexes_here
+        self.stops: dict[str, threading.Event] = {name: threading.Event() for name in ("index", "detect", "decide", "audit")}
+        self.deciders: dict[tuple[str, int], Decider] = {}
+        self._embedder = embedder
+        self._index_path = index_path or settings.home / "index"
+        self._open: list[Callable[[], None]] = []
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+    @cached_property
+    def writer(self) -> Writer:
+        writer = Writer(self.kafka, self.broker, self.stops["audit"])
+        self._open.append(writer.close)
+        return writer
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        return self._embedder or minilm()
+
+    @cached_property
+    def index(self) -> Index:
+        index = open_index(self.settings, self._index_path, self.app.name, self.embedder.size)
+        self._open.append(index.close)
+        return index
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Of this broker's life: what an earlier life reached says nothing about the offsets of this one.
+
+        Where `index` runs in this process, it is one shared object; elsewhere it is read from the store.
+        """
+        if not self.indexes_here:
+            return StoredProgress(self.index, self.broker, self.clock, self.app.indexed)
+        progress = Progress(self.broker, self.clock, self.app.indexed)
+        for name, topic in self.app.indexed.items():
+            for partition in range(topic.partitions):
+                progress.start(name, partition, 0)
+        return progress
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        return Retriever(self.index, self.embedder, self.progress)
+
+    @cached_property
+    def store(self) -> Store:
+        store = Store(self.home / "lineage.duckdb", clock=self.clock)
+        self._open.append(store.close)
+        return store
+
+    @cached_property
+    def tables(self) -> Tables:
+        tables = Tables(self.kafka, self.broker, self.app.tables, self.meter)
+        self._open.append(tables.close)
+        return tables
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that agents run on, in a thread of its own."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="agents", daemon=True)
+        thread.start()
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(5)
+
+        self._open.append(stop)
+        return loop
+
+    @cached_property
+    def ports(self) -> Ports:
+        return Ports(
+            search=self.retriever,
+            chooser=chooser_from(self.settings.model, self.embedder),
+            clock=self.clock,
+            broker=self.broker,
+            indexed=frozenset(self.app.indexed),
+        )
+
+    def indexer(self) -> Indexer:
+        return Indexer(self.index, self.embedder, self.app.document_types, clock=self.clock, history_us=duration(self.settings.index_history))
+
+    def source(self, flow: str, topics: Mapping[str, Any], **options: Any) -> TopicSource:
+        """A source over whole topics, stopped with its flow."""
+        partitions = self.app.partitions
+        return TopicSource(
+            self.kafka,
+            self.broker,
+            {name: partitions[name] for name in topics},
+            group=f"headwater-{self.app.name}-{flow.replace('/', '-')}",
+            stop=self.stops[flow.partition("/")[0]],
+            **options,
+        )
+
+    def gate(self, agent: Agent) -> Callable[[str, int], bool]:
+        """An agent at its bound pauses its own partitions, and nobody else's."""
+
+        def open_now(topic: str, partition: int) -> bool:
+            decider = self.deciders.get((agent.name, partition))
+            return decider is None or decider.room() > 0
+
+        return open_now
+
+    def progress_at_end(self, topic: str, partition: int, offset: int) -> None:
+        self.progress.at_end(topic, partition, self.clock())
+
+    def prepare(self) -> None:
+        """Make the topics that are missing, and fill the tables."""
+        compact = [name for name, topic in self.app.topics.items() if topic.compact]
+        self.kafka.create(self.app.partitions, compact)
+        _ = self.tables
+
+    def keep_progress(self) -> None:
+        """Write progress into the index's store, when it changed and as a heartbeat, until this runtime closes."""
+        stop = threading.Event()
+
+        def run() -> None:
+            saved, saved_at = -1, 0.0
+            while not stop.wait(SAVE_S):
+                revision, now = self.progress.revision, time.monotonic()
+                if (revision != saved and self.settings.qdrant_url) or now - saved_at > HEARTBEAT_S:
+                    self.index.save_progress(self.progress.rows())
+                    saved, saved_at = revision, now
+
+        thread = threading.Thread(target=run, name="progress", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            stop.set()
+            thread.join(5)
+
+        self._open.append(end)
+
+    def close(self) -> None:
+        """Let go of everything, last opened first."""
+        while self._open:
+            try:
+                self._open.pop()()
+            except Exception as error:
+                _log.warning("not closed cleanly", error=str(error))
+
+
+def open_index(settings: Settings, path: Path, collection: str, size: int) -> Index:
+    """The engine the settings name: a Qdrant server, or the embedded engine under `path`."""
+    if settings.qdrant_url:
+        from headwater.enrichers.qdrant import connect
+
+        return connect(settings.qdrant_url, collection, size=size, api_key=settings.qdrant_api_key or None)
+    from headwater.enrichers.edge import EdgeIndex
+
+    return EdgeIndex(path, size=size)

@@ -1,0 +1,95 @@
+"""The HTTP door: one FastAPI application over the packages' routers, errors as RFC 9457 problems, loopback unless told otherwise."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+import headwater
+import headwater.enrichers.web as enrichers_web
+import headwater.flows.gateway as gateway_web
+from headwater.flows.gateway import Gateway
+from headwater.flows.runtime import Runtime
+import headwater.lineage.web as lineage_web
+from headwater.lineage.errors import Behind, HeadwaterError, Unavailable
+
+PROBLEM = "application/problem+json"
+
+
+def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastAPI:
+    """The application's HTTP interface; OpenAPI at /openapi.json."""
+    app = FastAPI(title=f"headwater: {run.app.name}", version=headwater.__version__, docs_url="/docs", redoc_url=None)
+    app.add_exception_handler(HeadwaterError, _problem)
+    app.add_exception_handler(RequestValidationError, _misuse)
+    app.include_router(gateway_web.routes(lambda: gateway))
+    app.include_router(enrichers_web.routes(lambda: run.retriever))
+    app.include_router(lineage_web.routes(lambda: run.store))
+
+    @app.get("/healthz", tags=["process"], summary="The process answers")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok", "broker": run.broker, "app": run.app.name}
+
+    @app.get("/readyz", tags=["process"], summary="All flows run")
+    def readyz() -> JSONResponse:
+        there = ready()
+        return JSONResponse({"ready": there, "counts": run.meter.counts()}, 200 if there else 503)
+
+    @app.get("/v1/topics", tags=["process"], summary="The application's topics")
+    def topics() -> list[dict[str, Any]]:
+        return [
+            {"name": t.name, "model": t.model.__name__, "key": t.key, "partitions": t.partitions, "lateness": t.lateness}
+            for t in run.app.topics.values()
+        ]
+
+    return app
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HeadwaterError)
+    body = {"type": f"urn:headwater:{error.cause}", "title": error.cause.replace("_", " "), "status": error.status, "detail": str(error)}
+    headers = {}
+    if isinstance(error, (Behind, Unavailable)):
+        headers["Retry-After"] = str(max(1, round(float(error.details.get("retry_after", 1)))))
+    return JSONResponse({**body, **_plain(error.details)}, error.status, headers, media_type=PROBLEM)
+
+
+async def _misuse(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    told = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
+    body = {"type": "urn:headwater:misused", "title": "the request is malformed", "status": 422, "detail": told}
+    return JSONResponse(body, 422, media_type=PROBLEM)
+
+
+def _plain(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value) for name, value in details.items()}
+
+
+class Server:
+    """uvicorn in a thread; `address` is where it listens once started."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, lifespan="on")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+        self._host, self._port = host, port
+        self.address = ""
+
+    def start(self) -> None:
+        """Raises Unavailable when the port is taken."""
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise Unavailable(f"cannot listen on {self._host}:{self._port}; is it taken? Set HEADWATER_HTTP__PORT (0: any free one)")
+            time.sleep(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        host = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104
+        self.address = f"http://{host}:{port}"
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)

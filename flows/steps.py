@@ -1,0 +1,124 @@
+"""The steps of the flows, as plain callables over batches; `walk` wires them into dataflows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headwater.enrichers.enrich import enrich
+from headwater.enrichers.freshness import Progress
+from headwater.enrichers.index import Indexer
+from headwater.flows.deadletter import bury, dead_letter_id
+from headwater.flows.meter import Meter
+from headwater.flows.sink import Outgoing, Writer
+from headwater.flows.source import Batch
+from headwater.lineage.decode import Failure, Received, decode
+from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.event import Message, Position
+from headwater.lineage.record import Record, encode_batch, outcomes
+from headwater.lineage.topic import LINEAGE, Topic
+
+Clock = Callable[[], int]
+RECORDS_PER_MESSAGE = 200
+
+
+@dataclass(slots=True)
+class Work:
+    """One source batch on its way: what was received, and what cannot go on."""
+
+    batch: Batch
+    received: list[Received]
+    failures: list[Failure] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+    def fail(self, refused: Sequence[tuple[Received, HeadwaterError]]) -> None:
+        """Take positions out of what goes on."""
+        if not refused:
+            return
+        raw = {message.offset: message for message in self.messages}
+        gone = {received.position for received, _ in refused}
+        self.received = [received for received in self.received if received.position not in gone]
+        self.failures += [Failure(raw[r.position.offset], r.position, error, r.event) for r, error in refused]
+
+
+def decode_step(topics: Mapping[str, Topic[Any]], broker: str) -> Callable[[list[Batch]], list[Work]]:
+    """Batches → work: messages become events with their models."""
+
+    def step(batches: list[Batch]) -> list[Work]:
+        found = []
+        for batch in batches:
+            messages = batch.plain()
+            received, failures = decode(topics[batch.topic], broker, messages)
+            found.append(Work(batch, received, failures, messages))
+        return found
+
+    return step
+
+
+def enrich_step(topics: Mapping[str, Topic[Any]]) -> Callable[[list[Work]], list[Work]]:
+    """Work → work with facts; what an enricher refuses fails."""
+
+    def step(work: list[Work]) -> list[Work]:
+        for each in work:
+            each.received, refused = enrich(topics[each.batch.topic], each.received)
+            each.fail(refused)
+        return work
+
+    return step
+
+
+def account_step(flow: str, clock: Clock) -> Callable[[list[Batch]], list[list[Record]]]:
+    """Batches → their `consumed` and `absent` records, before any step sees them."""
+    return lambda batches: [[record for batch in batches for record in batch.records(flow, clock())]]
+
+
+@dataclass
+class UpsertStep:
+    """Work → records: chunk, embed and upsert a whole activation of batches at once, bury what failed, then tell progress."""
+
+    indexer: Indexer
+    writer: Writer
+    progress: Progress
+    meter: Meter
+    clock: Clock
+
+    def __call__(self, work: list[Work]) -> list[list[Record]]:
+        for each in work:
+            self.progress.note_appended(each.batch.topic, each.batch.partition, each.batch.next, each.messages[0].timestamp * 1000)
+        indexed = self.indexer.index([received for each in work for received in each.received])
+        refused = {received.position: (received, error) for received, error in indexed.failures}
+        for each in work:
+            each.fail([refused[received.position] for received in each.received if received.position in refused])
+        failures = [failure for each in work for failure in each.failures]
+        buried = bury_all("index", failures, self.writer, self.clock(), own=True)
+        for failure in failures:
+            self.progress.dead_letter(failure.position, dead_letter_id(failure.position))
+        ended = {**dict(indexed.outcomes), **{failure.position: "dead_lettered" for failure in failures}}
+        for each in work:
+            place = (each.batch.topic, each.batch.partition)
+            self.progress.settle(*place, each.batch.next)
+            self.meter.reached("index", *place, each.batch.next)
+        for outcome in ended.values():
+            self.meter.count(outcome)
+        told = outcomes("index", sorted(ended.items(), key=lambda pair: pair[0]), self.clock())
+        return [[*indexed.records, *buried, *told]]
+
+
+def bury_all(flow: str, failures: Sequence[Failure], writer: Writer, now: int, *, own: bool) -> list[Record]:
+    """Write dead letters and wait until they are safe. `own=False`: another flow writes the message, we only know of it."""
+    messages, records = bury(flow, failures, now)
+    if not own:
+        return []
+    if messages:
+        writer.write(messages)
+    return records
+
+
+def to_lineage(flow: str, records: Sequence[Record]) -> list[Outgoing]:
+    """Records as messages of the lineage topic, a few hundred in each."""
+    pieces = [records[start : start + RECORDS_PER_MESSAGE] for start in range(0, len(records), RECORDS_PER_MESSAGE)]
+    return [Outgoing(LINEAGE, flow.encode(), encode_batch(piece), []) for piece in pieces]
+
+
+def positions_of(batch: Batch) -> list[Position]:
+    """Every position of a batch."""
+    return [Position(batch.broker, batch.topic, batch.partition, offset) for first, following in batch.runs for offset in range(first, following)]

@@ -1,0 +1,184 @@
+"""All flows of an application in one process: start in the order that loses nothing, stop in the design's order."""
+
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import IO, Self
+
+import structlog
+from bytewax._bytewax import cluster_main  # the entry point that bytewax.run itself calls; bytewax.testing only wraps it
+
+from headwater.enrichers.embed import Embedder
+from headwater.flows import walk
+from headwater.flows.app import App
+from headwater.flows.broker import Broker
+from headwater.flows.files import Watch
+from headwater.flows.gateway import Gateway
+from headwater.flows.kafka import Kafka
+from headwater.flows.recovery import EPOCH, Recovery, hold
+from headwater.flows.run_file import remove_run_file, write_run_file
+from headwater.flows.runtime import Runtime, wall_clock
+from headwater.flows.serve import Server, http_app
+from headwater.flows.settings import Settings
+from headwater.lineage.topic import ACTIVATIONS, LINEAGE
+
+_log = structlog.get_logger("headwater.up")
+
+DRAIN_S = 30.0
+"""How long a stop waits for each flow to finish what its upstream sent."""
+
+
+class FlowThread:
+    """One dataflow in a thread. A flow that raises is told to `failed`; it is never run twice in one interpreter."""
+
+    def __init__(self, name: str, run: Runtime, failed: Callable[[str, BaseException], None]) -> None:
+        self.name, self._run, self._failed = name, run, failed
+        self._recovery = Recovery(run.home, name, run.broker) if name != "audit" else None
+        self._flow = walk.FLOWS[name](run)
+        self._thread = threading.Thread(target=self._main, name=f"flow-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _main(self) -> None:
+        try:
+            recovery = self._recovery.config if self._recovery else None
+            cluster_main(self._flow, [], 0, epoch_interval=EPOCH, recovery_config=recovery)
+        except BaseException as error:
+            self._failed(self.name, error)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ask its sources to end, and wait for what is on its way."""
+        self._run.stops[self.name].set()
+        self._thread.join(DRAIN_S)
+        if self._thread.is_alive():
+            _log.error("flow did not stop in time", flow=self.name)
+        elif self._recovery is not None:
+            self._recovery.close()
+
+
+class Up:
+    """A running application: `with Up(app, settings) as up: …`.
+
+    flows     which flows run, in stop order
+    http      whether the HTTP door is opened
+    idle      whether the wall clock may move the watermark (off in replays)
+    """
+
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        *,
+        flows: Sequence[str] = ("index", "detect", "decide", "audit"),
+        http: bool = True,
+        idle: bool = True,
+        embedder: Embedder | None = None,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        self.app, self.settings = app, settings
+        self._flow_names = [name for name in flows if name != "decide" or app.agents]
+        self._http, self._idle, self._embedder, self._clock = http, idle, embedder, clock
+        self._lock: IO[str] | None = None
+        self._broker: Broker | None = None
+        self._server: Server | None = None
+        self._watch: Watch | None = None
+        self._flows: dict[str, FlowThread] = {}
+        self.failure: tuple[str, BaseException] | None = None
+        self.failed = threading.Event()
+        self.run: Runtime
+
+    @property
+    def address(self) -> str:
+        return self._server.address if self._server else ""
+
+    def start(self) -> None:
+        """Lock the home, start the broker, open what is shared, then start the flows from the last to the first."""
+        home = self.settings.home
+        home.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(home / "lock", f"headwater in {home}")
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        kafka = self._kafka()
+        self.run = run = Runtime(
+            self.app, self.settings, kafka, clock=self._clock, embedder=self._embedder, idle=self._idle,
+            indexes="index" in self._flow_names,
+        )
+        run.prepare()
+        run.store.lost_with_broker(run.broker)
+        if "index" in self._flow_names:
+            run.embedder.embed(["the model is loaded before the first event comes"])
+            run.keep_progress()
+        self.gateway = Gateway({**self.app.topics}, run.writer, run.clock)
+        if self._http:
+            self._server = Server(http_app(run, self.gateway, self.ready), self.settings.http_host, self.settings.http_port)
+            self._server.start()
+        for name in reversed(self._flow_names):
+            self._flows[name] = FlowThread(name, run, self._fail)
+            self._flows[name].start()
+        self._watch = Watch(self.app.files, self.app.root, self.gateway, self.settings.home / "files.json", run.clock)
+        self.file_positions = self._watch.publish() if self.app.files and "index" in self._flow_names else []
+        if self.file_positions:
+            self._watch.start()
+        write_run_file(self.settings.home, http=self.address, broker=kafka.address, broker_id=run.broker, app=self.app.name)
+
+    def _kafka(self) -> Kafka:
+        if self.settings.kafka:
+            return Kafka(self.settings.kafka)
+        self._broker = Broker(self.settings.home / "broker.log")
+        return self._broker.kafka
+
+    def _fail(self, flow: str, error: BaseException) -> None:
+        self.failure = self.failure or (flow, error)
+        self.failed.set()
+
+    def ready(self) -> bool:
+        """All flows run."""
+        return not self.failed.is_set() and all(flow.alive for flow in self._flows.values())
+
+    def stop(self) -> None:
+        """Gateway, then `index` and `detect`, then `decide`, then `audit`, each after its upstream has flushed; then files and broker."""
+        if self._watch is not None:
+            self._watch.close()
+        if self._server is not None:
+            self._server.stop()
+        if not self.failed.is_set():
+            self._drain()
+        for flow in self._flows.values():
+            flow.stop()
+        if hasattr(self, "run"):
+            self.run.close()
+        if self._broker is not None:
+            self._broker.stop()
+        if self._lock is not None:
+            remove_run_file(self.settings.home)
+            self._lock.close()
+
+    def _drain(self) -> None:
+        for name in self._flow_names:
+            flow = self._flows.get(name)
+            if flow is None:
+                continue
+            if name == "decide":
+                for agent in self.app.agents:
+                    self.run.meter.await_reached(f"decide/{agent.name}", self.run.meter.written(ACTIVATIONS), 2.0)
+            elif name == "audit":
+                self.run.meter.await_reached("audit", self.run.meter.written(LINEAGE), DRAIN_S)
+            flow.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+

@@ -1,0 +1,88 @@
+"""The walk of one event, top to bottom: four dataflows joined by topics. Read this first.
+
+    topics ── index ──▶ Qdrant + progress            topics ── detect ──▶ activations ── decide ──▶ decisions, effects, reviews
+      every flow ──▶ records ──▶ lineage ── audit ──▶ DuckDB
+
+Each step is a plain function over plain values (`steps`, `detecting`, `deciding`); here they are only wired.
+"""
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow, Stream
+
+from headwater.flows.deciding import decide_logic, wake_step
+from headwater.flows.detecting import DetectedSink, detect_logic, detectors, signal_step
+from headwater.flows.landing import LandingSink
+from headwater.flows.runtime import Runtime
+from headwater.flows.sink import TopicSink
+from headwater.flows.steps import UpsertStep, account_step, decode_step, enrich_step, to_lineage
+from headwater.lineage.record import Record
+from headwater.lineage.topic import ACTIVATIONS, LINEAGE
+
+INDEX_BATCH = 64
+"""Messages per poll and part: a batch is embedded at once, and its first event waits for its last."""
+
+
+def index(run: Runtime) -> Dataflow:
+    """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress."""
+    flow = Dataflow("index")
+    topics = run.app.indexed
+    batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, at_end=run.progress_at_end))
+    work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
+    work = op.flat_map_batch("enrich", work, enrich_step(topics))
+    settled = op.flat_map_batch("upsert", work, UpsertStep(run.indexer(), run.writer, run.progress, run.meter, run.clock))
+    consumed = op.flat_map_batch("account", batches, account_step("index", run.clock))
+    _records(run, "index", consumed, settled)
+    return flow
+
+
+def detect(run: Runtime) -> Dataflow:
+    """Domain topics → decode → enrich → rules in event-time order → activations."""
+    flow = Dataflow("detect")
+    topics = run.app.watched
+    batches = op.input("read", flow, run.source("detect", topics))
+    work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
+    work = op.flat_map_batch("enrich", work, enrich_step(topics))
+    known = detectors(run)
+    signals = op.flat_map_batch("signal", work, signal_step(run, known))
+    detected = op.map("detected", op.stateful_batch("rules", signals, detect_logic(run, known)), lambda keyed: keyed[1])
+    op.output("activations", detected, DetectedSink(run))
+    consumed = op.flat_map_batch("account", batches, account_step("detect", run.clock))
+    _records(run, "detect", consumed, op.map("ended", detected, lambda each: each.records))
+    return flow
+
+
+def decide(run: Runtime) -> Dataflow:
+    """Activations → retrieve, decide, journal, effects; a source and a chain of decisions for each agent."""
+    flow = Dataflow("decide")
+    told = []
+    for agent in run.app.agents:
+        name = f"decide/{agent.name}"
+        source = run.source(name, {ACTIVATIONS: None}, slots=None, batch=100, gate=run.gate(agent))
+        batches = op.input(f"{agent.name}.read", flow, source)
+        told.append(op.flat_map_batch(f"{agent.name}.account", batches, account_step(name, run.clock)))
+        woken = op.flat_map_batch(f"{agent.name}.wake", batches, wake_step(run, agent))
+        decided = op.stateful_batch(f"{agent.name}.decide", woken, decide_logic(run, agent))
+        told.append(op.map(f"{agent.name}.ended", decided, lambda keyed: keyed[1]))
+    _records(run, "decide", *told)
+    return flow
+
+
+def audit(run: Runtime) -> Dataflow:
+    """Lineage → DuckDB, rows and offsets in one transaction: it begins where the database stands, without recovery of its own."""
+    flow = Dataflow("audit")
+    offsets = {(LINEAGE, partition): offset for partition, offset in run.store.offsets(run.broker).items()}
+    batches = op.input("read", flow, run.source("audit", {LINEAGE: None}, slots=None, batch=2000, resume=offsets))
+    op.output("land", batches, LandingSink(run.store, run.broker, run.meter))
+    return flow
+
+
+FLOWS = {"index": index, "detect": detect, "decide": decide, "audit": audit}
+
+
+def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:
+    """Every record of a flow, merged once, to the lineage topic."""
+    merged = op.merge("records", *streams)
+    messages = op.flat_map("encode", merged, lambda records: to_lineage(flow, records))
+    op.output("lineage", messages, TopicSink(run.writer, run.meter.wrote))
+
+

@@ -1,0 +1,125 @@
+"""connect: lineage for analysts, as SQL in and polars out: of a running system over HTTP, of a stopped one from its file.
+
+    lineage = connect(".headwater/lineage.duckdb")        # or connect("http://127.0.0.1:8088")
+    lineage.sql("from decisions where agent = 'recover'")
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import quote
+
+import httpx
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, NotFound, Unavailable
+from headwater.lineage.guard import TIME_LIMIT_S, reading
+from headwater.lineage.store import open_database
+from headwater.lineage.why import Why, why
+
+
+class Lineage(Protocol):
+    """What `connect` returns; also a context manager."""
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """The answer to one SELECT. Raises Misused, Forbidden, Unavailable."""
+        ...
+
+    def why(self, id: str) -> Why:
+        """The path of an id. Raises NotFound, Misused."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+def connect(where: str | Path, *, time_limit_s: float = TIME_LIMIT_S, transport: httpx.BaseTransport | None = None) -> Lineage:
+    """Lineage at an `http(s)://` address of a running headwater, or in the DuckDB file of a stopped one (opened read-only).
+
+    Raises NotFound (no such file), Unavailable (the file is held by a running headwater: give its address).
+    """
+    if str(where).startswith(("http://", "https://")):
+        return Remote(httpx.Client(base_url=str(where), timeout=time_limit_s + 5, transport=transport))
+    return File(Path(where), time_limit_s)
+
+
+class _Closing:
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class File(_Closing):
+    """The lineage file of a stopped headwater, opened read-only."""
+
+    def __init__(self, path: Path, time_limit_s: float) -> None:
+        if not path.is_file():
+            raise NotFound(f"no lineage file at {path}: give the one in the home of `headwater up`, or the address of a running headwater")
+        self._connection = open_database(path, read_only=True)
+        self._time_limit_s = time_limit_s
+
+    def sql(self, query: str) -> pl.DataFrame:
+        with reading(self._connection, query, time_limit_s=self._time_limit_s) as reader:
+            return _frame(reader.read_all())
+
+    def why(self, id: str) -> Why:
+        return why(self._connection, id)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Remote(_Closing):
+    """The lineage of a running headwater, over HTTP."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def sql(self, query: str) -> pl.DataFrame:
+        response = self._ask("POST", "/v1/sql", json={"query": query})
+        try:
+            return _frame(pa.ipc.open_stream(response.content).read_all())
+        except pa.ArrowException as error:
+            raise Unavailable(f"the answer broke off: {error}; its time was up, or the server stopped; ask for less") from None
+
+    def why(self, id: str) -> Why:
+        return msgspec.json.decode(self._ask("GET", f"/v1/why/{quote(id)}").content, type=Why)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ask(self, method: str, path: str, json: object = None) -> httpx.Response:
+        try:
+            response = self._client.request(method, path, json=json)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self._client.base_url} does not answer: {error}; is headwater running there?") from None
+        if response.is_error:
+            raise _error(response)
+        return response
+
+
+_ERRORS: dict[int, type[HeadwaterError]] = {400: Misused, 403: Forbidden, 404: NotFound, 503: Unavailable}
+
+
+def _error(response: httpx.Response) -> HeadwaterError:
+    """The error of a problem answer (RFC 9457)."""
+    try:
+        text = str(response.json().get("detail") or response.text)
+    except ValueError:
+        text = response.text
+    return _ERRORS.get(response.status_code, Misused if response.is_client_error else Unavailable)(text)
+
+
+def _frame(answer: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(answer)
+    return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()

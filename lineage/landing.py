@@ -1,0 +1,162 @@
+"""landing: what of a batch of lineage messages is new. Pure; `store` does the I/O.
+
+Flows repeat themselves after a crash: the same facts under the same ids, the same offsets in other ranges. Here both are cut:
+ranges (`consumed`, `absent`, `outcome`) to the offsets not yet landed, facts by their ids.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+import pyarrow as pa
+
+from headwater.lineage.names import names_of
+from headwater.lineage.ranges import Ranges
+from headwater.lineage.record import Record, record_id
+
+RANGED = frozenset(("consumed", "absent", "outcome"))
+OPEN = frozenset(("waiting", "retrying"))
+"""Outcomes that do not close a position: a later one may follow."""
+
+Lane: TypeAlias = tuple[str, str, str, str, int]
+"""(kind, flow, broker, topic, partition); the kind of an open outcome is `open`."""
+
+
+class Landing(NamedTuple):
+    """One message of the lineage topic: where it lay there, and its records."""
+
+    broker: str
+    partition: int
+    offset: int
+    records: Sequence[Record]
+
+
+class Replay(NamedTuple):
+    """A range that was cut off. `within`: one message said it twice, which no replay explains."""
+
+    kind: str
+    flow: str
+    broker: str
+    topic: str
+    partition: int
+    first: int
+    next: int
+    positions: int
+    within: bool
+
+
+@dataclass
+class Landed:
+    """What became of a batch: rows landed, facts known already, and positions whose second outcome was cut off."""
+
+    rows: int = 0
+    duplicates: int = 0
+    replayed: int = 0
+    batch: int = 0
+
+
+@dataclass
+class Known:
+    """What has landed so far, as far as landing must know it: the ranges, and the highest position facts speak of, per lane."""
+
+    ranges: dict[Lane, Ranges] = field(default_factory=dict)
+    reach: dict[Lane, int] = field(default_factory=dict)
+
+    def sift(self, landings: Iterable[Landing]) -> "Sifted":
+        """Cut a batch to what is new, and remember it as landed. Facts that need a look into the database are `suspects`."""
+        sifted = Sifted()
+        seen: set[str] = set()
+        reach = dict[Lane, int]()
+        for landing in landings:
+            said = dict[Lane, Ranges]()
+            # Absent offsets first: how many messages a cut run holds depends on them.
+            for record in sorted(landing.records, key=lambda record: record.kind != "absent"):
+                if record.kind in RANGED:
+                    sifted.records.extend(self._cut(record, said, sifted.replays))
+                elif record.id in seen:
+                    sifted.duplicates += 1
+                else:
+                    seen.add(record.id)
+                    self._suspect(record, reach, sifted)
+        self.reach.update(reach)
+        return sifted
+
+    def _suspect(self, record: Record, reach: dict[Lane, int], sifted: "Sifted") -> None:
+        """A fact beyond all that its lane spoke of is new for certain; of any other the database must be asked."""
+        lane = lane_of(record)
+        if record.first < 0 or record.first <= self.reach.get(lane, -1):
+            sifted.suspects.append((len(sifted.records), record.id, record.first))
+        reach[lane] = max(record.first, reach.get(lane, self.reach.get(lane, -1)))
+        sifted.records.append(record)
+
+    def _cut(self, record: Record, said: dict[Lane, Ranges], replays: list[Replay]) -> list[Record]:
+        lane = lane_of(record)
+        known = self.ranges.setdefault(lane, Ranges())
+        again = said.setdefault(lane, Ranges()).overlap(record.first, record.next)
+        said[lane].add(record.first, record.next)
+        closed = self.ranges.get(("outcome", *lane[1:])) if lane[0] == "open" else None
+        parts = known.add(record.first, record.next)
+        if closed is not None:
+            parts = [part for first, following in parts for part in closed.missing(first, following)]
+        cut = record.next - record.first - sum(following - first for first, following in parts)
+        if cut:
+            replays.append(Replay(*lane, record.first, record.next, cut, again > 0))
+        if not cut:
+            return [record]
+        return [self._part(record, first, following) for first, following in parts]
+
+    def _part(self, record: Record, first: int, next: int) -> Record:
+        """A run cut to [first, next): what the absent offsets leave of it is its count, if it spanned any."""
+        count = next - first
+        if record.count != record.next - record.first:
+            absent = self.ranges.get(("absent", record.flow, record.broker, record.topic, record.partition))
+            count -= absent.overlap(first, next) if absent else 0
+        return msgspec.structs.replace(record, id=record_id(record.id, first, next), first=first, next=next, count=count)
+
+
+@dataclass
+class Sifted:
+    """A batch after sifting: records in landing order; suspects as (index in records, id, first); what was cut off."""
+
+    records: list[Record] = field(default_factory=list)
+    suspects: list[tuple[int, str, int]] = field(default_factory=list)
+    replays: list[Replay] = field(default_factory=list)
+    duplicates: int = 0
+
+    def without(self, landed: frozenset[str]) -> list[Record]:
+        """The records to land, now that it is known which suspects landed before."""
+        if not landed:
+            return self.records
+        drop = {index for index, id, _ in self.suspects if id in landed}
+        self.duplicates += len(drop)
+        return [record for index, record in enumerate(self.records) if index not in drop]
+
+
+def lane_of(record: Record) -> Lane:
+    """What a record's offsets are counted in."""
+    kind = "open" if record.kind == "outcome" and record.outcome in OPEN else record.kind
+    return (kind, record.flow, record.broker, record.topic, record.partition)
+
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_MOMENT = pa.timestamp("us", tz="UTC")
+
+
+def table(records: Sequence[Record], first_seq: int, batch: int) -> pa.Table:
+    """The records as an Arrow table: the columns of `records` but for the leaf, and `names`."""
+    columns: dict[str, pa.Array] = {
+        "seq": pa.array(range(first_seq, first_seq + len(records)), pa.int64()),
+        "batch": pa.array([batch] * len(records), pa.int32()),
+        **{name: pa.array([getattr(record, name) for record in records], pa.string()) for name in ("id", "kind", "flow", "step", "ref")},
+        "parents": pa.array([record.parents for record in records], pa.list_(pa.string())),
+        **{name: pa.array([getattr(record, name) for record in records], pa.string()) for name in ("broker", "topic")},
+        "partition": pa.array([record.partition for record in records], pa.int32()),
+        **{name: pa.array([getattr(record, name) for record in records], pa.int64()) for name in ("first", "next", "count")},
+        "outcome": pa.array([record.outcome for record in records], pa.string()),
+        "time": pa.array([record.at for record in records], _MOMENT),
+        "logged": pa.array([record.logged for record in records], _MOMENT),
+        "data": pa.array([_encode(record.data).decode() for record in records], pa.string()),
+        "names": pa.array([names_of(record) for record in records], pa.list_(pa.string())),
+    }
+    return pa.table(columns)

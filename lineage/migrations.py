@@ -1,0 +1,139 @@
+"""The lineage database's form, as numbered migrations: each is applied once, in order, and recorded.
+
+Two columns are not called what the rest of the code calls them, for DuckDB reserves the words: `time` is a record's `at`,
+`log_offset` an offset.
+"""
+
+# ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
+
+from typing import NamedTuple
+
+
+class Migration(NamedTuple):
+    """One step of the database's form. A released one is never changed; a new one is added."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+
+
+LEDGER = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER, name VARCHAR, applied TIMESTAMPTZ)"
+
+_TABLES = (
+    """CREATE TABLE records (
+        seq BIGINT, batch INTEGER, id VARCHAR, kind VARCHAR, flow VARCHAR, step VARCHAR, ref VARCHAR, parents VARCHAR[],
+        broker VARCHAR, topic VARCHAR, "partition" INTEGER, "first" BIGINT, "next" BIGINT, "count" BIGINT,
+        outcome VARCHAR, "time" TIMESTAMPTZ, logged TIMESTAMPTZ, data JSON, leaf BLOB)""",
+    """CREATE TABLE chain (
+        batch INTEGER, first_seq BIGINT, next_seq BIGINT, root VARCHAR, previous VARCHAR, head VARCHAR, landed TIMESTAMPTZ)""",
+    """CREATE TABLE offsets (broker VARCHAR, "partition" INTEGER, "next" BIGINT, PRIMARY KEY (broker, "partition"))""",
+    # What landing cut off. `within` tells a replay (false) from one message that says the same twice (true).
+    """CREATE TABLE replays (
+        batch INTEGER, kind VARCHAR, flow VARCHAR, broker VARCHAR, topic VARCHAR, "partition" INTEGER,
+        "first" BIGINT, "next" BIGINT, positions BIGINT, within BOOLEAN)""",
+    # Where each name occurs: `names` in sorted runs, so that its zone maps prune; `names_new` as it comes.
+    "CREATE TABLE names (name UBIGINT, seq BIGINT)",
+    "CREATE TABLE names_new (name UBIGINT, seq BIGINT)",
+)
+
+_MICROSECONDS = "timezone('UTC', make_timestamp((data->>'$.{0}')::BIGINT))"
+
+
+def _moment(field: str) -> str:
+    return _MICROSECONDS.format(field)
+
+
+_PLACE = """topic || '/' || "partition" || '@' || "first" AS position"""
+
+_VIEWS = (
+    """CREATE VIEW outcomes AS
+        SELECT flow, broker, topic, "partition", "first", "next", "count", outcome, ref, logged FROM records WHERE kind = 'outcome'""",
+    """CREATE VIEW consumed AS
+        SELECT flow, broker, topic, "partition", "first", "next", "count", logged FROM records WHERE kind = 'consumed'""",
+    """CREATE VIEW absent AS
+        SELECT flow, broker, topic, "partition", "first", "next", "count", logged FROM records WHERE kind = 'absent'""",
+    f"""CREATE VIEW documents AS
+        SELECT "time", ref AS document, outcome, data->>'$.type' AS type, (data->>'$.version')::BIGINT AS version,
+            data->>'$.event' AS event, {_PLACE}, broker, topic, "partition", "first" AS log_offset,
+            json_array_length(data, '$.chunks') AS chunks, {_moment("appended")} AS appended, {_moment("settled")} AS settled, logged
+        FROM records WHERE kind = 'document'""",
+    f"""CREATE VIEW chunks AS
+        SELECT "time", ref AS document, (data->>'$.version')::BIGINT AS version, (chunk->>'$.n')::INTEGER AS n,
+            chunk->>'$.section' AS section, chunk->>'$.text' AS text, chunk->>'$.id' AS id,
+            chunk->>'$.hash' AS hash, data->>'$.event' AS event, {_PLACE}
+        FROM records, unnest((data->'$.chunks')::JSON[]) AS c(chunk) WHERE kind = 'document'""",
+    """CREATE VIEW freshness AS
+        SELECT document, topic, "partition", log_offset, outcome, appended, settled,
+            (epoch_us(settled) - epoch_us(appended)) / 1000 AS ms
+        FROM documents WHERE appended IS NOT NULL AND settled IS NOT NULL""",
+    """CREATE VIEW activations AS
+        SELECT "time", data->>'$.rule' AS rule, data->>'$.key' AS "key", data->>'$.phase' AS phase, (data->>'$.value')::DOUBLE AS value,
+            (data->>'$.count')::BIGINT AS matched, (data->>'$.total')::BIGINT AS total, json_array_length(data, '$.events') AS events,
+            ref AS id, data->>'$.episode' AS episode, logged AS fired
+        FROM records WHERE kind = 'activation'""",
+    # What became of a decision: the outcome of its activation's position, once that is closed.
+    f"""CREATE VIEW decisions AS
+        WITH ended AS (
+            SELECT ref, arg_max(outcome, (outcome <> 'waiting', seq)) AS outcome FROM records
+            WHERE kind = 'outcome' AND ref <> '' AND starts_with(flow, 'decide/') GROUP BY ref)
+        SELECT d."time", d.data->>'$.agent' AS agent, d.data->>'$.version' AS version, a.rule, a."key",
+            d.data->>'$.summary' AS choice, (d.data->>'$.confidence')::DOUBLE AS confidence, coalesce(ended.outcome, d.outcome) AS outcome,
+            ((d.data->>'$.decided')::BIGINT - (d.data->>'$.woken')::BIGINT) / 1000 AS ms, (d.data->>'$.attempts')::INTEGER AS attempts,
+            d.ref AS id, d.data->>'$.activation' AS activation, d.data->>'$.error' AS error, d.data->>'$.rationale' AS rationale,
+            d.data->'$.cost' AS cost, d.data->>'$.digest' AS digest, {_moment("woken").replace("data", "d.data")} AS woken,
+            {_moment("decided").replace("data", "d.data")} AS decided, d.logged
+        FROM records d LEFT JOIN ended USING (ref) LEFT JOIN activations a ON a.id = d.data->>'$.activation'
+        WHERE d.kind = 'decision' QUALIFY row_number() OVER (PARTITION BY d.ref ORDER BY d.seq) = 1""",
+    """CREATE VIEW options AS
+        SELECT ref AS decision, data->>'$.agent' AS agent, o->>'$.name' AS "option", (o->>'$.confidence')::DOUBLE AS confidence, "time"
+        FROM records, unnest((data->'$.options')::JSON[]) AS t(o) WHERE kind = 'decision'""",
+    """CREATE VIEW retrievals AS
+        SELECT "time", split_part(ref, ':', 1) AS decision, data->>'$.query' AS query, json_array_length(data, '$.results') AS results,
+            (data->>'$.staleness_ms')::DOUBLE AS staleness_ms, ref AS id, data->'$.as_of' AS as_of, logged
+        FROM records WHERE kind = 'retrieval'""",
+    # What each decision saw; `used` marks what it named as its evidence, `without_…` what it would have chosen without it.
+    """CREATE VIEW evidence AS
+        WITH seen AS (
+            SELECT split_part(ref, ':', 1) AS decision, e, row_number() OVER (PARTITION BY seq) AS rank
+            FROM records, unnest((data->'$.results')::JSON[]) AS t(e) WHERE kind = 'retrieval')
+        SELECT seen.decision, rank, (e->>'$.score')::DOUBLE AS score, e->>'$.document' AS document, (e->>'$.version')::BIGINT AS version,
+            e->>'$.section' AS section, e->>'$.text' AS text,
+            coalesce(list_contains((d.data->'$.evidence')::VARCHAR[], e->>'$.id'), false) AS used,
+            json_extract_string(d.data, '$.without."' || (e->>'$.id') || '".name') AS without_choice,
+            json_extract_string(d.data, '$.without."' || (e->>'$.id') || '".confidence')::DOUBLE AS without_confidence,
+            e->>'$.id' AS chunk, e->>'$.position' AS position
+        FROM seen LEFT JOIN records d ON d.kind = 'decision' AND d.ref = seen.decision""",
+    f"""CREATE VIEW effects AS
+        SELECT ref AS id, parents[1] AS decision, data->>'$.effect' AS effect, coalesce(data->>'$.target', data->>'$.topic') AS target,
+            data->>'$.key' AS "key", data->>'$.state' AS state, data->>'$.position' AS position, {_moment("sent")} AS sent
+        FROM records WHERE kind = 'effect'""",
+    f"""CREATE VIEW dead_letters AS
+        SELECT ref AS id, {_PLACE}, data->>'$.cause' AS cause, data->>'$.error' AS error, data->>'$.event' AS event, flow,
+            broker, topic, "partition", "first" AS log_offset, logged
+        FROM records WHERE kind = 'dead_letter'""",
+    """CREATE VIEW reviews AS
+        SELECT ref AS id, parents[1] AS decision, data->>'$.agent' AS agent, data->>'$.key' AS "key", data->>'$.reason' AS reason,
+            data->>'$.question' AS question, logged
+        FROM records WHERE kind = 'review'""",
+    """CREATE VIEW rulings AS
+        SELECT ref AS decision, data->>'$.principal' AS principal, data->>'$.action' AS action, data->>'$.resource' AS resource,
+            (data->>'$.allowed')::BOOLEAN AS allowed, data->>'$.policy' AS policy, logged
+        FROM records WHERE kind = 'ruling'""",
+    """CREATE VIEW runs AS
+        SELECT flow, data->>'$.state' AS state, (data->>'$.pid')::BIGINT AS pid, data->>'$.version' AS version, logged
+        FROM records WHERE kind = 'run'""",
+    # One row per event and flow: where it lay, how it ended there, and the document it became, if it became one.
+    """CREATE VIEW events AS
+        WITH ended AS (
+            SELECT flow, broker, topic, "partition", unnest(range("first", "next")) AS log_offset, outcome, logged
+            FROM records WHERE kind = 'outcome'),
+        known AS (
+            SELECT flow, broker, topic, "partition", "first" AS log_offset, any_value(data->>'$.event') AS event,
+                any_value("time") AS "time", any_value(CASE kind WHEN 'document' THEN ref END) AS document
+            FROM records WHERE kind IN ('document', 'dead_letter') GROUP BY ALL)
+        SELECT "time", topic || '/' || "partition" || '@' || log_offset AS position, flow, outcome, event, document,
+            topic, "partition", log_offset, broker, logged
+        FROM ended LEFT JOIN known USING (flow, broker, topic, "partition", log_offset)""",
+)
+
+MIGRATIONS = (Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),)

@@ -1,0 +1,170 @@
+"""show: a path for people, as a tree on the terminal and as a page to keep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from rich.text import Text
+from rich.tree import Tree
+
+from headwater.lineage.duration import to_datetime
+from headwater.lineage.event import Position
+from headwater.lineage.queries import Stage
+from headwater.lineage.why import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Retrieval, Why
+
+EVENTS_SHOWN = 3
+_PAGES = Path(__file__).parent / "pages"
+
+
+def why_tree(why: Why, *, events: int = EVENTS_SHOWN) -> Tree:
+    """The path as a tree; of an activation's events the newest `events` are named, the rest counted."""
+    if why.kind in ("decision", "effect", "review") and len(why.decisions) == 1:
+        return _decision_tree(why.decisions[0], events)
+    tree = Tree(Text.assemble("why ", (_short(why.id), "bold"), f"  {why.kind}"))
+    for event in why.events:
+        _add_event(tree, event)
+    for document in why.documents:
+        tree.add(_document_line(document))
+    for letter in why.dead_letters:
+        tree.add(Text.assemble(("dead letter ", "red"), f"{_short(letter['id'])}  {letter.get('cause', '')}: {letter.get('error', '')}"))
+    told = {decision.activation.id for decision in why.decisions if decision.activation}
+    for activation in why.activations:
+        if activation.id not in told:
+            _add_activation(tree.add(Text.assemble("woke  ", _activation_line(activation))), activation, events)
+    for decision in why.decisions:
+        tree.add(_decision_tree(decision, events))
+    if not tree.children:
+        tree.add("nothing came of it yet")
+    return tree
+
+
+def why_html(why: Why) -> str:
+    """The path as one page without outside resources; whatever came from events is escaped."""
+    return _environment().get_template("why.html").render(why=why)
+
+
+def life_line(stages: Sequence[Stage], position: Position | str) -> Text:
+    """`flights/2@1841 ── 41 ms ── searchable ── 22 ms ── activation …`"""
+    where = position if isinstance(position, Position) else Position.parse(position)
+    line = Text(where.short, style="bold")
+    for stage in stages[1:]:
+        line.append(f" ── {_ms(stage.ms)} ── ", "dim").append(stage.name)
+    return line
+
+
+def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
+    activation = decision.activation
+    verb = {"acted": "chose", "waiting": "asked a person about", "no_action": "saw nothing to do"}.get(decision.outcome, decision.outcome)
+    title = Text.assemble("why ", (_short(decision.id), "bold cyan"), f"  {decision.agent}@{decision.version} {verb} ")
+    if decision.summary:
+        title.append(f'"{decision.summary}"', "bold").append(f" ({decision.confidence:.2f})")
+    if activation:
+        title.append(f" for {activation.key}")
+    tree = Tree(title)
+    if activation:
+        _add_activation(tree.add(Text.assemble(("woken by  ", "dim"), _activation_line(activation))), activation, events)
+    for retrieval in decision.retrievals:
+        _add_retrieval(tree, retrieval, decision)
+    if decision.options:
+        tree.add(Text.assemble(("options   ", "dim"), " · ".join(f"{option.name} {option.confidence:.2f}" for option in decision.options)))
+    for ruling in decision.rulings:
+        if not ruling.get("allowed"):
+            tree.add(Text.assemble(("refused   ", "red"), f"{ruling.get('action')} {ruling.get('resource')} by {ruling.get('policy')}"))
+    if decision.error:
+        tree.add(Text.assemble(("failed    ", "red"), f"{decision.error} (after {decision.attempts} attempts)"))
+    for review in decision.reviews:
+        said = f"{review.get('question', '')}  {review.get('reason', '')} (review {_short(review['id'])})"
+        tree.add(Text.assemble(("asked     ", "yellow"), said))
+    for effect in decision.effects:
+        tree.add(_effect_line(effect))
+    return tree
+
+
+def _add_activation(branch: Tree, activation: ActivationSeen, events: int) -> None:
+    for event in activation.events[:events]:
+        branch.add(_event_line(event))
+    more = len(activation.events) - events
+    if more > 0:
+        branch.add(Text(f"… {more} more", style="dim"))
+
+
+def _activation_line(activation: ActivationSeen) -> Text:
+    counted = f"{activation.count} of {activation.total} ({activation.value:.2f})" if activation.total else f"{activation.value:g}"
+    name = f"{activation.rule}/{activation.key}"
+    return Text.assemble((name, "bold"), f" {activation.phase} {_when(activation.at)}   {counted}")
+
+
+def _add_retrieval(tree: Tree, retrieval: Retrieval, decision: DecisionSeen) -> None:
+    at = f" (at {_when(retrieval.at)})" if retrieval.at else ""
+    branch = tree.add(Text.assemble(("saw", "dim"), f"{at}  {retrieval.query!r}"))
+    for chunk in retrieval.results:
+        branch.add(_chunk_line(chunk, decision))
+
+
+def _chunk_line(chunk: ChunkSeen, decision: DecisionSeen) -> Text:
+    section = f" {chunk.section}" if chunk.section else ""
+    line = Text.assemble((f"{chunk.score:.2f}  ", "bold" if chunk.used else "dim"), f"{chunk.document}{section}, version {chunk.version}")
+    line.append(f'   "{_clip(chunk.text)}"', "italic")
+    if chunk.without:
+        same = chunk.without.name == decision.summary or chunk.without.name == _first_option(decision)
+        other = "same choice" if same else f'"{chunk.without.name}"'
+        line.append(f"   without it → {chunk.without.confidence:.2f} {other}", "green" if same else "yellow")
+    return line
+
+
+def _first_option(decision: DecisionSeen) -> str:
+    return max(decision.options, key=lambda option: option.confidence).name if decision.options else ""
+
+
+def _effect_line(effect: EffectSeen) -> Text:
+    where = _place(effect.position) if effect.position else effect.target
+    done = "published once" if effect.state == "done" else effect.state
+    return Text.assemble(("did       ", "dim"), (where, "bold"), f"  {done} (id {_short(effect.id)})")
+
+
+def _add_event(tree: Tree, event: EventSeen) -> None:
+    branch = tree.add(_event_line(event))
+    if event.outcomes:
+        branch.add(Text(" · ".join(f"{flow}: {outcome}" for flow, outcome in event.outcomes.items()), style="dim"))
+
+
+def _event_line(event: EventSeen) -> Text:
+    return Text.assemble((event.short, "cyan"), f"  {_clip(event.text) or event.key or event.id}")
+
+
+def _document_line(document: DocumentSeen) -> Text:
+    took = ""
+    if document.appended and document.settled:
+        took = f"   searchable after {_ms((document.settled - document.appended) / 1000)}"
+    what = f", version {document.version}  {document.outcome}   "
+    return Text.assemble(("document  ", "dim"), (document.id, "bold"), what, (f'"{_clip(document.text)}"', "italic"), took)
+
+
+def _place(token: str) -> str:
+    return Position.parse(token).short if token.count("/") == 3 else token
+
+
+def _short(id: str) -> str:
+    return f"{id[:8]}…" if len(id) >= 32 and " " not in id and "/" not in id else id
+
+
+def _when(at: int | None) -> str:
+    if at is None:
+        return ""
+    moment = to_datetime(at)
+    return f"{moment.day} {moment:%b %H:%M}"
+
+
+def _ms(ms: float) -> str:
+    return f"{ms:.0f} ms" if ms < 10_000 else f"{ms / 1000:.1f} s"
+
+
+def _clip(text: str, width: int = 60) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(when=_when, short=_short, place=_place, clip=_clip, ms=_ms)
+    return environment

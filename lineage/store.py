@@ -1,0 +1,257 @@
+"""The lineage store: a DuckDB file with one writer, the audit flow, and readers beside it.
+
+A batch lands in one transaction: records, their names, the chain, the replays, and the offsets in the lineage topic from which the audit
+flow goes on. So whatever is killed at whatever moment, a record is never lost and never there twice.
+"""
+
+# ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+
+from headwater.lineage.chain import GENESIS, LEAF, ROOT, Head, link
+from headwater.lineage.duration import to_datetime
+from headwater.lineage.errors import Misused, Unavailable
+from headwater.lineage.event import Position
+from headwater.lineage.landing import OPEN, Known, Landed, Replay, table
+from headwater.lineage.landing import Landing as Landing
+from headwater.lineage.migrations import LEDGER, MIGRATIONS
+from headwater.lineage.names import NAME, NAMES_IN_A_RUN
+from headwater.lineage.ranges import Ranges
+from headwater.lineage.record import Record, run_of
+
+SETTINGS: dict[str, str] = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+"""Settings hold for the whole database instance, so the writer lives with what readers need: no other files, no extensions."""
+
+AUDIT = "audit"
+
+
+def open_database(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection that reads no other file and whose settings are locked. Raises Unavailable."""
+    try:
+        connection = duckdb.connect(str(path), read_only=read_only, config=dict(SETTINGS))
+    except duckdb.IOException as error:
+        raise Unavailable(f"the lineage file {path} cannot be opened ({_first_line(error)}); if headwater runs, ask it over HTTP") from None
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+class Store:
+    """The writer's side of the lineage database. `clock` gives µs since 1970.
+
+    `land` may be called from any thread, one at a time; readers in other threads take a `cursor()` each.
+    """
+
+    def __init__(self, path: Path | str, *, clock: Callable[[], int]) -> None:
+        self.path = path
+        self._clock = clock
+        self._writing = threading.Lock()
+        if str(path) != ":memory:":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._connection = open_database(path)
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._head = Head(0, 0, GENESIS)
+        self._known = Known()
+        self._migrate()
+        self._load()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write the file out and let go of it."""
+        with self._writing:
+            self._connection.close()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of one's own to the same database, for one reader in one thread; close it after use."""
+        return self._connection.cursor()
+
+    def head(self) -> Head:
+        """The head of the chain, to be kept outside the database."""
+        return self._head
+
+    def offsets(self, broker: str) -> dict[int, int]:
+        """Partition of the lineage topic → the offset at which to go on reading."""
+        return {partition: following for (of, partition), following in self._offsets.items() if of == broker}
+
+    def land(self, batch: Sequence[Landing]) -> Landed:
+        """Land messages of the lineage topic in one transaction. What landed before (by offset, id or range) is cut off."""
+        with self._writing:
+            offsets = dict(self._offsets)
+            fresh = []
+            for landing in batch:
+                place = (landing.broker, landing.partition)
+                if landing.offset >= offsets.get(place, 0):
+                    fresh.append(landing)
+                    offsets[place] = landing.offset + 1
+            if not fresh:
+                return Landed(batch=self._head.batch)
+            with self._transaction():
+                landed = self._write(fresh)
+                moved = [(*place, following) for place, following in offsets.items() if self._offsets.get(place) != following]
+                self._connection.executemany("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", moved)
+            self._offsets = offsets
+            return landed
+
+    def lost_with_broker(self, broker: str) -> int:
+        """Close what is open of all brokers but this one: their events cannot be read again. Returns how many positions."""
+        with self._writing:
+            records = [record for record in self._unended() if record.broker != broker]
+            if records:
+                with self._transaction():
+                    self._write([Landing("", -1, -1, records)])
+            return sum(record.count for record in records)
+
+    def _unended(self) -> Iterator[Record]:
+        now = self._clock()
+        for lane, consumed in list(self._known.ranges.items()):
+            if lane[0] != "consumed":
+                continue
+            ended = Ranges(self._known.ranges.get(("outcome", *lane[1:]), ()))
+            for first, following in self._known.ranges.get(("absent", *lane[1:]), ()):
+                ended.add(first, following)
+            flow, place = lane[1], lane[2:]
+            for first, following in consumed:
+                for begin, end in ended.missing(first, following):
+                    yield run_of("outcome", flow, Position(*place, begin), end, end - begin, now, "lost_with_broker")
+
+    def _write(self, landings: Sequence[Landing]) -> Landed:
+        sifted = self._known.sift(landings)
+        records = sifted.without(self._landed(sifted.suspects))
+        landed = Landed(len(records), sifted.duplicates, sum(r.positions for r in sifted.replays if r.kind in ("outcome", "open")))
+        if records or sifted.replays:
+            self._append(records)
+            self._note(sifted.replays)
+        landed.batch = self._head.batch
+        return landed
+
+    def _landed(self, suspects: Sequence[tuple[int, str, int]]) -> frozenset[str]:
+        """Which of the suspects are in the database. The range of their positions prunes what must be read."""
+        found: list[str] = []
+        for positioned in (False, True):
+            chosen = [(id, first) for _, id, first in suspects if (first >= 0) is positioned]
+            if not chosen:
+                continue
+            low, high = min(first for _, first in chosen), max(first for _, first in chosen)
+            with self._registered("suspects", pa.table({"id": [id for id, _ in chosen]})):
+                query = 'SELECT id FROM records WHERE "first" BETWEEN ? AND ? AND id IN (SELECT id FROM suspects)'
+                found.extend(id for (id,) in self._connection.execute(query, [low, high]).fetchall())
+        return frozenset(found)
+
+    def _append(self, records: Sequence[Record]) -> None:
+        before = self._head
+        with self._registered("landing", table(records, before.seq, before.batch + 1)):
+            self._connection.execute(f"INSERT INTO records SELECT * EXCLUDE (names), {LEAF} FROM landing ORDER BY seq")
+            self._connection.execute(
+                f"INSERT INTO names_new SELECT DISTINCT {NAME}, seq FROM (SELECT unnest(names) AS text, seq FROM landing)"
+            )
+        root = self._one(f"SELECT {ROOT} FROM records WHERE batch = {before.batch + 1} AND seq >= {before.seq}")
+        entry = link(before, before.seq + len(records), str(root))
+        now = to_datetime(self._clock())
+        self._connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*entry, now])
+        self._head = Head(entry.batch, entry.next_seq, entry.head)
+        self._sort_names()
+
+    def _note(self, replays: Sequence[Replay]) -> None:
+        if replays:
+            rows = [(self._head.batch, *replay) for replay in replays]
+            names = ("batch", *Replay._fields)
+            columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
+            with self._registered("replaying", pa.table(columns)):
+                self._connection.execute("INSERT INTO replays SELECT * FROM replaying")
+
+    def _sort_names(self) -> None:
+        """Once enough names have come, put them into the long table as one sorted run, of which a look-up reads a small part."""
+        count = int(str(self._one("SELECT count(*) FROM names_new")))
+        if count >= NAMES_IN_A_RUN:
+            self._connection.execute("INSERT INTO names SELECT name, seq FROM names_new ORDER BY name, seq")
+            self._connection.execute("DELETE FROM names_new")
+
+    def _migrate(self) -> None:
+        self._connection.execute(LEDGER)
+        at = int(str(self._one("SELECT coalesce(max(number), 0) FROM migrations")))
+        if at > MIGRATIONS[-1].number:
+            newest = MIGRATIONS[-1].number
+            raise Misused(f"the lineage file {self.path} has form {at}, this headwater knows up to {newest}: upgrade headwater")
+        for migration in MIGRATIONS[at:]:
+            self._connection.begin()
+            for statement in migration.statements:
+                self._connection.execute(statement)
+            done = [migration.number, migration.name, to_datetime(self._clock())]
+            self._connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", done)
+            self._connection.commit()
+
+    def _load(self) -> None:
+        """What landing must know, from the database."""
+        run = self._connection.execute
+        rows = run('SELECT broker, "partition", "next" FROM offsets').fetchall()
+        self._offsets = {(broker, partition): following for broker, partition, following in rows}
+        last = run("SELECT batch, next_seq, head FROM chain ORDER BY batch DESC LIMIT 1").fetchall()
+        self._head = Head(*last[0]) if last else Head(0, 0, GENESIS)
+        ranges: defaultdict[tuple[str, str, str, str, int], Ranges] = defaultdict(Ranges)
+        for *lane, first, following in run(_RANGES, [sorted(OPEN)]).fetchall():
+            ranges[tuple(lane)].add(first, following)
+        reach = {tuple(lane): first for *lane, first in run(_REACH).fetchall()}
+        self._known = Known(dict(ranges), reach)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.begin()
+        try:
+            yield
+            self._connection.commit()
+        except BaseException:
+            self._connection.rollback()
+            self._load()
+            raise
+
+    @contextmanager
+    def _registered(self, name: str, rows: pa.Table) -> Iterator[None]:
+        self._connection.register(name, rows)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
+    def _one(self, query: str) -> object:
+        return self._connection.execute(query).fetchall()[0][0]
+
+
+_RANGES = """
+    WITH lanes AS (
+        SELECT CASE WHEN list_contains(?, outcome) THEN 'open' ELSE kind END AS lane, flow, broker, topic, "partition", "first", "next"
+        FROM records WHERE kind IN ('consumed', 'absent', 'outcome')),
+    starts AS (
+        SELECT *, "first" > max("next") OVER (PARTITION BY lane, flow, broker, topic, "partition" ORDER BY "first"
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS apart FROM lanes),
+    islands AS (
+        SELECT *, count(*) FILTER (coalesce(apart, true)) OVER (PARTITION BY lane, flow, broker, topic, "partition" ORDER BY "first"
+            ROWS UNBOUNDED PRECEDING) AS island FROM starts)
+    SELECT lane, flow, broker, topic, "partition", min("first"), max("next") FROM islands
+    GROUP BY lane, flow, broker, topic, "partition", island ORDER BY ALL"""
+
+_REACH = """
+    SELECT kind, flow, broker, topic, "partition", max("first") FROM records
+    WHERE "first" >= 0 AND kind NOT IN ('consumed', 'absent', 'outcome') GROUP BY ALL"""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,111 @@
+"""The HTTP door of lineage: SQL for analysts, decisions, why, verify. HeadwaterErrors propagate: the server makes problems of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+import msgspec
+import pyarrow as pa
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import BaseModel
+
+from headwater.lineage.errors import NotFound
+from headwater.lineage.guard import TIME_LIMIT_S, reading
+from headwater.lineage.queries import decisions
+from headwater.lineage.show import why_html
+from headwater.lineage.store import Store
+from headwater.lineage.verify import verify
+from headwater.lineage.why import why
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+class SqlQuery(BaseModel):
+    """One SELECT over lineage. The answer has no limit on rows, for it is a stream; the time limit is the server's."""
+
+    query: str
+
+
+def routes(store: Callable[[], Store], *, time_limit_s: float = TIME_LIMIT_S) -> APIRouter:
+    """The lineage routes over the store that the audit flow writes; every request reads through a cursor of its own."""
+    router = APIRouter(tags=["lineage"])
+
+    @router.post("/v1/sql", response_class=StreamingResponse, responses={200: {"content": {ARROW: {}}}})
+    def sql(body: SqlQuery) -> StreamingResponse:
+        """One SELECT, read-only, answered as an Arrow IPC stream beside the running audit flow."""
+        return StreamingResponse(_stream(store(), body.query, time_limit_s), media_type=ARROW)
+
+    @router.get("/v1/decisions")
+    def list_decisions(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50, agent: str | None = None, key: str | None = None, outcome: str | None = None
+    ) -> Response:
+        """The newest decisions, filtered by agent, key, outcome."""
+        frame = decisions(store(), limit=limit, agent=agent, key=key, outcome=outcome)
+        return _json({"decisions": frame.to_dicts()})
+
+    @router.get("/v1/decisions/{id}")
+    @router.get("/v1/decisions/{id}/why")
+    def one_decision(id: str) -> Response:
+        """A decision with all it came from and led to."""
+        found = why(store(), id)
+        if found.kind != "decision":
+            raise NotFound(f"{id} is a {found.kind}, no decision; ask /v1/why/{id}")
+        return _json(found.decisions[0])
+
+    @router.get("/v1/why/{id:path}")
+    def path_of(id: str, format: str = "json") -> Response:
+        """The path of any id; `?format=html` for a page to keep or to send."""
+        found = why(store(), id)
+        return HTMLResponse(why_html(found)) if format == "html" else _json(found)
+
+    @router.get("/v1/verify")
+    def verdict(in_flight_ok: bool = True) -> Response:
+        """Laws 1 and 8 over what has landed; by default positions without an outcome count as on their way."""
+        return _json(verify(store(), in_flight_ok=in_flight_ok))
+
+    return router
+
+
+def _stream(store: Store, query: str, time_limit_s: float) -> Iterator[bytes]:
+    """The Arrow IPC stream of a query. What is wrong with the query is raised here, before the answer begins."""
+    stack = ExitStack()
+    reader = stack.enter_context(reading(store, query, time_limit_s=time_limit_s))
+    return _chunks(stack, reader)
+
+
+def _chunks(stack: ExitStack, reader: pa.RecordBatchReader) -> Iterator[bytes]:
+    with stack:
+        sink = _Sink()
+        with pa.ipc.new_stream(sink, reader.schema) as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+                yield sink.taken()
+        yield sink.taken()
+
+
+class _Sink:
+    """A file-like that hands on what was written to it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    def taken(self) -> bytes:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return data
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value, enc_hook=str), media_type="application/json")

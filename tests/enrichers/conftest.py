@@ -1,0 +1,106 @@
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from headwater.enrichers.document import Delete, Document, DocumentType
+from headwater.enrichers.edge import EdgeIndex
+from headwater.enrichers.engine import Index
+from headwater.enrichers.freshness import Progress
+from headwater.enrichers.index import Indexer
+from headwater.enrichers.qdrant import QdrantIndex, connect
+from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.testing import HashEmbedder
+from headwater.lineage.decode import Received
+from headwater.lineage.event import Event, Position
+from headwater.lineage.topic import Topic
+from pydantic import BaseModel
+from qdrant_client import QdrantClient
+
+HOUR = 3_600_000_000
+SERVER = os.environ.get("HEADWATER_TEST_QDRANT")
+
+
+class Note(BaseModel):
+    id: str
+    version: int = 0
+    text: str | None = None
+    place: str = "EWR"
+    urgent: bool = False
+
+
+NOTES: Topic[Note] = Topic("notes", Note, key="id")
+
+
+def _document(note: Note, facts: Any) -> Document | Delete | None:
+    if note.text is None:
+        return Delete(note.id)
+    if note.text == "nothing to say":
+        return None
+    if note.text == "boom":
+        raise ValueError("boom")
+    return Document(note.id, note.text, {"place": note.place, "urgent": note.urgent})
+
+
+NOTE = DocumentType("note", NOTES, _document, "version")
+
+
+class World:
+    """One index with writers and readers over it."""
+
+    topic = NOTES
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.embedder = HashEmbedder(index.size)
+        self.progress = Progress("b", lambda: 0, ["notes"])
+        self.offset = -1
+
+    def writer(self, **options: Any) -> Indexer:
+        return Indexer(self.index, self.embedder, [NOTE], clock=lambda: 1_000, **options)
+
+    def reader(self) -> Retriever:
+        return Retriever(self.index, self.embedder, self.progress)
+
+    def said(self, id: str, version: int, text: str | None, *, event: str | None = None, time: int | None = None, **fields: Any) -> Received:
+        """An event about a note; by default at event time `version` hours."""
+        self.offset += 1
+        note = Note(id=id, version=version, text=text, **fields)
+        name = event or f"{id}-{version}-{text}"
+        when = version * HOUR if time is None else time
+        return Received(Position("b", "notes", 0, self.offset), Event(id=name, source="s", type="t", time=when), note, 5)
+
+    def texts(self, query: str, **options: Any) -> list[str]:
+        return [hit.text for hit in self.reader().search(query, **options).results]
+
+
+def _edge(path: Path) -> Index:
+    return EdgeIndex(path / "index", 16)
+
+
+def _memory(path: Path) -> Index:
+    return QdrantIndex(QdrantClient(":memory:"), "notes", 16)
+
+
+def _server(path: Path) -> Index:
+    assert SERVER
+    return connect(SERVER, f"test-{uuid.uuid4()}", size=16)
+
+
+ENGINES: dict[str, Callable[[Path], Index]] = {"edge": _edge, "memory": _memory} | ({"server": _server} if SERVER else {})
+
+
+@pytest.fixture(params=list(ENGINES))
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    index = ENGINES[request.param](tmp_path)
+    yield World(index)
+    index.close()
+
+
+@pytest.fixture
+def edge_world(tmp_path: Path) -> Iterator[World]:
+    index = _edge(tmp_path)
+    yield World(index)
+    index.close()

@@ -1,0 +1,55 @@
+import msgspec
+from headwater.lineage.chain import GENESIS, Head, broken, leaf, link, root
+from headwater.lineage.landing import Landing
+from headwater.lineage.record import Record
+from headwater.lineage.store import Store
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+text = st.text(alphabet=st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=12)
+made = st.builds(
+    Record, id=text, kind=st.just("note"), flow=text, step=text, logged=st.integers(0, 2**50), ref=text,
+    parents=st.lists(text, max_size=3).map(tuple), broker=text, topic=text, outcome=text,
+    at=st.none() | st.integers(-(2**40), 2**50), data=st.dictionaries(text, text | st.floats(allow_nan=False) | st.none(), max_size=3),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(made, min_size=1, max_size=6, unique_by=lambda record: record.id))
+def test_leaves_in_sql_and_python_are_one(records):
+    """Law 8: who has no DuckDB computes the same leaves, roots and heads from the records alone."""
+    with Store(":memory:", clock=lambda: 1) as store:
+        store.land([Landing("b", 0, 0, records)])
+        with store.cursor() as cursor:
+            landed = [bytes(row[0]) for row in cursor.execute("SELECT leaf FROM records ORDER BY seq").fetchall()]
+        leaves = [leaf(seq, record, msgspec.json.encode(record.data).decode()) for seq, record in enumerate(records)]
+        assert landed == leaves
+        assert store.head().head == link(Head(0, 0, GENESIS), len(records), root(leaves)).head
+
+
+def chained(sizes):
+    links, last = [], Head(0, 0, GENESIS)
+    for size in sizes:
+        links.append(link(last, last.seq + size, root([bytes([size])])))
+        last = Head(links[-1].batch, links[-1].next_seq, links[-1].head)
+    return links, last
+
+
+@given(st.lists(st.integers(1, 9), min_size=3, max_size=8), st.data())
+def test_any_edit_of_the_chain_is_found(sizes, data):
+    """Law 8: a link dropped, repeated, swapped or changed breaks the chain; cutting its end breaks it for who kept the head."""
+    links, last = chained(sizes)
+    assert not broken(links, last)
+    n = data.draw(st.integers(0, len(links) - 2))
+    assert broken(links[:n] + links[n + 1 :], last)
+    assert broken([*links[: n + 1], *links[n:]], last)
+    assert broken([*links[:n], links[n + 1], links[n], *links[n + 2 :]], last)
+    assert broken([*links[:n], links[n]._replace(root="0" * 64), *links[n + 1 :]], last)
+    assert not broken(links[:-1]) and "kept head" in broken(links[:-1], last)
+
+
+def test_fields_cannot_pass_for_each_other():
+    """Law 8: moving text from one field to its neighbour changes the leaf."""
+    one = Record(id="1", kind="note", flow="a", step="bc", logged=1)
+    assert leaf(0, one, "{}") != leaf(0, msgspec.structs.replace(one, flow="ab", step="c"), "{}")
+    assert leaf(0, msgspec.structs.replace(one, parents=("a", "b")), "{}") != leaf(0, msgspec.structs.replace(one, parents=("ab",)), "{}")
