@@ -80,6 +80,11 @@ class Detector:
         self.ordered = [(ordinal, rule) for immediate, ordinal, rule in ways if not immediate]
         self.by_name = {rule.name: rule for rule in rules}
 
+    @property
+    def facts(self) -> frozenset[str]:
+        """The names of the facts that the rules look at."""
+        return frozenset(self._reader.facts)
+
     def signals(self, received: Sequence[Received]) -> Batch:
         """What the rules read off received events; needs no state. Raises Gone (two brokers' lives in one batch)."""
         return self._reader.read(received)

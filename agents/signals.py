@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from headwater.agents.columns import ROW, columns_of, facts_type, series
+from headwater.agents.columns import ROW, UTC_TIME, columns_of, facts_type, series
 from headwater.agents.order import Reading, Signal
 from headwater.agents.rules import Rule
 from headwater.lineage.decode import Received
 from headwater.lineage.errors import Gone, HeadwaterError, RuleFailed
 from headwater.lineage.topic import Topic
 
+_GUESSES: tuple[Any, ...] = (pl.String, UTC_TIME, pl.Date, pl.List(pl.String))
 ALL = "all"
 """The key of a rule without `per`."""
 
@@ -86,25 +87,26 @@ class Reader:
 
     def _answer(self, frame: pl.DataFrame, first: int, failed: dict[int, HeadwaterError]) -> pl.DataFrame:
         """All rules' answers. Where an expression raises, halving finds the rows it raises on; those answer null."""
-        try:
-            return frame.select(ROW, *self.answers).drop(ROW)
-        except Exception:  # a rule's Python function may raise anything
-            if frame.height == 1:
-                return self._answer_one(frame, first, failed)
+        answered = _select(frame, self.answers)
+        if isinstance(answered, pl.DataFrame):
+            return answered
+        if frame.height == 1:
+            return self._answer_one(frame, first, failed)
         half = frame.height // 2
         return pl.concat([self._answer(frame[:half], first, failed), self._answer(frame[half:], first + half, failed)])
 
     def _answer_one(self, frame: pl.DataFrame, row: int, failed: dict[int, HeadwaterError]) -> pl.DataFrame:
-        """One event's answers, each by itself. An expression that stumbles where facts are missing answers null."""
+        """One event's answers, each by itself. One that stumbles where facts are missing altogether answers null."""
         answers: dict[str, Any] = {}
         for answer, (name, kind) in zip(self.answers, _answer_types(self.rules), strict=True):
-            try:
-                answers[name] = frame.select(ROW, answer)[name]
-            except Exception as error:
-                if not _facts_missing(frame, self.facts):
-                    reason = str(error).partition("\n")[0]
-                    failed[row] = RuleFailed(f"a rule over {self.topic.name} cannot be evaluated for this event: {reason}")
-                answers[name] = pl.Series(name, [None], dtype=kind)
+            answered = _select(frame, [answer])
+            if isinstance(answered, pl.DataFrame):
+                answers[name] = answered[name]
+                continue
+            answers[name] = pl.Series(name, [None], dtype=kind)
+            if not any(frame[named][0] is None for named in answer.meta.root_names() if named in self.facts):
+                reason = str(answered).partition("\n")[0]
+                failed[row] = RuleFailed(f"a rule over {self.topic.name} cannot be evaluated for this event: {reason}")
         return pl.DataFrame(answers)
 
 
@@ -132,17 +134,37 @@ def _read(answered: pl.DataFrame, ordinal: int, rule: Rule) -> list[Reading | No
     return [None if key is None or number is None else (key, number) for key, number in pairs]
 
 
+def _select(frame: pl.DataFrame, answers: Sequence[pl.Expr]) -> pl.DataFrame | Exception:
+    """The answers, or why there are none. Facts that are null throughout have no type: whichever makes the expression run is theirs."""
+    first: Exception | None = None
+    for guess in (None, *_GUESSES):
+        try:
+            typed = frame if guess is None else _typed(frame, guess)
+            return typed.select(ROW, *answers).drop(ROW)
+        except Exception as error:  # a rule's Python function may raise anything
+            first = first or error
+        if guess is None and not _has_untyped(frame):
+            break
+    return first or RuleFailed("no answer")
+
+
+def _has_untyped(frame: pl.DataFrame) -> bool:
+    return any(field.dtype == pl.Null for kind in frame.dtypes if isinstance(kind, pl.Struct) for field in kind.fields)
+
+
+def _typed(frame: pl.DataFrame, guess: Any) -> pl.DataFrame:
+    """The frame with the untyped parts of its structs taken as `guess`."""
+    kinds = {
+        name: pl.Struct({field.name: guess if field.dtype == pl.Null else field.dtype for field in kind.fields})
+        for name, kind in frame.schema.items()
+        if isinstance(kind, pl.Struct)
+    }
+    return frame.cast(kinds)  # type: ignore[arg-type]
+
+
 def _learn(kind: Any, seen: Any) -> Any:
     """Keep a type once it holds no nulls-only part; numbers seen as integers first may turn out floats, so only whole structs are kept."""
     if kind is not None or not isinstance(seen, pl.Struct):
         return kind
     return None if any(field.dtype in (pl.Null, pl.Int64) for field in seen.fields) else seen
 
-
-def _facts_missing(frame: pl.DataFrame, facts: dict[str, Any]) -> bool:
-    """Whether facts that the rules name are null in this one row: an expression that stumbles over them answers null."""
-    for name in facts:
-        row = frame[name][0]
-        if row is None or (isinstance(row, dict) and any(value is None for value in row.values())):
-            return True
-    return False

@@ -78,7 +78,8 @@ class EdgeIndex:
 
     def supersede(self, points: Mapping[int, Sequence[str]]) -> None:
         for until, ids in points.items():
-            self._update(UpdateOperation.set_payload_by_filter(_only(HasIdCondition(set(ids))), {"live": 0, "until": until}))
+            chosen = Filter(must=[HasIdCondition(set(ids))], must_not=[_not_later("until", until)])
+            self._update(UpdateOperation.set_payload_by_filter(chosen, {"live": 0, "until": until}))
 
     def delete(self, points: Sequence[str]) -> None:
         self._update(UpdateOperation.delete_points(list(points)))
@@ -205,6 +206,10 @@ def _is(name: str, value: str | int) -> FieldCondition:
     return FieldCondition(name, match=MatchValue(value))
 
 
+def _not_later(name: str, time: int) -> FieldCondition:
+    return FieldCondition(name, range=RangeFloat(lte=time))
+
+
 def _only(*conditions: Any) -> Filter:
     return Filter(must=list(conditions))
 
@@ -215,5 +220,4 @@ def _filter(scope: Scope) -> Filter:
         must.append(FieldCondition("type", match=MatchAny(list(scope.types))))
     if scope.at is None:
         return Filter(must=[_is("live", 1), *must])
-    must.append(FieldCondition("time", range=RangeFloat(lte=scope.at)))
-    return Filter(must=must, must_not=[FieldCondition("until", range=RangeFloat(lte=scope.at))])
+    return Filter(must=[*must, _not_later("time", scope.at)], must_not=[_not_later("until", scope.at)])

@@ -137,7 +137,7 @@ class Index(Protocol):
         ...
 
     def supersede(self, points: Mapping[int, Sequence[str]]) -> None:
-        """`until` (µs) → chunk points that are no longer live. Ids that are not there are passed over."""
+        """`until` (µs) → chunk points that are no longer live. An earlier `until` stays; ids that are not there are passed over."""
         ...
 
     def delete(self, points: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ from headwater.enrichers.engine import Row, Vector
 
 DENSE = "dense"
 SPARSE = "bm25"
-KEYWORDS = ("kind", "document", "type", "tags")
-NUMBERS = ("live", "time", "until", "rev", "floor", "deleted")
+KEYWORDS = ("kind", "type", "tags")
+NUMBERS = ("live", "time", "until", "floor")
 """Payload fields with an index of their own. `live` and `deleted` are 1 or 0."""
 
 NEVER = -1

@@ -61,7 +61,10 @@ class QdrantIndex:
     def supersede(self, points: Mapping[int, Sequence[str]]) -> None:
         operations = [
             models.SetPayloadOperation(
-                set_payload=models.SetPayload(payload={"live": 0, "until": until}, filter=_only(models.HasIdCondition(has_id=list(ids))))
+                set_payload=models.SetPayload(
+                    payload={"live": 0, "until": until},
+                    filter=models.Filter(must=[models.HasIdCondition(has_id=list(ids))], must_not=[_not_later("until", until)]),
+                )
             )
             for until, ids in points.items()
         ]
@@ -179,6 +182,10 @@ def _is(name: str, value: str | int) -> models.FieldCondition:
     return models.FieldCondition(key=name, match=models.MatchValue(value=value))
 
 
+def _not_later(name: str, time: int) -> models.FieldCondition:
+    return models.FieldCondition(key=name, range=models.Range(lte=time))
+
+
 def _only(*conditions: Any) -> models.Filter:
     return models.Filter(must=list(conditions))
 
@@ -189,5 +196,4 @@ def _filter(scope: Scope) -> models.Filter:
         must.append(models.FieldCondition(key="type", match=models.MatchAny(any=list(scope.types))))
     if scope.at is None:
         return models.Filter(must=[_is("live", 1), *must])
-    must.append(models.FieldCondition(key="time", range=models.Range(lte=scope.at)))
-    return models.Filter(must=must, must_not=[models.FieldCondition(key="until", range=models.Range(lte=scope.at))])
+    return models.Filter(must=[*must, _not_later("time", scope.at)], must_not=[_not_later("until", scope.at)])

@@ -1,9 +1,9 @@
 """The `detect` step: signals of one topic into its detector, activations out, in event-time order."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
@@ -15,7 +15,7 @@ from headwater.flows.sink import Outgoing, outgoing
 from headwater.flows.steps import Work, bury_all
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.record import Record, outcomes
-from headwater.lineage.topic import ACTIVATIONS
+from headwater.lineage.topic import ACTIVATIONS, Topic
 
 if TYPE_CHECKING:
     from headwater.flows.runtime import Runtime
@@ -47,6 +47,14 @@ def detectors(run: "Runtime") -> dict[str, Detector]:
     return {
         name: Detector(topic, [rule for rule in run.app.triggers if rule.of is topic], topic.partitions, idle=run.idle)
         for name, topic in run.app.watched.items()
+    }
+
+
+def facts_needed(known: dict[str, Detector]) -> dict[str, Topic[Any]]:
+    """The watched topics with those enrichers only that some rule looks at: the others' facts would be thrown away."""
+    return {
+        name: replace(detector.topic, enrich={fact: detector.topic.enrich[fact] for fact in detector.facts})
+        for name, detector in known.items()
     }
 
 

@@ -17,6 +17,7 @@ from headwater.lineage.topic import ACTIVATIONS
 
 HOUR = 3_600_000_000
 PATIENCE_S = 120.0
+MARK_KEY = b"headwater.mark"
 
 Place = tuple[str, int]
 
@@ -27,6 +28,7 @@ class Replay:
     ahead    events published beyond what the index has settled, at most
     first    topics whose events other events look up: of each hour they are published, and awaited, before the rest
     told     called with the event hour (µs) that is over
+    pace     the flow whose progress counts. `detect`: no index runs; hours are marked, and awaited once a day
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Replay:
         self._up, self._ahead, self._first, self._told, self._pace = up, ahead, frozenset(first), told, pace
         self._run = up.run
         self._sent: dict[Place, int] = {}
+        self._buffer: list[Outgoing] = []
         self._marked = [*{**up.app.indexed, **up.app.watched}.values()]
         self.published = 0
         self.marks = 0
@@ -56,8 +59,24 @@ class Replay:
             pending.append((topic, event))
         if hour is not None:
             self._hour(pending, hour)
+            self._flush()
+            self._await_all((hour + 1) * HOUR)
 
     def _hour(self, events: Sequence[tuple[str, Event]], hour: int) -> None:
+        if self._pace == "index":
+            self._paced_hour(events)
+            self._mark_all((hour + 1) * HOUR)
+            self._await_all((hour + 1) * HOUR)
+        else:
+            self._buffer += [self._message(topic, event) for topic, event in events]
+            self._buffer += self._marks((hour + 1) * HOUR)
+            if len(self._buffer) >= self._ahead:
+                self._flush()
+        if self._told is not None:
+            self._told((hour + 1) * HOUR)
+
+    def _paced_hour(self, events: Sequence[tuple[str, Event]]) -> None:
+        """What others look up first; then the rest, a few at a time, each when the index has settled those before."""
         looked_up = [self._message(topic, event) for topic, event in events if topic in self._first]
         rest = [self._message(topic, event) for topic, event in events if topic not in self._first]
         self._write(looked_up)
@@ -66,9 +85,11 @@ class Replay:
         for start in range(0, len(rest), self._ahead):
             self._await_pace()
             self._write(rest[start : start + self._ahead])
-        self._pass((hour + 1) * HOUR)
-        if self._told is not None:
-            self._told((hour + 1) * HOUR)
+
+    def _flush(self) -> None:
+        self._await_pace()
+        self._write(self._buffer)
+        self._buffer = []
 
     def _message(self, topic: str, event: Event) -> Outgoing:
         declared = self._up.app.topics[topic]
@@ -76,19 +97,25 @@ class Replay:
 
     def _write(self, messages: Sequence[Outgoing]) -> None:
         self._note(self._run.writer.write(messages))
-        self.published += len(messages)
-        self._run.meter.count("published", len(messages))
+        marks = sum(message.key == MARK_KEY for message in messages)
+        self.marks += marks
+        self.published += len(messages) - marks
+        self._run.meter.count("published", len(messages) - marks)
 
     def _note(self, positions: Iterable[Position]) -> None:
         for position in positions:
             place = (position.topic, position.partition)
             self._sent[place] = max(self._sent.get(place, 0), position.offset + 1)
 
-    def _pass(self, at: int) -> None:
-        """The hour is over: mark it in every partition, and wait until every flow has passed it."""
-        marks = [self._mark(topic.name, partition, at) for topic in self._marked for partition in range(topic.partitions)]
-        self._note(self._run.writer.write(marks))
-        self.marks += len(marks)
+    def _mark_all(self, at: int) -> None:
+        """The hour is over: mark it in every partition."""
+        self._write(self._marks(at))
+
+    def _marks(self, at: int) -> list[Outgoing]:
+        return [self._mark(topic.name, partition, at) for topic in self._marked for partition in range(topic.partitions)]
+
+    def _await_all(self, at: int) -> None:
+        """Wait until every flow has passed this event time (µs)."""
         meter = self._run.meter
         watched = [topic.name for topic in self._up.app.watched.values()]
         self._await("index", lambda s: self._pace != "index" or meter.await_reached("index", self._of(self._up.app.indexed), s))
@@ -101,7 +128,7 @@ class Replay:
 
     def _mark(self, topic: str, partition: int, at: int) -> Outgoing:
         headers, value = to_binary(Event(id=f"mark/{topic}/{partition}/{at}", source="headwater/replay", type=MARK, time=at))
-        return Outgoing(topic, b"mark", value, headers, partition)
+        return Outgoing(topic, MARK_KEY, value, headers, partition)
 
     def _await_tables(self) -> None:
         meter = self._run.meter

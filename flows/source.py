@@ -92,6 +92,8 @@ class TopicSource(FixedPartitionedSource[Batch, dict[Place, int]]):
     group    the consumer group that offsets are committed to, for lag tools only; the snapshot is what counts
     slots    how many parts Bytewax sees, fixed for the life of a recovery store; each owns partitions by hash. None: a part per partition
     batch    messages per poll and part, at most
+    rest_ms  how long a part sleeps after a poll that found nothing, or (`coalesce`) less than a full batch
+    coalesce few large batches instead of many small ones, for consumers whose cost is per batch
     end      stop at the end of every partition (a finite replay) instead of waiting for more
     gate     (topic, partition) → may more be read now? A source pauses by demand and never blocks
     at_end   called with (topic, partition, offset) whenever the end of a partition is reached
@@ -104,6 +106,8 @@ class TopicSource(FixedPartitionedSource[Batch, dict[Place, int]]):
     start: Start = "earliest"
     slots: int | None = 4
     batch: int = 5000
+    rest_ms: int = 2
+    coalesce: bool = False
     end: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     gate: Callable[[str, int], bool] | None = None
@@ -152,13 +156,14 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
             return []
         self._apply_gate(self._consumer)
         by_place: dict[Place, list[KafkaMessage]] = {}
-        for message in self._consumer.consume(self._source.batch, 0):
+        found = self._consumer.consume(self._source.batch, 0)
+        for message in found:
             error = message.error()
             if error is None:
                 by_place.setdefault((message.topic(), message.partition()), []).append(message)
             else:
                 self._note(message, error)
-        self._idle = not by_place
+        self._idle = not by_place or (self._source.coalesce and len(found) < self._source.batch)
         return [self._batch(place, messages) for place, messages in by_place.items()]
 
     def _batch(self, place: Place, messages: list[KafkaMessage]) -> Batch:
@@ -199,7 +204,7 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
     def next_awake(self) -> datetime | None:
         if not self._idle:
             return None
-        pause = 2 if self._consumer is not None else 100
+        pause = self._source.rest_ms if self._consumer is not None else 100
         return datetime.now(UTC) + timedelta(milliseconds=pause)
 
     def snapshot(self) -> dict[Place, int]:

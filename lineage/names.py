@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import duckdb
 import msgspec
 
+from headwater.lineage.event import Position
 from headwater.lineage.record import Record
 
 Connection = duckdb.DuckDBPyConnection
@@ -39,7 +40,7 @@ class Thing(NamedTuple):
 
 
 def things(record: Record) -> Iterator[Thing]:
-    """All that a record names: what it is about, where it lies, and what it came from."""
+    """All that a record names: what it is about and what it came from. Where it lies itself needs no name, see `lying_at`."""
     kind, data = record.kind, record.data
     if kind in _SILENT or (kind == "outcome" and not record.ref):
         return
@@ -52,7 +53,6 @@ def things(record: Record) -> Iterator[Thing]:
         yield from (Thing("event", event["id"]) for event in data.get("events", ()))
     elif kind == "dead_letter":
         yield Thing("dead_letter", record.ref)
-        yield Thing("position", str(record.position))
         yield Thing("event", data.get("event") or "")
     elif kind == "outcome":
         yield Thing("position" if record.outcome == "moved" else "decision", record.ref)
@@ -72,13 +72,19 @@ def _of_document(record: Record, data: dict[str, Any]) -> Iterator[Thing]:
     yield Thing("document", record.ref)
     # A document is asked for by its bare name too, without its type.
     yield Thing("document", record.ref.partition("/")[2])
-    yield Thing("position", str(record.position))
     yield Thing("event", data.get("event") or "")
     yield from (Thing("chunk", chunk["id"]) for chunk in data.get("chunks", ()))
 
 
 def names_of(record: Record) -> list[str]:
     """Every id by which people may ask for this record."""
+    if record.kind == "document":
+        # The bulk of all records: the same as below, without the things in between.
+        data, ref = record.data, record.ref
+        names = {ref, ref.partition("/")[2], data.get("event") or ""}
+        names.update([chunk["id"] for chunk in data.get("chunks", ())])
+        names.discard("")
+        return list(names)
     return [id for id in {id for _, id in things(record)} if id]
 
 
@@ -106,6 +112,26 @@ def mentioning(cursor: Connection, names: Sequence[str], *, limit: int = 5_000) 
     found = _numbered(cursor, f"name IN ({', '.join(str(number(name)) for name in wanted)})", limit)
     asked = frozenset(wanted)
     return [record for record in found if any(id in asked for _, id in things(record))]
+
+
+def lying_at(cursor: Connection, tokens: Iterable[str]) -> list[Record]:
+    """The documents and dead letters of the events at these positions, in landing order.
+
+    Offsets rise as records land, so the zone maps of `first` leave little to read, however many positions are asked for.
+    """
+    lanes: dict[tuple[str, str, int], list[int]] = {}
+    for token in tokens:
+        broker, topic, partition, offset = Position.parse(token)
+        lanes.setdefault((broker, topic, partition), []).append(offset)
+    found: list[Record] = []
+    for lane, offsets in lanes.items():
+        listed = ", ".join(map(str, offsets))
+        where = (
+            f'"first" BETWEEN {min(offsets)} AND {max(offsets)} AND "first" IN ({listed}) AND kind IN (\'document\', \'dead_letter\') '
+            'AND broker = ? AND topic = ? AND "partition" = ?'
+        )
+        found.extend(records(cursor, where, lane))
+    return found
 
 
 def beginning_with(cursor: Connection, text: str, *, limit: int = 500) -> list[Record]:

@@ -7,7 +7,7 @@ import polars as pl
 
 from headwater.lineage.errors import NotFound
 from headwater.lineage.event import Position
-from headwater.lineage.names import Connection, mentioning
+from headwater.lineage.names import Connection, lying_at, mentioning
 from headwater.lineage.record import Record
 from headwater.lineage.verify import Source
 from headwater.lineage.why import Why as Why
@@ -80,7 +80,7 @@ def life(source: Source, position: Position | str) -> list[Stage]:
     """
     token = str(position if isinstance(position, Position) else Position.parse(position))
     with source.cursor() as cursor:
-        found = mentioning(cursor, [token])
+        found = lying_at(cursor, [token]) + mentioning(cursor, [token])
         if not found:
             raise NotFound(f"no record names {token}; `headwater why` takes other ids, and a fresh event may not have landed yet")
         return _stages(_moments(cursor, token, found))

@@ -12,7 +12,7 @@ import msgspec
 
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.event import Position
-from headwater.lineage.names import SHORTEST, Connection, Thing, beginning_with, begins, mentioning, things
+from headwater.lineage.names import SHORTEST, Connection, Thing, beginning_with, begins, lying_at, mentioning, things
 from headwater.lineage.record import Record
 from headwater.lineage.verify import Source
 
@@ -233,9 +233,8 @@ def _of_activations(cursor: Connection, thing: Thing, found: Sequence[Record]) -
 def _of_event(cursor: Connection, thing: Thing, found: Sequence[Record]) -> Why:
     """An event, a dead letter, or a bare position: all records at its places, and what it woke."""
     places = _places(thing, found)
-    everything = mentioning(cursor, [thing.id, *places])
-    mine = [record for record in everything if record.kind in ("document", "dead_letter") and str(record.position) in places]
-    fired = [record for record in everything if record.kind == "activation"]
+    mine = lying_at(cursor, places)
+    fired = [record for record in mentioning(cursor, [thing.id, *places]) if record.kind == "activation"]
     about = mentioning(cursor, [record.ref for record in fired])
     woken = [record.ref for record in about if record.kind == "decision"]
     ended = {place: _ended(cursor, place) for place in places}
@@ -358,7 +357,7 @@ def _effect(record: Record) -> EffectSeen:
 def _activations(cursor: Connection, fired: Sequence[Record]) -> tuple[ActivationSeen, ...]:
     unique = {record.ref: record for record in reversed(fired)}
     causes = {ref: _causes(record) for ref, record in unique.items()}
-    known = _known(mentioning(cursor, [token for pairs in causes.values() for token, _ in pairs]))
+    known = _known(lying_at(cursor, {token for pairs in causes.values() for token, _ in pairs}))
     return tuple(_activation(unique[ref], [_event(token, cause, known) for token, cause in causes[ref]]) for ref in reversed(unique))
 
 

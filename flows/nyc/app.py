@@ -59,8 +59,8 @@ class Plan(BaseModel):
         | Annotated[
             Literal["keep watching"],
             Field(
-                description="Ordinary operation: fewer than a tenth of the flights cancelled, almost on time, delays are falling, "
-                "the cause has passed, visibility of several miles."
+                description="Ordinary operation: no flight is cancelled, fewer than a tenth of the flights cancelled, on time or almost "
+                "on time, delays are falling, the cause has passed, a single flight in good weather, visibility of several miles."
             ),
         ]
     ) = Field(description="Which response do the procedures call for?")
@@ -84,15 +84,15 @@ plans = Topic("plans", Plan)
 
 cancellations = Rate(
     "cancellations", of=flights, where=pl.col("status") == "cancelled", per="origin", within="1h",
-    opens_at=0.21, closes_at=0.05, at_least=10, update_step=0.4,
+    opens_at=0.21, closes_at=0.0, at_least=10, update_step=0.4,
 )  # fmt: skip
 delays = Threshold(
     "delays", of=flights, value=pl.col("delay"), where=pl.col("status") == "departed", per="origin", within="1h",
-    opens_at=63, closes_at=30, at_least=20, stat="mean", update_step=60,
+    opens_at=63, closes_at=15, at_least=20, stat="mean", update_step=60,
 )  # fmt: skip
 visibility = Threshold(
     "visibility", of=weather, value=pl.when(pl.col("temperature") <= FREEZING).then(pl.col("visibility")).otherwise(CLEAR), per="origin",
-    opens_at=1.0, closes_at=3.0, below=True,
+    opens_at=5.0, closes_at=6.0, below=True, update_step=1.0,
 )  # fmt: skip
 
 
@@ -125,19 +125,23 @@ async def by_the_book(activation: Activation, context: Context) -> Decision[Plan
     """The fallback: the procedures' own numbers, without a model. It acts for the two cases they leave no choice in, else it watches."""
     response = _by_the_book(activation)
     context.note(f"by the numbers of the procedures: {situation(activation)}")
-    plan = Plan.model_validate({"response": response})
-    decision = Decision(plan, options=(Option(response, 1.0),), rationale="The level alone decides, by the procedures' numbers.")
-    return decision.with_effects(Publish(plans, key=activation.key, data=plan))
+    chosen = Plan.model_validate({"response": response})
+    decision = Decision(chosen, options=(Option(response, 1.0),), rationale="The level alone decides, by the procedures' numbers.")
+    return decision.with_effects(Publish(plans, key=activation.key, data=chosen))
 
 
 @agent(wakes_on=[cancellations, delays, visibility], publishes=[plans], act_above=0.7, timeout="10s", fallback=by_the_book)
 async def recover(activation: Activation, context: Context) -> Decision[Plan]:
     """Choose what the airport does, by what the procedures say and what its flights and weather show."""
-    case = situation(activation)
-    procedures = await context.retrieve(f"procedure: what to do when {case}", limit=5)
-    seen = await context.retrieve(case, limit=3, where={"origin": activation.key})
-    decision = await context.choose(Plan, [*procedures, *seen], situation=case)
+    decision = await plan(context, activation.key, situation(activation))
     return decision.with_effects(Publish(plans, key=activation.key, data=decision.choice))
+
+
+async def plan(context: Context, airport: str, case: str) -> Decision[Plan]:
+    """The response to a case at an airport: look into the procedures and at the airport's own flights and weather, then choose."""
+    procedures = await context.retrieve(f"procedure: what to do when {case}", limit=5)
+    seen = await context.retrieve(case, limit=3, where={"origin": airport})
+    return await context.choose(Plan, [*procedures, *seen], situation=case)
 
 
 app = App(

@@ -5,24 +5,27 @@
 "Lowest" is in the direction that makes the rule fire more often: a smaller share, a smaller delay, a larger visibility. Nothing but
 January is looked at; the rest of the year is the test. What surrounds a level was settled by reason, also on January alone:
 
-within="1h"      what the issue and the procedures speak of
-at_least         cancellations 10: fewer flights an hour make one cancellation a tenth. Delays 20: fewer departures an hour are the
-                 stragglers of a late evening, and their mean says little about the airport
-visibility       at or below freezing only: on January's ordinary days visibility fell to a quarter of a mile, in fog, mostly at night,
-                 and nothing was cancelled; in freezing air, where low visibility is snow, it never fell below six miles
-closes_at        the level that 19 of 20 readings on January's ordinary airport-days do not exceed: the hour looks ordinary again
+within="1h"   the hour of which the procedures speak
+at_least      cancellations 10: of fewer flights, one cancelled is already more than a tenth. Delays 20: fewer departures in an hour are
+              the stragglers of a late evening, whose mean says little about the airport
+closes_at     an ordinary hour: of the readings on January's ordinary airport-days nine in ten show no cancellation and a mean delay of at
+              most 15 minutes (`usual`); visibility as good as it ever was on them in freezing air
+visibility    at or below freezing only: on January's ordinary days visibility fell to a quarter of a mile, in fog, mostly at night, and
+              nothing was cancelled; in freezing air, where low visibility is snow, it never fell below six miles
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
 from headwater.agents.detect import Detector
-from headwater.agents.rules import Rule
+from headwater.agents.rules import Rule, window_of
 from headwater.agents.signals import Batch
+from headwater.agents.window import Entry, Group, group, measure, slide
 from headwater.flows.nyc.app import cancellations, delays, visibility
 from headwater.flows.nyc.rehearse import received, run
-from headwater.flows.nyc.truth import AirportDay, days_of, firings
+from headwater.flows.nyc.truth import AirportDay, day_of, days_of, firings
 
 JANUARY = (date(2013, 1, 1), date(2013, 1, 31))
 SHARES = tuple(share / 100 for share in range(1, 101))
@@ -45,7 +48,7 @@ LADDERS = (Ladder(cancellations, SHARES), Ladder(delays, MINUTES), Ladder(visibi
 def january(rule: Rule) -> list[Batch]:
     """What the rule reads off January's events, whatever its levels."""
     detector = Detector(rule.of, [rule], 1, idle=False)
-    return [detector.signals(batch) for batch in received(rule.of, *JANUARY)]
+    return [detector.signals(batch) for _, batch in received([rule.of], *JANUARY)]
 
 
 def alarms(rule: Rule, batches: Sequence[Batch], level: float) -> frozenset[AirportDay]:
@@ -73,6 +76,18 @@ def lowest_silent(rule: Rule, batches: Sequence[Batch], levels: Sequence[float])
     return levels[low] if low < len(levels) else None
 
 
+def usual(rule: Rule, batches: Sequence[Batch]) -> float:
+    """The level that nine in ten readings of a windowed rule on January's ordinary airport-days do not exceed."""
+    within, known, levels = window_of(rule) or 0, defaultdict[str, Group](group), []
+    for signal in sorted(signal for batch in batches for signal in batch.signals if signal.readings and signal.readings[0]):
+        key, value = (signal.readings or ((),))[0] or ("", 0.0)
+        entry = Entry(signal.time, signal.id, signal.partition, signal.offset, signal.thing, value, signal.appended)
+        slide(known[key], entry, within, rule.stat)
+        if len(known[key]["newest"]) >= rule.at_least and AirportDay(day_of(signal.time), key) in days_of("ordinary"):
+            levels.append(measure(known[key], rule.stat))
+    return sorted(levels)[len(levels) * 9 // 10]
+
+
 def _closing(rule: Rule, level: float) -> float:
     if rule.below:
         return max(rule.closes_at, level + 1e-6)
@@ -82,8 +97,11 @@ def _closing(rule: Rule, level: float) -> float:
 def main() -> None:
     """Print each rule's level as January gives it, beside the one in the application."""
     for ladder in LADDERS:
-        found = lowest_silent(ladder.rule, january(ladder.rule), ladder.levels)
-        print(f"{ladder.rule.name:14} lowest silent level {found}, in app.py {ladder.rule.opens_at}")
+        batches = january(ladder.rule)
+        level = lowest_silent(ladder.rule, batches, ladder.levels)
+        print(f"{ladder.rule.name:14} lowest silent level {level}, in app.py {ladder.rule.opens_at}")
+        if ladder.rule.within is not None:
+            print(f"{'':14} nine in ten readings at most {usual(ladder.rule, batches):g}, in app.py it closes at {ladder.rule.closes_at}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
-from itertools import groupby, islice
 from typing import Any
 
 from headwater.agents.activation import Activation
@@ -15,16 +14,18 @@ from headwater.lineage.event import Event, Position
 from headwater.lineage.topic import Topic
 
 BROKER = "rehearsal"
-_BATCH = 5_000
+_BATCH = 20_000
 _END = 2**52
 
 
 def rehearse(rules: Sequence[Rule], start: date = data.FIRST, end: date = data.LAST) -> list[Activation]:
     """The activations of the rules over the New York days from `start` to `end` (inclusive), in order of time, rule and key."""
+    topics = {rule.of.name: rule.of for rule in rules}
+    detectors = {name: Detector(topic, [rule for rule in rules if rule.of is topic], 1, idle=False) for name, topic in topics.items()}
+    states = {name: detector.start(0) for name, detector in detectors.items()}
     found: list[Activation] = []
-    for topic, watching in _by_topic(rules):
-        detector = Detector(topic, watching, 1, idle=False)
-        found += run(detector, (detector.signals(batch) for batch in received(topic, start, end)))
+    for name, batch in received(list(topics.values()), start, end):
+        found += detectors[name].step(states[name], detectors[name].signals(batch), 0).activations
     return sorted(found, key=lambda activation: (activation.at, activation.rule, activation.key))
 
 
@@ -34,22 +35,20 @@ def run(detector: Detector, batches: Iterable[Batch]) -> list[Activation]:
     return [activation for batch in batches for activation in detector.step(state, batch, 0).activations]
 
 
-def received(topic: Topic[Any], start: date, end: date) -> Iterator[list[Received]]:
-    """The topic's events of the days, in one partition, and the end mark, in batches. Only the event's own fields are known, no facts."""
-    own = (event for name, event in data.events(start, end) if name == topic.name)
-    offset = 0
-    while batch := list(islice(own, _BATCH)):
-        yield [_received(topic, offset + n, event) for n, event in enumerate(batch)]
-        offset += len(batch)
-    mark = Event(id="end", source=BROKER, type=MARK, time=_END)
-    yield [Received(Position(BROKER, topic.name, 0, offset), mark, None, 0)]
-
-
-def _received(topic: Topic[Any], offset: int, event: Event) -> Received:
-    return Received(Position(BROKER, topic.name, 0, offset), event, topic.decode(event.data), 0)
-
-
-def _by_topic(rules: Sequence[Rule]) -> Iterator[tuple[Topic[Any], list[Rule]]]:
-    for _, group in groupby(sorted(rules, key=lambda rule: rule.of.name), key=lambda rule: rule.of.name):
-        watching = list(group)
-        yield watching[0].of, watching
+def received(topics: Sequence[Topic[Any]], start: date, end: date) -> Iterator[tuple[str, list[Received]]]:
+    """The topics' events of the days, each topic in one partition, in batches, and an end mark each. Events bring no facts."""
+    by_name = {topic.name: topic for topic in topics}
+    offsets = dict.fromkeys(by_name, 0)
+    held: dict[str, list[Received]] = {name: [] for name in by_name}
+    for name, event in data.events(start, end):
+        topic = by_name.get(name)
+        if topic is None:
+            continue
+        held[name].append(Received(Position(BROKER, name, 0, offsets[name]), event, topic.decode(event.data), 0))
+        offsets[name] += 1
+        if len(held[name]) == _BATCH:
+            yield name, held[name]
+            held[name] = []
+    for name, rest in held.items():
+        mark = Event(id="end", source=BROKER, type=MARK, time=_END)
+        yield name, [*rest, Received(Position(BROKER, name, 0, offsets[name]), mark, None, 0)]

@@ -25,6 +25,10 @@ class Situation:
     because: str
     held_out: bool
 
+    @property
+    def airport(self) -> str:
+        return self.text.split()[1]
+
 
 def _case(name: str, allowed: Iterable[Response], because: str, text: str, held_out: bool = False) -> Situation:
     return Situation(name, text, frozenset(allowed), because, held_out)

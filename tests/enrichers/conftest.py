@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from qdrant_client import QdrantClient
+
 from headwater.enrichers.document import Delete, Document, DocumentType
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.engine import Index
@@ -16,8 +19,6 @@ from headwater.enrichers.testing import HashEmbedder
 from headwater.lineage.decode import Received
 from headwater.lineage.event import Event, Position
 from headwater.lineage.topic import Topic
-from pydantic import BaseModel
-from qdrant_client import QdrantClient
 
 HOUR = 3_600_000_000
 SERVER = os.environ.get("HEADWATER_TEST_QDRANT")
@@ -58,6 +59,12 @@ class World:
         self.progress = Progress("b", lambda: 0, ["notes"])
         self.offset = -1
 
+    def renew(self) -> None:
+        """An empty index where that costs nothing: the client's local mode slows down with every point it ever held."""
+        if isinstance(self.index, QdrantIndex) and not SERVER:
+            self.index.close()
+            self.index = QdrantIndex(QdrantClient(":memory:"), "notes", self.index.size)
+
     def writer(self, **options: Any) -> Indexer:
         return Indexer(self.index, self.embedder, [NOTE], clock=lambda: 1_000, **options)
 
@@ -95,8 +102,9 @@ ENGINES: dict[str, Callable[[Path], Index]] = {"edge": _edge, "memory": _memory}
 @pytest.fixture(params=list(ENGINES))
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     index = ENGINES[request.param](tmp_path)
-    yield World(index)
-    index.close()
+    world = World(index)
+    yield world
+    world.index.close()
 
 
 @pytest.fixture
@@ -104,3 +112,17 @@ def edge_world(tmp_path: Path) -> Iterator[World]:
     index = _edge(tmp_path)
     yield World(index)
     index.close()
+
+
+@pytest.fixture
+def worlds(tmp_path: Path) -> Iterator[Callable[[], World]]:
+    """Makes one empty world after another."""
+    made: list[World] = []
+
+    def make() -> World:
+        made.append(World(_edge(tmp_path / str(len(made)))))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.index.close()

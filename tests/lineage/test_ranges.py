@@ -1,6 +1,9 @@
-from headwater.lineage.ranges import Ranges
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headwater.lineage.ranges import Ranges
 
 runs = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda pair: (pair[0], pair[0] + pair[1])), max_size=20)
 
@@ -16,7 +19,7 @@ def test_adding_equals_a_set_of_integers(given_runs):
     listed = list(ranges)
     assert {offset for a, b in listed for offset in range(a, b)} == model
     assert len(ranges) == len(model)
-    assert all(before[1] < after[0] for before, after in zip(listed, listed[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(listed))
 
 
 @given(runs, st.integers(0, 70), st.integers(0, 20))

@@ -3,14 +3,15 @@ from collections import Counter
 
 import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.record import fact, outcomes, run_of
 from headwater.lineage.store import Landing, Store
 from headwater.lineage.testing import BROKER, document, landings, sample_records
 from headwater.lineage.verify import verify
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 OUTCOMES = ("indexed", "unchanged", "stale", "passed")
 
@@ -50,7 +51,7 @@ def reports(draw):
     return messages, reached
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(reports(), st.data())
 def test_whatever_is_repeated_lands_once(reported, data):
     """Law 1: any replays, in any batches, with messages delivered twice: each position ends once, each fact is there once, verify is ok."""
@@ -85,7 +86,8 @@ def test_a_decision_that_waited_is_closed_once(store):
     """An open outcome does not stand against a later one; a closed one does, and a repeated open one is cut off."""
     place = Position(BROKER, "headwater.activations", 0, 0)
     said = [run_of("consumed", "decide/a", place, 1, 1, 1)]
-    said += [run_of("outcome", "decide/a", place, 1, 1, 1, outcome, "d") for outcome in ("waiting", "waiting", "approved", "expired", "waiting")]
+    ends = ("waiting", "waiting", "approved", "expired", "waiting")
+    said += [run_of("outcome", "decide/a", place, 1, 1, 1, outcome, "d") for outcome in ends]
     for offset, record in enumerate(said):
         store.land([Landing(BROKER, 0, offset, [record])])
     assert column(store, "SELECT outcome FROM outcomes ORDER BY ALL") == ["approved", "waiting"]

@@ -1,5 +1,6 @@
 import duckdb
 import pytest
+
 from headwater.lineage.event import Position
 from headwater.lineage.record import run_of
 from headwater.lineage.store import Landing, Store
@@ -89,7 +90,7 @@ def test_what_is_on_its_way_is_no_offence_while_flows_run():
         assert verify(store, in_flight_ok=False).offences == ("flow index, t/0@3 to 4: consumed, but without an outcome",)
     ahead = run_of("outcome", "index", place._replace(offset=5), 7, 2, 1, "passed")
     assert offences([consumed, ahead], in_flight_ok=True) == ()
-    assert "never consumed" in offences([consumed, ended, ahead])[0]
+    assert any("never consumed" in offence for offence in offences([consumed, ended, ahead]))
 
 
 def test_moved_names_one_successor():
@@ -130,8 +131,8 @@ def test_tampering_is_found(edit, tmp_path):
     """Law 8: changing, dropping, inserting or reordering landed records is found."""
     path = tmp_path / "lineage.duckdb"
     with Store(path, clock=lambda: 1) as store:
-        store.land(landings(LANDED, 9)[:1])
-        store.land(landings(LANDED, 9))
+        for landing in landings(LANDED, 9):
+            store.land([landing])
     with duckdb.connect(str(path)) as connection:
         connection.execute(EDITS[edit])
     with Store(path, clock=lambda: 1) as store:

@@ -1,0 +1,216 @@
+"""Event-time order: watermark, lateness, marks, idleness."""
+
+import msgspec
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.agents.detect import Detector, State, Step
+from headwater.agents.order import NEVER
+from headwater.agents.rules import Rate, Threshold
+from headwater.lineage.decode import MARK, Received
+from headwater.lineage.errors import Gone, Misused
+from headwater.lineage.event import Event, Position
+from headwater.lineage.topic import Topic
+
+S = 1_000_000
+NOW = 1_000 * S
+
+
+class Ping(msgspec.Struct):
+    host: str
+    up: bool = False
+
+
+pings = Topic("pings", Ping, key="host", partitions=2, lateness="2s", idle_after="5s")
+down = Rate("down", of=pings, where=~pl.col("up"), per="host", within="10s", opens_at=0.5, closes_at=0.2)
+
+
+def ping(partition: int, offset: int, second: float, *, id: str = "", host: str = "h", broker: str = "b", up: bool = False) -> Received:
+    event = Event(id=id or f"{partition}-{offset}", source="test", type="ping", time=round(second * S))
+    return Received(Position(broker, "pings", partition, offset), event, Ping(host, up), appended=0)
+
+
+def mark(partition: int, offset: int, second: float) -> Received:
+    event = Event(id=f"mark-{partition}-{offset}", source="test", type=MARK, time=round(second * S))
+    return Received(Position("b", "pings", partition, offset), event, None, appended=0)
+
+
+class Bench:
+    """A detector with its state, driven by hand."""
+
+    def __init__(self, *rules: Rate | Threshold, idle: bool = False) -> None:
+        self.detector = Detector(pings, rules or [down], idle=idle)
+        self.state: State = self.detector.start(NOW)
+
+    def step(self, *received: Received, now: int = NOW) -> Step:
+        return self.detector.step(self.state, self.detector.signals(received), now)
+
+    def tick(self, now: int) -> Step:
+        return self.detector.tick(self.state, now)
+
+    @property
+    def watermark(self) -> int:
+        return self.detector.watermark(self.state)
+
+
+def ended(step: Step) -> list[tuple[int, int, str]]:
+    return [(where.partition, where.offset, outcome) for where, outcome in step.outcomes]
+
+
+def test_the_watermark_is_the_least_over_all_partitions() -> None:
+    """A partition that has not spoken holds everything; then the slowest one sets the pace, minus the lateness."""
+    bench = Bench()
+    assert ended(bench.step(ping(0, 0, 100), ping(0, 1, 200))) == []
+    assert bench.watermark == NEVER
+    assert bench.detector.waiting(bench.state) == [2, 0]
+    assert ended(bench.step(ping(1, 0, 150))) == [(0, 0, "passed")]
+    assert bench.watermark == 148 * S
+    assert bench.detector.waiting(bench.state) == [1, 1]
+
+
+def test_an_event_at_the_watermark_waits_for_its_equals() -> None:
+    """Only what is earlier than the watermark is released: an equal may still arrive in time, and ties go by id."""
+    bench = Bench()
+    bench.step(ping(0, 0, 98, id="z"), ping(0, 1, 100), mark(1, 0, 500))
+    assert bench.watermark == 98 * S
+    step = bench.step(ping(0, 2, 98, id="a"), ping(0, 3, 103))
+    assert [cause.id for cause in step.activations[0].events] == ["a"]
+    assert ended(step) == [(0, 0, "passed"), (0, 1, "passed"), (0, 2, "passed")]
+
+
+def test_lateness_is_judged_within_the_partition() -> None:
+    """An event is late by what its own partition showed before it, not by how far the others happen to be."""
+    bench = Bench()
+    step = bench.step(ping(0, 0, 100), ping(0, 1, 97), ping(0, 2, 98))
+    assert ended(step) == [(0, 1, "late")]
+    assert bench.watermark == NEVER
+
+
+def test_a_mark_moves_the_watermark_without_lateness_and_ends_at_once() -> None:
+    """After a mark at T nothing earlier than T follows: T itself is the partition's floor, and what comes below it is late."""
+    bench = Bench()
+    assert ended(bench.step(mark(0, 0, 100), mark(1, 0, 100))) == [(0, 0, "passed"), (1, 0, "passed")]
+    assert bench.watermark == 100 * S
+    assert ended(bench.step(ping(0, 1, 99.5))) == [(0, 1, "late")]
+
+
+def test_an_end_mark_releases_everything() -> None:
+    """The end of a finite replay is an event in the stream: after end marks in all partitions nothing waits."""
+    bench = Bench()
+    bench.step(ping(0, 0, 100), ping(1, 0, 120))
+    step = bench.step(mark(0, 1, 10**9), mark(1, 1, 10**9))
+    assert ended(step) == [(0, 0, "passed"), (0, 1, "passed"), (1, 0, "passed"), (1, 1, "passed")]
+    assert [one.phase for one in step.activations] == ["opened", "closed"] * 2
+
+
+def test_an_event_told_twice_counts_once() -> None:
+    """The second copy of an event id within the lateness ends `passed` and is shown to no rule, in whatever partition it lies."""
+    rule = Rate("many", of=pings, where=~pl.col("up"), per=None, within="10s", opens_at=0.5, closes_at=0.2, at_least=2)
+    bench = Bench(rule)
+    step = bench.step(ping(0, 0, 100, id="x", host="a"), ping(1, 0, 101, id="x", host="b"), mark(0, 1, 500), mark(1, 1, 500))
+    assert step.activations == []
+    assert ended(step) == [(0, 0, "passed"), (0, 1, "passed"), (1, 0, "passed"), (1, 1, "passed")]
+
+
+def test_a_silent_partition_stops_holding_the_watermark_and_it_is_recorded() -> None:
+    """After `idle_after` of wall clock the others go on without it; the return value and a record say so; it holds again once it speaks."""
+    bench = Bench(idle=True)
+    bench.step(ping(0, 0, 100), ping(0, 1, 110), ping(1, 0, 90))
+    quiet = bench.step(ping(0, 2, 120), now=NOW + 5 * S)
+    assert quiet.idle is not None
+    assert (quiet.idle.partitions, quiet.idle.clock, quiet.idle.after) == ((1,), False, 118 * S)
+    assert [record.data["partitions"] for record in quiet.records if record.kind == "idle"] == [[1]]
+    back = bench.step(ping(1, 1, 117), ping(1, 2, 119), now=NOW + 6 * S)
+    assert ended(back) == [(1, 1, "late")]
+    assert [record.data["partitions"] for record in back.records if record.kind == "idle"] == [[]]
+    assert bench.watermark == 118 * S
+
+
+def test_when_all_are_silent_the_clock_moves_the_watermark() -> None:
+    """All partitions idle: the watermark follows the wall clock minus the lateness, waiting events are released, windows empty."""
+    bench = Bench(idle=True)
+    second = NOW // S
+    bench.step(ping(0, 0, second), ping(1, 0, second - 1, up=True, host="g"))
+    assert bench.tick(NOW + 5 * S - 1).idle is None
+    released = bench.tick(NOW + 5 * S)
+    assert ended(released) == [(0, 0, "passed"), (1, 0, "passed")]
+    assert released.idle is not None
+    assert released.idle.clock
+    assert bench.watermark == NOW + 3 * S
+    assert bench.tick(NOW + 12 * S).activations == []
+    closed = bench.tick(NOW + 12 * S + 1)
+    assert [(one.phase, one.at) for one in closed.activations] == [("closed", NOW + 10 * S)]
+    assert [record.data["clock"] for record in closed.records if record.kind == "idle"] == [True]
+
+
+def test_without_the_idle_path_time_moves_nothing() -> None:
+    """Replays switch idleness off: however long a silence, only events and marks move the watermark."""
+    bench = Bench(idle=False)
+    bench.step(ping(0, 0, 100), ping(1, 0, 100))
+    assert bench.tick(NOW + 10**12) == Step([], [], [], None)
+    assert bench.detector.wake_at(bench.state, NOW) is None
+    assert bench.watermark == 98 * S
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(-30, 3), st.integers(0, 8)), min_size=1, max_size=8),
+    st.integers(0, 20),
+)
+def test_wake_at_is_the_first_moment_at_which_time_does_something(arrivals: list[tuple[int, int, int]], pause: int) -> None:
+    """A tick just before `wake_at` gives nothing that a tick now does not; a tick at `wake_at` takes the idle path further."""
+    bench, now, offsets = Bench(idle=True), NOW, [0, 0]
+    for partition, second, wait in arrivals:
+        now += wait * S
+        bench.step(ping(partition, offsets[partition], NOW // S + second, host=f"h{second % 3}"), now=now)
+        offsets[partition] += 1
+    now += pause * S
+    bench.tick(now)
+    wake = bench.detector.wake_at(bench.state, now)
+    if wake is None:
+        assert not any(bench.detector.waiting(bench.state))
+        return
+    assert wake > now
+    before = bench.tick(wake - 1)
+    assert (before.activations, before.outcomes, before.records) == ([], [], [])
+    if wake < now + 60 * S:
+        assert bench.tick(wake).idle is not None
+
+
+def test_after_a_restart_silence_counts_from_now() -> None:
+    """A partition is not taken for idle because the process was down."""
+    bench = Bench(idle=True)
+    bench.step(ping(0, 0, 100), ping(1, 0, 90))
+    later = NOW + 3_600 * S
+    state = bench.detector.restore(bench.detector.snapshot(bench.state), later)
+    assert bench.detector.tick(state, later + 5 * S - 1).idle is None
+
+
+def test_a_state_goes_on_under_changed_rules() -> None:
+    """Levels may change under a running rule; a rule that reads otherwise, or is new, starts afresh; a dropped one is forgotten."""
+    other = Rate("other", of=pings, where=pl.col("up"), per="host", within="10s", opens_at=0.5, closes_at=0.2)
+    bench = Bench(other, down)
+    bench.step(ping(0, 0, 100), ping(0, 1, 101, up=True), ping(0, 2, 110), mark(1, 0, 105))
+    louder = Rate("down", of=pings, where=~pl.col("up"), per="host", within="10s", opens_at=0.9, closes_at=0.5)
+    fresh = Rate("fresh", of=pings, where=~pl.col("up"), per="host", within="10s", opens_at=0.5, closes_at=0.2)
+    new = Detector(pings, [fresh, louder], idle=False)
+    state = new.restore(bench.detector.snapshot(bench.state), NOW)
+    step = new.step(state, new.signals([mark(0, 3, 500), mark(1, 1, 500)]), NOW)
+    assert [(one.rule, one.phase, one.at // S) for one in step.activations] == [("down", "closed", 120)] or [
+        (one.rule, one.phase) for one in step.activations
+    ] == [("down", "opened"), ("down", "closed")]
+    assert set(state["groups"]) == {"fresh", "down"}
+
+
+def test_a_snapshot_of_something_else_is_refused() -> None:
+    """A state of other partitions or of another broker's life is never gone on with."""
+    bench = Bench()
+    bench.step(ping(0, 0, 100))
+    with pytest.raises(Misused, match=r"2 partitions.*empty recovery store"):
+        Detector(pings, [down], 3).restore(bench.detector.snapshot(bench.state), NOW)
+    with pytest.raises(Gone, match=r"broker b.*other"):
+        bench.step(ping(0, 1, 101, broker="other"))
+    with pytest.raises(Gone, match="two brokers"):
+        bench.step(ping(0, 1, 101), ping(0, 2, 101, broker="other"))

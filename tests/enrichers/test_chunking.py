@@ -1,0 +1,60 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.enrichers.chunking import chunk, hash_of
+from headwater.enrichers.document import Document
+
+words = st.lists(st.text(alphabet="abcdeé🙂.,#", min_size=1, max_size=40), min_size=1, max_size=300)
+
+
+def pieces(text, budget=200):
+    return chunk(Document("d", text), budget=budget)
+
+
+def test_short_text_is_one_chunk_and_blank_text_none():
+    """A status line stays whole; blank text has nothing to find."""
+    assert [one.text for one in pieces("United flight is cancelled.")] == ["United flight is cancelled."]
+    assert pieces("  \n\n ") == []
+
+
+def test_markdown_is_cut_at_headings_with_their_path():
+    """Every section under its headings; text before the first heading stands under none; fences hide headings."""
+    text = "Intro.\n\n# Snow\n\nGeneral.\n\n## De-icing\n\nSpray.\n\n```\n# no heading\n```\n\n## Rebooking ##\n\nCall.\n\n# Fog\n\nWait."
+    assert [(one.section, one.text.splitlines()[0]) for one in pieces(text)] == [
+        ("", "Intro."), ("Snow", "General."), ("Snow › De-icing", "Spray."), ("Snow › Rebooking", "Call."), ("Fog", "Wait."),
+    ]  # fmt: skip
+    assert "# no heading" in pieces(text)[2].text
+
+
+def test_the_hash_is_of_what_is_embedded():
+    """The same text under another heading is another passage."""
+    one, two = pieces("# A\n\nsame\n\n# B\n\nsame")
+    assert one.text == two.text and one.hash != two.hash and one.hash == hash_of(one.passage) and len(one.hash) == 32
+
+
+@given(words, st.integers(8, 40))
+def test_no_word_is_lost_and_no_chunk_is_over_budget(words, budget):
+    """The chunks of a long paragraph hold all its words in order, overlapping, each within the budget."""
+    text = "x " + " ".join(words)
+    chunks = pieces(text, budget)
+    assert [one.n for one in chunks] == list(range(len(chunks)))
+    assert all(sum(-(-len(word) // 12) for word in one.text.split()) <= budget for one in chunks)
+    whole = text.split()
+    reached = 0
+    for one in chunks:
+        held = one.text.split()
+        start = next(place for place in range(max(0, reached - len(held)), reached + 1) if whole[place : place + len(held)] == held)
+        assert start <= reached
+        reached = max(reached, start + len(held))
+    assert reached == len(whole)
+
+
+@given(st.text(max_size=2_000), st.integers(1, 50))
+def test_any_text_at_all_can_be_chunked(text, budget):
+    """No text breaks the chunker, and it says the same again."""
+    assert pieces(text, budget) == pieces(text, budget)
+
+
+def test_one_endless_word_is_cut():
+    """A megabyte without a space still ends in chunks that a model can read."""
+    assert all(len(one.text) <= 200 * 12 for one in pieces("x" * 100_000))

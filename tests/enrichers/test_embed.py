@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from headwater.enrichers.edge import EdgeIndex
+from headwater.enrichers.embed import VectorCache, bfloat16_pays, minilm
+from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.testing import HashEmbedder
+
+PASSAGES = [
+    "When a fifth of departures are cancelled, rebook passengers on later flights and other carriers.",
+    "De-icing holds last an hour; spray the wings again when the time is over.",
+    "Crews may not work longer than fourteen hours.",
+    "Show the new boarding place on all displays.",
+]
+
+
+def test_the_bundled_model_finds_by_meaning(worlds, tmp_path):
+    """Searching with other words than the text's, the real model ranks the right passage first."""
+    world = worlds()
+    world.index.close()
+    world.index, world.embedder = EdgeIndex(tmp_path / "real", 384), minilm()
+    world.writer().index([world.said(f"p{n}", 1, text) for n, text in enumerate(PASSAGES)])
+    search = Retriever(world.index, minilm(), world.progress).search
+    queries = ["find seats for stranded travellers", "ice on the plane", "pilots are tired", "gate change on the screens"]
+    assert [search(query, limit=1).results[0].text for query in queries] == PASSAGES
+
+
+def test_a_row_does_not_depend_on_its_company():
+    """The real model gives a text the very same unit vector alone, in a batch, in another order."""
+    texts = [f"Flight {n} is cancelled{' because of snow' * (n % 5)}." for n in range(40)] + ["w " * 400]
+    rows = minilm().embed(texts)
+    assert np.array_equal(rows, minilm().embed(texts[::-1])[::-1])
+    assert np.array_equal(rows[[3]], minilm().embed(texts[3:4]))
+    assert rows.dtype == np.float32 and rows.shape == (41, 384)
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    assert minilm().embed([]).shape == (0, 384)
+
+
+def test_the_hash_embedder_likes_texts_that_share_words():
+    """The double is deterministic, of unit length, and nearer for shared words."""
+    one, two, other, blank = HashEmbedder().embed(["snow at Newark", "snow at Boston", "crew legality rules", "…"])
+    assert one @ two > one @ other and np.linalg.norm(blank) == pytest.approx(1)
+
+
+def test_the_cache_forgets_the_least_recently_used():
+    """Beyond its size the cache drops what was used longest ago."""
+    cache = VectorCache(2)
+    cache.update({"a": np.zeros(1), "b": np.ones(1)})
+    assert cache.get("a") is not None
+    cache.update({"c": np.ones(1)})
+    assert cache.get("b") is None and cache.get("a") is not None
+
+
+def test_bfloat16_is_used_where_the_cpu_has_it(tmp_path):
+    """Flags decide; without /proc/cpuinfo it is not used."""
+    (tmp_path / "with").write_text("flags : sse avx512_bf16\n")
+    (tmp_path / "without").write_text("flags : sse avx2\n")
+    assert [bfloat16_pays(tmp_path / name) for name in ("with", "without", "none")] == [True, False, False]

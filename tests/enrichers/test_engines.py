@@ -1,0 +1,91 @@
+import pytest
+from qdrant_client import QdrantClient
+
+import headwater.enrichers.edge as edge
+from headwater.enrichers.edge import EdgeIndex
+from headwater.enrichers.engine import EXACT_BELOW, Scope, tag_of
+from headwater.enrichers.head import Head
+from headwater.enrichers.qdrant import QdrantIndex, connect
+from headwater.lineage.errors import Misused, Unavailable
+
+HOUR = 3_600_000_000
+
+
+def test_an_index_survives_a_restart_and_goes_on(tmp_path, worlds):
+    """Closed and opened again, the engine holds heads, points, history; replays are unchanged."""
+    world = worlds()
+    events = [world.said("a", 1, "one"), world.said("a", 2, "two")]
+    world.writer().index(events)
+    world.index.close()
+    world.index = EdgeIndex(tmp_path / "0" / "index", 16)
+    assert world.texts("one two") == ["two"] and world.texts("one two", as_of=HOUR) == ["one"]
+    assert [outcome for _, outcome in world.writer().index(events).outcomes] == ["unchanged", "unchanged"]
+
+
+def test_a_second_owner_and_another_vector_size_are_refused(tmp_path):
+    """A directory belongs to one process; an index made for another embedder says so."""
+    index = EdgeIndex(tmp_path / "i", 16)
+    with pytest.raises(Unavailable, match="another process"):
+        EdgeIndex(tmp_path / "i", 16)
+    index.close()
+    with pytest.raises(Misused):
+        EdgeIndex(tmp_path / "i", 32)
+    client = QdrantClient(":memory:")
+    QdrantIndex(client, "notes", 16)
+    with pytest.raises(Misused, match="size 16"):
+        QdrantIndex(client, "notes", 32)
+
+
+def test_a_server_that_is_not_there_is_unavailable():
+    """No answer is Unavailable, which a flow may try again."""
+    with pytest.raises(Unavailable, match="does not answer"):
+        connect("http://127.0.0.1:9", "notes", size=16)
+
+
+def test_a_flip_computed_from_an_old_head_is_refused(world):
+    """A head is replaced only by one computed from it."""
+    world.writer().index([world.said("a", 1, "one")])
+    head = world.index.heads(["note/a"])["note/a"]
+    newer = Head.of(head.payload() | {"version": 5, "rev": 2})
+    world.index.flip([newer])
+    world.index.flip([Head.of(head.payload() | {"version": 3, "rev": 2})])
+    world.index.flip([Head.of(head.payload() | {"version": 9, "rev": 1})])
+    assert world.index.heads(["note/a"])["note/a"] == newer
+
+
+def test_put_points_are_never_overwritten_and_missing_ids_are_passed_over(world):
+    """Putting a point again leaves it as it is; superseding and deleting what is not there is no error; `until` only falls."""
+    world.writer().index([world.said("a", 1, "one"), world.said("a", 2, "two")])
+    (old,) = [entry.points("note/a")[0] for entry in world.index.heads(["note/a"])["note/a"].entries[:1]]
+    world.writer().index([world.said("a", 1, "one"), world.said("a", 2, "two")])
+    world.index.supersede({HOUR: [old, "00000000-0000-0000-0000-000000000000"], 9 * HOUR: [old]})
+    assert world.index.points([old])[old][0].until == HOUR
+    world.index.delete(["00000000-0000-0000-0000-000000000000"])
+    world.index.delete([old])
+    assert world.index.points([old]) == {}
+
+
+def test_searches_without_words_or_hits_are_empty(world):
+    """Stop words alone match nothing by words; an empty index answers."""
+    assert world.texts("the of") == []
+    world.writer().index([world.said("a", 1, "snow")])
+    assert world.texts("the of") == ["snow"]
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1.0), (2**53, float(2**53))])
+def test_equal_numbers_are_one_tag(one, other):
+    """An integer and the float equal to it are the same tag; a number, its text and a boolean are not."""
+    assert tag_of("n", one) == tag_of("n", other)
+    assert len({tag_of("n", 1), tag_of("n", "1"), tag_of("n", True), tag_of("n", None), tag_of("m", 1)}) == 5
+
+
+def test_the_optimiser_runs_beside_writes_and_searches(edge_world, monkeypatch):
+    """Past the size of exact search the optimiser is started in the background, and nothing is lost meanwhile."""
+    monkeypatch.setattr(edge, "EXACT_BELOW", 100)
+    monkeypatch.setattr(edge, "OPTIMISE_EVERY", 50)
+    assert EXACT_BELOW > 100
+    for start in range(0, 400, 50):
+        edge_world.writer().index([edge_world.said(f"d{n}", 1, f"snow {n}") for n in range(start, start + 50)])
+    assert edge_world.index._optimiser is not None
+    vector = edge_world.embedder.embed(["snow 7"])[0]
+    assert len(edge_world.index.nearest(vector, Scope(), 1_000)) == 400

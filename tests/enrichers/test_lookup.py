@@ -1,0 +1,120 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from headwater.enrichers.enrich import enrich
+from headwater.enrichers.lookup import Latest, Lookup
+from headwater.lineage.decode import MARK, Received
+from headwater.lineage.errors import EnricherFailed, Misused
+from headwater.lineage.event import Event, Position
+from headwater.lineage.topic import Topic
+
+HOUR = 3_600_000_000
+
+
+class Flight(BaseModel):
+    id: str
+    carrier: str = "UA"
+    origin: str = "EWR"
+
+
+class Weather(BaseModel):
+    origin: str
+    wind: int
+
+
+WEATHER: Topic[Weather] = Topic("weather", Weather, key="origin")
+
+
+def received(model, time=0, id="e", offset=0, type="t"):
+    return Received(Position("b", "flights", 0, offset), Event(id=id, source="s", type=type, time=time), model, 0)
+
+
+@pytest.fixture
+def airlines(tmp_path):
+    (tmp_path / "airlines.csv").write_text("carrier,name\nUA,United\nB6,JetBlue\nUA,Second\n")
+    return Lookup("airlines.csv", on="carrier").bind(tmp_path)
+
+
+def test_a_row_by_its_key_and_nulls_for_a_missing_one(airlines):
+    """A known key gives its first row, an unknown one the columns with None, so that texts can say so."""
+    assert airlines.facts(Flight(id="1"), 0) == {"carrier": "UA", "name": "United"}
+    assert airlines.facts(Flight(id="1", carrier="ZZ"), 0) == {"carrier": None, "name": None}
+
+
+def test_the_key_column_defaults_to_on_then_to_the_first(tmp_path):
+    """`key` names the column; else the one called like the field; else the first."""
+    (tmp_path / "a.csv").write_text("code,carrier\nX,UA\n")
+    (tmp_path / "b.csv").write_text("code,city\nEWR,Newark\n")
+    assert Lookup("a.csv", on="carrier").bind(tmp_path).facts(Flight(id="1"), 0)["code"] == "X"
+    assert Lookup("a.csv", on="carrier", key="code").bind(tmp_path).facts(Flight(id="1"), 0)["code"] is None
+    assert Lookup("b.csv", on="origin").bind(tmp_path).facts(Flight(id="1"), 0)["city"] == "Newark"
+
+
+def test_a_wrong_file_or_column_is_misused(tmp_path):
+    """Messages name the file, and the columns there are."""
+    (tmp_path / "a.csv").write_text("code,name\n")
+    with pytest.raises(Misused, match="no.csv"):
+        Lookup("no.csv", on="carrier").bind(tmp_path).facts(Flight(id="1"), 0)
+    with pytest.raises(Misused, match="code, name"):
+        Lookup("a.csv", on="carrier", key="x").bind(tmp_path).facts(Flight(id="1"), 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), max_size=40), st.integers(0, 30))
+def test_latest_is_the_newest_not_later_than_the_event(rows, hour):
+    """Whatever the order of arrival, the fact is the newest row at or before the event's time, ties by event id."""
+    table = Latest(WEATHER, on="origin", history="1000h")
+    table.feed([received(Weather(origin="EWR", wind=wind), time * HOUR, id=f"{n:03}") for n, (time, wind) in enumerate(rows)])
+    known = [(time, n, wind) for n, (time, wind) in enumerate(rows) if time <= hour]
+    expected = {"origin": "EWR", "wind": max(known)[2]} if known else {"origin": None, "wind": None}
+    assert table.facts(Flight(id="1"), hour * HOUR) == expected
+
+
+def test_latest_keeps_a_bounded_history_and_what_counted_at_its_beginning():
+    """Rows older than the history go, but the one that was in force at its beginning stays."""
+    table = Latest(WEATHER, on="origin", history="3h")
+    for hour in range(0, 20, 2):
+        table.feed([received(Weather(origin="EWR", wind=hour), hour * HOUR, id=str(hour))])
+        table.feed([received(Weather(origin="EWR", wind=hour), hour * HOUR, id=str(hour))])
+    assert table.facts(Flight(id="1"), 15 * HOUR)["wind"] == 14
+    assert table.facts(Flight(id="1"), 13 * HOUR)["wind"] is None
+    assert len(table._rows["EWR"]) == 3
+
+
+def test_latest_may_be_fed_while_it_is_read():
+    """Feeding and reading from several threads loses nothing."""
+    table = Latest(WEATHER, on="origin", history="1000h")
+    with ThreadPoolExecutor(4) as pool:
+        feeds = [pool.submit(table.feed, [received(Weather(origin="EWR", wind=n), n, id=str(n))]) for n in range(400)]
+        reads = [pool.submit(table.facts, Flight(id="1"), n) for n in range(400)]
+        assert all(read.result()["wind"] is None or read.result()["wind"] <= n for n, read in enumerate(reads))
+    assert [feed.result() for feed in feeds] == [None] * 400
+    assert [table.facts(Flight(id="1"), n)["wind"] for n in range(400)] == list(range(400))
+
+
+def test_latest_by_a_field_the_model_lacks_is_misused():
+    """The key must be a field of the other topic's model."""
+    with pytest.raises(Misused, match="origin, wind"):
+        Latest(WEATHER, on="carrier")
+
+
+def test_enrich_fills_facts_and_isolates_failures(airlines):
+    """One event's failing enricher is that event's failure, named; marks pass untouched."""
+
+    class Broken:
+        def facts(self, model, time):
+            if model.id == "bad":
+                raise ZeroDivisionError("oops")
+            return {"fine": time}
+
+    topic = Topic("flights", Flight, enrich={"airline": airlines, "broken": Broken()})
+    mark = received(None, 1, type=MARK)
+    batch = [received(Flight(id="good"), 7), received(Flight(id="bad")), mark]
+    enriched, failures = enrich(topic, batch)
+    assert enriched == [batch[0], mark] and mark.facts == {}
+    assert batch[0].facts == {"airline": {"carrier": "UA", "name": "United"}, "broken": {"fine": 7}}
+    [(failed, error)] = failures
+    assert failed is batch[1] and isinstance(error, EnricherFailed) and error.details["enricher"] == "broken"

@@ -1,0 +1,65 @@
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from headwater.enrichers.web import conditions, routes
+from headwater.lineage.errors import Behind, HeadwaterError, Misused
+
+
+@pytest.fixture
+def client(edge_world):
+    edge_world.writer().index([
+        edge_world.said("a", 1, "snow one"),
+        edge_world.said("a", 2, "snow two", place="JFK", urgent=True),
+        edge_world.said("b", 2, "snow three"),
+    ])
+    edge_world.progress.settle("notes", 0, 3)
+    app = FastAPI()
+    app.include_router(routes(edge_world.reader))
+    return TestClient(app, raise_server_exceptions=True)
+
+
+def test_get_and_post_answer_alike(client):
+    """The same search by query string and by body: results, as_of, staleness; unknown staleness is null."""
+    got = client.get("/v1/search", params={"q": "snow two", "where": ["place=JFK", "urgent=true"], "after": "b/notes/0/2", "limit": 3}).json()
+    body = {"text": "snow two", "where": {"place": "JFK", "urgent": True}, "after": ["b/notes/0/2"], "limit": 3}
+    assert got == client.post("/v1/search", json=body).json()
+    assert [hit["text"] for hit in got["results"]] == ["snow two"]
+    assert got["as_of"] == {"notes/0": 3} and got["staleness_ms"] is None and got["broker"] == "b"
+
+
+def test_the_past_by_rfc_3339(client):
+    """`as_of` asks for what was known then."""
+    got = client.get("/v1/search", params={"q": "snow", "as_of": "1970-01-01T01:00:00Z"}).json()
+    assert [hit["text"] for hit in got["results"]] == ["snow one"]
+
+
+def test_documents_with_their_versions(client):
+    """A document id contains a slash, and answers with its versions."""
+    got = client.get("/v1/documents/note/a").json()
+    assert [version["version"] for version in got["versions"]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("params", "error"),
+    [
+        ({"q": "snow", "after": "b/notes/0/99", "wait": "0s"}, Behind),
+        ({"q": "snow", "after": "nonsense"}, Misused),
+        ({"q": "snow", "as_of": "yesterday"}, Misused),
+        ({"q": "snow", "where": "place"}, Misused),
+        ({"q": "snow", "max_staleness": "soon"}, Misused),
+        ({}, Misused),
+    ],
+)
+def test_errors_pass_through_as_themselves(client, params, error):
+    """The router leaves errors to the server, which turns them into problems."""
+    with pytest.raises(HeadwaterError) as raised:
+        client.get("/v1/search", params=params)
+    assert type(raised.value) is error
+
+
+def test_values_in_a_query_string_match_as_text_and_as_what_they_read_as():
+    """`n=1` matches the number and the text; a field given twice matches either."""
+    assert conditions(["n=1", "place=EWR", "place=JFK", "late=true", "x=a=b"]) == {
+        "n": ["1", 1], "place": ["EWR", "JFK"], "late": ["true", True], "x": ["a=b"],
+    }  # fmt: skip

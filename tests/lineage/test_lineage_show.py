@@ -1,0 +1,72 @@
+import io
+import re
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from headwater.lineage.queries import life, why
+from headwater.lineage.show import life_line, why_html, why_tree
+from headwater.lineage.store import Store
+from headwater.lineage.testing import BROKER, landings, name, sample_records
+
+
+@pytest.fixture(scope="module")
+def store():
+    with Store(":memory:", clock=lambda: 1) as opened:
+        opened.land(landings(sample_records()))
+        yield opened
+
+
+def text_of(renderable):
+    console = Console(width=200, file=io.StringIO())
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_the_tree_tells_the_whole_decision(store):
+    """A decision's tree names choice, activation, newest events, chunks with the choice without them, options, effect."""
+    text = text_of(why_tree(why(store, name("decision"))))
+    for part in (
+        'recover@1 chose "rebook passengers" (0.81) for EWR', "woken by  cancellations/EWR opened 8 Feb 12:00", "12 of 41",
+        "flights/0@11  United flight UA 1511 is cancelled.", "… 9 more", "0.71  procedures/rebooking.md",
+        'without it → 0.44 "keep watching"',
+        "without it → 0.79 same choice", "rebook passengers 0.81 · hold departures at the gate 0.14 · keep watching 0.05",
+        "did       plans/0@17",
+    ):  # fmt: skip
+        assert part in text
+
+
+EVERY = ["flights/0@3", "flights/0@12", "2013-02-08-EWR-UA-1500", name("activation"), name("effect"), "headwater.activations/0@0"]
+
+
+@pytest.mark.parametrize("id", EVERY)
+def test_every_kind_has_a_tree_and_a_page(store, id):
+    """Whatever is asked for is shown, as a tree and as a page."""
+    found = why(store, id)
+    assert len(text_of(why_tree(found)).splitlines()) > 1
+    assert found.id in why_html(found)
+
+
+def test_a_review_is_shown():
+    """A decision that waits shows the question asked of a person."""
+    with Store(":memory:", clock=lambda: 1) as store:
+        store.land(landings(sample_records(state="waiting")))
+        found = why(store, name("decision"))
+    assert "Rebook passengers of EWR?" in text_of(why_tree(found)) and "Rebook passengers of EWR?" in why_html(found)
+
+
+def test_the_page_is_self_contained_and_escapes(store):
+    """The page loads nothing from outside, and what events say cannot become markup."""
+    found = why(store, name("decision"))
+    evil = msgspec.structs.replace(found.decisions[0], summary="<script>alert(1)</script>", rationale='"><img src=x>')
+    page = why_html(msgspec.structs.replace(found, decisions=(evil,)))
+    assert "<script" not in page and "<img" not in page and "&lt;script&gt;" in page
+    assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", why_html(found))
+
+
+def test_a_life_in_one_line(store):
+    """One event's life reads as stages with the time between them."""
+    place = f"{BROKER}/flights/0/11"
+    line = life_line(life(store, place), place).plain
+    assert line == "flights/0@11 ── 41 ms ── searchable ── 22 ms ── activation ── 96 ms ── decision ── 8 ms ── published"

@@ -1,0 +1,120 @@
+import httpx
+import msgspec
+import polars as pl
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
+
+from headwater.lineage.client import connect
+from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, NotFound, Unavailable
+from headwater.lineage.queries import why
+from headwater.lineage.store import Store
+from headwater.lineage.testing import landings, name, sample_records
+from headwater.lineage.web import routes
+
+DECISION = name("decision")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with Store(tmp_path_factory.mktemp("web") / "lineage.duckdb", clock=lambda: 1) as opened:
+        opened.land(landings(sample_records()))
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def http(store):
+    app = FastAPI()
+    app.include_router(routes(lambda: store, time_limit_s=2))
+
+    @app.exception_handler(HeadwaterError)
+    async def problem(request: Request, error: HeadwaterError) -> JSONResponse:
+        return JSONResponse({"title": error.cause, "detail": str(error)}, error.status)
+
+    return TestClient(app)
+
+
+@pytest.fixture
+def remote(http):
+    def forward(request: httpx.Request) -> httpx.Response:
+        answer = http.request(request.method, str(request.url.raw_path, "ascii"), content=request.content, headers=dict(request.headers))
+        return httpx.Response(answer.status_code, content=answer.content, headers={"content-type": answer.headers["content-type"]})
+
+    with connect("http://headwater.test", transport=httpx.MockTransport(forward)) as lineage:
+        yield lineage
+
+
+def test_sql_is_polars_over_http_and_from_the_file(remote, tmp_path):
+    """The same SQL gives the same frame from a running system over HTTP and from a stopped one's file."""
+    with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
+        store.land(landings(sample_records()))
+    query = "select * from documents order by log_offset"
+    with connect(tmp_path / "lineage.duckdb") as lineage:
+        frame = lineage.sql(query)
+        assert frame.height == 12 and frame.schema["time"] == pl.Datetime("us", "UTC")
+        assert frame.equals(remote.sql(query))
+        assert lineage.why(DECISION) == remote.why(DECISION)
+        with pytest.raises(Forbidden):
+            lineage.sql("delete from records")
+
+
+def test_an_empty_answer_keeps_its_columns(remote):
+    """A query without rows answers a frame with its columns; a large one comes whole."""
+    assert remote.sql("select agent, confidence from decisions where false").columns == ["agent", "confidence"]
+    assert remote.sql("select range as n from range(50000)")["n"].sum() == 50000 * 49999 // 2
+
+
+@pytest.mark.parametrize(
+    ("query", "error"), [("delete from records", Forbidden), ("select nothing", Misused), ("from read_csv('x')", Forbidden), ("", Misused)]
+)
+def test_refusals_come_back_as_what_they_are(remote, query, error):
+    """The client raises what the server raised."""
+    with pytest.raises(error):
+        remote.sql(query)
+
+
+def test_a_query_that_takes_too_long_is_unavailable(remote):
+    """A query beyond the server's time limit is refused as such."""
+    with pytest.raises(Unavailable):
+        remote.sql("select sum(a.range * b.range) from range(100000000) a, range(100000000) b")
+
+
+def test_why_of_any_id(http, remote, store):
+    """GET /v1/why answers the path as JSON, ids with slashes included, and as a page."""
+    assert msgspec.convert(http.get(f"/v1/why/{DECISION}").json(), type(why(store, DECISION))) == why(store, DECISION)
+    assert remote.why("2013-02-08-EWR-UA-1503/cancelled").kind == "event"
+    assert http.get("/v1/why/flights/0@3").json()["kind"] == "position"
+    page = http.get(f"/v1/why/{DECISION}", params={"format": "html"})
+    assert page.headers["content-type"].startswith("text/html") and "rebook passengers" in page.text
+    with pytest.raises(NotFound):
+        remote.why("nothing-of-the-kind")
+
+
+def test_decisions_are_listed_and_read(http):
+    """GET /v1/decisions filters; one decision comes with its whole path; what is no decision is 404."""
+    listed = http.get("/v1/decisions", params={"agent": "recover", "limit": 5}).json()["decisions"]
+    assert [(one["id"], one["key"], one["outcome"]) for one in listed] == [(DECISION, "EWR", "acted")]
+    assert http.get("/v1/decisions", params={"outcome": "waiting"}).json() == {"decisions": []}
+    assert http.get(f"/v1/decisions/{DECISION}").json()["activation"]["rule"] == "cancellations"
+    assert http.get(f"/v1/decisions/{DECISION}/why").json()["id"] == DECISION
+    assert http.get(f"/v1/decisions/{name('activation')}").status_code == 404
+    assert http.get("/v1/decisions", params={"limit": 0}).status_code == 422
+
+
+def test_verify_over_http(http):
+    """GET /v1/verify answers the verdict."""
+    verdict = http.get("/v1/verify", params={"in_flight_ok": False}).json()
+    assert verdict["ok"] is True and verdict["totals"]["index"] == {"indexed": 12, "dead_lettered": 1}
+
+
+def test_connecting_to_nothing_says_so(tmp_path):
+    """No file and no server are different errors, each saying what to do."""
+    with pytest.raises(NotFound, match="no lineage file"):
+        connect(tmp_path / "none.duckdb")
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with pytest.raises(Unavailable, match="is headwater running"):
+        connect("http://headwater.test", transport=httpx.MockTransport(refuse)).sql("select 1")
