@@ -14,6 +14,7 @@ from headwater.agents.agent import Agent
 from headwater.agents.context import Ports
 from headwater.agents.decider import Decider
 
+from headwater.agents.model import model_from
 from headwater.enrichers.embed import Embedder, minilm
 from headwater.enrichers.freshness import Progress, StoredProgress
 from headwater.enrichers.engine import Index
@@ -140,7 +141,7 @@ class Runtime:
     def ports(self) -> Ports:
         return Ports(
             search=self.retriever,
-            chooser=chooser_from(self.settings.model, self.embedder),
+            chooser=model_from(self.settings.model, self.embedder),
             clock=self.clock,
             broker=self.broker,
             indexed=frozenset(self.app.indexed),
@@ -171,7 +172,7 @@ class Runtime:
         return open_now
 
     def progress_at_end(self, topic: str, partition: int, offset: int) -> None:
-        self.progress.at_end(topic, partition, self.clock())
+        self.progress.at_end(topic, partition, self.clock(), offset)
 
     def prepare(self) -> None:
         """Make the topics that are missing, and fill the tables."""
@@ -182,13 +183,14 @@ class Runtime:
     def keep_progress(self) -> None:
         """Write progress into the index's store, when it changed and as a heartbeat, until this runtime closes."""
         stop = threading.Event()
+        index = self.index  # opened before this thread is, so that it is closed after it
 
         def run() -> None:
             saved, saved_at = -1, 0.0
             while not stop.wait(SAVE_S):
                 revision, now = self.progress.revision, time.monotonic()
                 if (revision != saved and self.settings.qdrant_url) or now - saved_at > HEARTBEAT_S:
-                    self.index.save_progress(self.progress.rows())
+                    index.save_progress(self.progress.rows())
                     saved, saved_at = revision, now
 
         thread = threading.Thread(target=run, name="progress", daemon=True)

@@ -96,7 +96,8 @@ class TopicSource(FixedPartitionedSource[Batch, dict[Place, int]]):
     coalesce few large batches instead of many small ones, for consumers whose cost is per batch
     end      stop at the end of every partition (a finite replay) instead of waiting for more
     gate     (topic, partition) → may more be read now? A source pauses by demand and never blocks
-    at_end   called with (topic, partition, offset) whenever the end of a partition is reached
+    read     called with (topic, partition, next offset, append time in µs of the first) as soon as messages are read
+    at_end   called with (topic, partition, offset) while a partition stands at its end, at every poll that finds nothing
     """
 
     kafka: Kafka
@@ -111,6 +112,7 @@ class TopicSource(FixedPartitionedSource[Batch, dict[Place, int]]):
     end: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     gate: Callable[[str, int], bool] | None = None
+    read: Callable[[str, int, int, int], None] | None = None
     at_end: Callable[[str, int, int], None] | None = None
     resume: Mapping[Place, int] = field(default_factory=dict)
 
@@ -137,7 +139,7 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
     def __init__(self, source: TopicSource, places: Sequence[Place], resume: Mapping[Place, int]) -> None:
         self._source = source
         self._places = list(places)
-        self._ended: set[Place] = set()
+        self._ended: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._idle = False
         self._consumer: Consumer | None = None
@@ -163,13 +165,18 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
                 by_place.setdefault((message.topic(), message.partition()), []).append(message)
             else:
                 self._note(message, error)
+        if not found and self._source.at_end is not None:
+            for place, offset in self._ended.items():
+                self._source.at_end(*place, offset)
         self._idle = not by_place or (self._source.coalesce and len(found) < self._source.batch)
         return [self._batch(place, messages) for place, messages in by_place.items()]
 
     def _batch(self, place: Place, messages: list[KafkaMessage]) -> Batch:
         batch = Batch(self._source.broker, *place, messages, self._next[place])
         self._next[place] = batch.next
-        self._ended.discard(place)
+        self._ended.pop(place, None)
+        if self._source.read is not None:
+            self._source.read(*place, batch.next, messages[0].timestamp()[1] * 1000)
         return batch
 
     def _note(self, message: KafkaMessage, error: KafkaError) -> None:
@@ -177,9 +184,7 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
         place = (message.topic(), message.partition())
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
-            self._ended.add(place)
-            if self._source.at_end is not None:
-                self._source.at_end(place[0], place[1], message.offset())
+            self._ended[place] = message.offset()
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE) and self._consumer is not None:
             # What retention overtook shows as a jump in offsets, and so as `absent`.
             low, _ = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)

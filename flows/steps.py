@@ -82,8 +82,6 @@ class UpsertStep:
     clock: Clock
 
     def __call__(self, work: list[Work]) -> list[list[Record]]:
-        for each in work:
-            self.progress.note_appended(each.batch.topic, each.batch.partition, each.batch.next, each.messages[0].timestamp * 1000)
         indexed = self.indexer.index([received for each in work for received in each.received])
         refused = {received.position: (received, error) for received, error in indexed.failures}
         for each in work:

@@ -30,7 +30,7 @@ def index(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress."""
     flow = Dataflow("index")
     topics = run.app.indexed
-    batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, at_end=run.progress_at_end))
+    batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, read=run.progress.note_appended, at_end=run.progress_at_end))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
     work = op.flat_map_batch("enrich", work, enrich_step(topics))
     settled = op.flat_map_batch("upsert", work, UpsertStep(run.indexer(), run.writer, run.progress, run.meter, run.clock))
@@ -62,11 +62,11 @@ def decide(run: Runtime) -> Dataflow:
     for agent in run.app.agents:
         name = f"decide/{agent.name}"
         source = run.source(name, {ACTIVATIONS: None}, slots=None, batch=100, gate=run.gate(agent))
-        batches = op.input(f"{agent.name}.read", flow, source)
-        told.append(op.flat_map_batch(f"{agent.name}.account", batches, account_step(name, run.clock)))
-        woken = op.flat_map_batch(f"{agent.name}.wake", batches, wake_step(run, agent))
-        decided = op.stateful_batch(f"{agent.name}.decide", woken, decide_logic(run, agent))
-        told.append(op.map(f"{agent.name}.ended", decided, lambda keyed: keyed[1]))
+        batches = op.input(f"{agent.name}_read", flow, source)
+        told.append(op.flat_map_batch(f"{agent.name}_account", batches, account_step(name, run.clock)))
+        woken = op.flat_map_batch(f"{agent.name}_wake", batches, wake_step(run, agent))
+        decided = op.stateful_batch(f"{agent.name}_decide", woken, decide_logic(run, agent))
+        told.append(op.map(f"{agent.name}_ended", decided, lambda keyed: keyed[1]))
     _records(run, "decide", *told)
     return flow
 

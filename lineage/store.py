@@ -33,6 +33,8 @@ SETTINGS: dict[str, str] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
+    # Seldomer checkpoints: a third less time in landing, for at most a second more when opening after a kill.
+    "checkpoint_threshold": "128MB",
 }
 """Settings hold for the whole database instance, so the writer lives with what readers need: no other files, no extensions."""
 
@@ -161,7 +163,7 @@ class Store:
         with self._registered("landing", table(records, before.seq, before.batch + 1)):
             self._connection.execute(f"INSERT INTO records SELECT * EXCLUDE (names), {LEAF} FROM landing ORDER BY seq")
             self._connection.execute(
-                f"INSERT INTO names_new SELECT DISTINCT {NAME}, seq FROM (SELECT unnest(names) AS text, seq FROM landing)"
+                f"INSERT INTO names_new SELECT {NAME}, seq FROM (SELECT unnest(names) AS text, seq FROM landing)"
             )
         root = self._one(f"SELECT {ROOT} FROM records WHERE batch = {before.batch + 1} AND seq >= {before.seq}")
         entry = link(before, before.seq + len(records), str(root))

@@ -7,6 +7,7 @@ The levels of the rules come from `calibrate.py`: each is the lowest that stays 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
@@ -37,9 +38,12 @@ FREEZING = 32.0
 CLEAR = 10.0
 """Miles; the most that the instruments report."""
 
+PROCEDURES = sorted(f"procedures/{path.name}" for path in (Path(__file__).parent / "procedures").glob("*.md"))
+"""The documents to look for rules in; left to compete with thousands of flights and hours of weather, they would rarely be found."""
+
 
 class Plan(BaseModel):
-    """What an airport does about a disruption. Each response is described as the procedures describe the case it is for."""
+    """What an airport does about a disruption. Each response is described by the cases it is for, in the words of the procedures."""
 
     response: (
         Annotated[
@@ -130,7 +134,7 @@ async def by_the_book(activation: Activation, context: Context) -> Decision[Plan
     return decision.with_effects(Publish(plans, key=activation.key, data=chosen))
 
 
-@agent(wakes_on=[cancellations, delays, visibility], publishes=[plans], act_above=0.7, timeout="10s", fallback=by_the_book)
+@agent(wakes_on=[cancellations, delays, visibility], publishes=[plans], act_above=0.8, timeout="10s", fallback=by_the_book)
 async def recover(activation: Activation, context: Context) -> Decision[Plan]:
     """Choose what the airport does, by what the procedures say and what its flights and weather show."""
     decision = await plan(context, activation.key, situation(activation))
@@ -139,7 +143,7 @@ async def recover(activation: Activation, context: Context) -> Decision[Plan]:
 
 async def plan(context: Context, airport: str, case: str) -> Decision[Plan]:
     """The response to a case at an airport: look into the procedures and at the airport's own flights and weather, then choose."""
-    procedures = await context.retrieve(f"procedure: what to do when {case}", limit=5)
+    procedures = await context.retrieve(f"procedure: what to do when {case}", limit=5, where={"path": PROCEDURES})
     seen = await context.retrieve(case, limit=3, where={"origin": airport})
     return await context.choose(Plan, [*procedures, *seen], situation=case)
 

@@ -192,15 +192,15 @@ def test_a_state_goes_on_under_changed_rules() -> None:
     """Levels may change under a running rule; a rule that reads otherwise, or is new, starts afresh; a dropped one is forgotten."""
     other = Rate("other", of=pings, where=pl.col("up"), per="host", within="10s", opens_at=0.5, closes_at=0.2)
     bench = Bench(other, down)
-    bench.step(ping(0, 0, 100), ping(0, 1, 101, up=True), ping(0, 2, 110), mark(1, 0, 105))
+    opened = bench.step(ping(0, 0, 100), ping(0, 1, 110), mark(1, 0, 105)).activations[0]
     louder = Rate("down", of=pings, where=~pl.col("up"), per="host", within="10s", opens_at=0.9, closes_at=0.5)
     fresh = Rate("fresh", of=pings, where=~pl.col("up"), per="host", within="10s", opens_at=0.5, closes_at=0.2)
     new = Detector(pings, [fresh, louder], idle=False)
     state = new.restore(bench.detector.snapshot(bench.state), NOW)
-    step = new.step(state, new.signals([mark(0, 3, 500), mark(1, 1, 500)]), NOW)
-    assert [(one.rule, one.phase, one.at // S) for one in step.activations] == [("down", "closed", 120)] or [
-        (one.rule, one.phase) for one in step.activations
-    ] == [("down", "opened"), ("down", "closed")]
+    step = new.step(state, new.signals([ping(0, 2, 115), mark(0, 3, 500), mark(1, 1, 500)]), NOW)
+    fired = [(one.rule, one.phase, one.at // S, one.total) for one in step.activations]
+    assert fired == [("fresh", "opened", 115, 1), ("down", "closed", 125, 0), ("fresh", "closed", 125, 0)]
+    assert step.activations[1].episode == opened.id
     assert set(state["groups"]) == {"fresh", "down"}
 
 

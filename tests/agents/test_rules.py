@@ -105,6 +105,34 @@ def test_firings_at_one_moment_follow_each_other_by_a_microsecond() -> None:
     assert [(one.phase, one.at) for one in fired] == [("opened", 0), ("closed", 1)]
 
 
+def test_at_stays_in_order_after_a_key_was_forgotten() -> None:
+    """Firings that were moved by microseconds are remembered until event time has passed them, however short window and lateness."""
+    story = [told(0, "a", "cancelled"), told(0, "a"), told(0, "a", "cancelled"), told(0, "a"), told(2 / MINUTE, "a", "cancelled")]
+    assert [one.at for one in fire(rate(at_least=1, within="1us"), *story)] == [0, 1, 2, 3, 4, 5]
+    exact = Topic("exact", Flight, key="id", lateness="0s")
+    alone = Threshold("alone", of=exact, value=pl.col("delay"), per="id", opens_at=30, closes_at=10)
+    detector, fired = Detector(exact, [alone], idle=False), []
+    state = detector.start(0)
+    for offset, (time, delay) in enumerate([(0, 40), (0, 0), (0, 40), (0, 0), (1, None), (2, 40)]):
+        event = Event(id=f"e{offset}", source="t", type="flight", time=time)
+        one = Received(Position("b", "exact", 0, offset), event, Flight("x", "EWR", delay=delay), 0)
+        fired += detector.step(state, detector.signals([one]), 0).activations
+    assert [(one.phase, one.at) for one in fired] == [("opened", 0), ("closed", 1), ("opened", 2), ("closed", 3), ("opened", 4)]
+
+
+@pytest.mark.parametrize(("again", "phases"), [(1 / 60, ["opened", "closed"]), (1 / 60 + 2 / MINUTE, ["opened", "closed", "opened"])])
+def test_an_event_told_twice_is_looked_at_once(again: float, phases: list[str]) -> None:
+    """A rule over one event alone passes over an id it has seen within the lateness (here one second), and no longer."""
+    times = [(0.0, "e", 40), (0.5 / 60, "f", 0), (again, "e", 40)]
+    detector = Detector(flights, [threshold(per="id")], idle=False)
+    received = []
+    for offset, (at, id, delay) in enumerate(times):
+        event = Event(id=id, source="t", type="flight", time=round(at * MINUTE))
+        received.append(Received(Position("b", "flights", 0, offset), event, Flight("x", "EWR", delay=delay), 0))
+    step = detector.step(detector.start(0), detector.signals(received), 0)
+    assert [one.phase for one in step.activations] == phases
+
+
 def test_an_activation_names_its_newest_events_and_what_a_reader_must_have_seen() -> None:
     """At most EVENTS_KEPT matching events, newest first; the cut lies behind the firing event, and names no broker."""
     story = [told(n / 10, f"f{n}", "cancelled") for n in range(EVENTS_KEPT + 10)]

@@ -48,7 +48,7 @@ RULES: dict[str, Rule] = {
     "p90": Threshold(
         "p90", of=readings, value=pl.col("level"), where=pl.col("level") != 7, per="place",
         within="10s", opens_at=6, closes_at=2, stat="p90",
-    ),  # fmt: skip
+    ),
     "low": Threshold(
         "low", of=readings, value=pl.col("level"), per="place", within="10s", opens_at=2, closes_at=4, stat="min", below=True, update_step=1
     ),
@@ -303,7 +303,7 @@ def run(rules: Sequence[Rule], way: Way) -> tuple[dict[tuple[str, str], list[Act
     return fired, steps, state
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_rules_fire_as_the_definition_says_whatever_the_batches_interleaving_and_restarts(data: st.DataObject) -> None:
     """Law 5: activations, field by field, follow from the topic's contents alone."""
@@ -312,7 +312,7 @@ def test_rules_fire_as_the_definition_says_whatever_the_batches_interleaving_and
     assert fired == ordered_truth(ORDERED, contents)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_rule_over_one_event_alone_fires_at_once_and_the_same_each_time(data: st.DataObject) -> None:
     """Law 5: where one partition holds a key's events, nothing waits for the watermark and nothing hangs on batches."""
@@ -322,7 +322,7 @@ def test_a_rule_over_one_event_alone_fires_at_once_and_the_same_each_time(data: 
     assert fired == immediate_truth(rule, contents)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_every_position_ends_once_or_still_waits(data: st.DataObject) -> None:
     """Law 1: late events end `late`, released ones and marks `passed`, each once; the rest waits behind the watermark."""
@@ -337,7 +337,7 @@ def test_every_position_ends_once_or_still_waits(data: st.DataObject) -> None:
     assert len(waiting) + len(ended) == sum(map(len, contents))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_firings_of_a_key_are_strictly_ordered_and_episodes_whole(data: st.DataObject) -> None:
     """`at` strictly increases per (rule, key); each episode is opened once, then updated, then closed at most once."""

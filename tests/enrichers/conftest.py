@@ -71,7 +71,9 @@ class World:
     def reader(self) -> Retriever:
         return Retriever(self.index, self.embedder, self.progress)
 
-    def said(self, id: str, version: int, text: str | None, *, event: str | None = None, time: int | None = None, **fields: Any) -> Received:
+    def said(
+        self, id: str, version: int, text: str | None, *, event: str | None = None, time: int | None = None, **fields: Any
+    ) -> Received:
         """An event about a note; by default at event time `version` hours."""
         self.offset += 1
         note = Note(id=id, version=version, text=text, **fields)

@@ -57,7 +57,7 @@ def test_the_key_column_defaults_to_on_then_to_the_first(tmp_path):
 def test_a_wrong_file_or_column_is_misused(tmp_path):
     """Messages name the file, and the columns there are."""
     (tmp_path / "a.csv").write_text("code,name\n")
-    with pytest.raises(Misused, match="no.csv"):
+    with pytest.raises(Misused, match=r"no\.csv"):
         Lookup("no.csv", on="carrier").bind(tmp_path).facts(Flight(id="1"), 0)
     with pytest.raises(Misused, match="code, name"):
         Lookup("a.csv", on="carrier", key="x").bind(tmp_path).facts(Flight(id="1"), 0)

@@ -21,7 +21,8 @@ def client(edge_world):
 
 def test_get_and_post_answer_alike(client):
     """The same search by query string and by body: results, as_of, staleness; unknown staleness is null."""
-    got = client.get("/v1/search", params={"q": "snow two", "where": ["place=JFK", "urgent=true"], "after": "b/notes/0/2", "limit": 3}).json()
+    params = {"q": "snow two", "where": ["place=JFK", "urgent=true"], "after": "b/notes/0/2", "limit": 3}
+    got = client.get("/v1/search", params=params).json()
     body = {"text": "snow two", "where": {"place": "JFK", "urgent": True}, "after": ["b/notes/0/2"], "limit": 3}
     assert got == client.post("/v1/search", json=body).json()
     assert [hit["text"] for hit in got["results"]] == ["snow two"]

@@ -163,7 +163,7 @@ def test_the_agent_retrieves_procedures_and_the_airports_own_documents_then_publ
 
     storm = firing(cancellations, 0.5, count=5, total=10)
     decision = asyncio.run(recover.function(storm, Seen()))
-    assert asked == [None, {"origin": "EWR"}]
+    assert asked == [{"path": nyc.PROCEDURES}, {"origin": "EWR"}] and len(nyc.PROCEDURES) == 12
     assert decision.effects[-1].key == "EWR" and decision.effects[-1].data == Plan(response=REBOOK)
     assert recover.publishes == (nyc.plans,) and recover.fallback is by_the_book and recover.fallback.publishes == (nyc.plans,)
 

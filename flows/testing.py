@@ -1,0 +1,165 @@
+"""The whole walk in memory, for tests of applications: no broker, no threads of flows, a fixed clock. Public as `headwater.testing`."""
+
+import asyncio
+import tempfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from headwater.agents.activation import Activation
+from headwater.agents.context import Chooser, Ports
+from headwater.agents.decide import decide
+from headwater.agents.detect import Detector
+from headwater.agents.journal import Decided, Outgoing
+from headwater.agents.model import model_from
+from headwater.enrichers.edge import EdgeIndex
+from headwater.enrichers.embed import Embedder
+from headwater.enrichers.enrich import enrich
+from headwater.enrichers.freshness import Progress
+from headwater.enrichers.index import Indexer
+from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.testing import HashEmbedder
+from headwater.flows.app import FILES_TOPIC, App
+from headwater.flows.files import file_events
+from headwater.lineage.decode import MARK, Received
+from headwater.lineage.duration import duration, parse_time
+from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.event import Event, Position
+from headwater.lineage.record import Record, outcomes
+from headwater.lineage.topic import Topic
+
+START = parse_time("2030-01-01T00:00:00Z")
+BROKER = "walk"
+FOREVER = duration("36500d")
+
+Given: TypeAlias = tuple[Topic[Any], Any] | tuple[Topic[Any], Any, str]
+"""A topic, the data of an event on it, and its event time (RFC 3339); without one, a second after the event before."""
+
+
+@dataclass
+class Walk:
+    """What came of the events.
+
+    documents    document id → its text now (`TYPE/ID`; deleted ones are gone)
+    failed       (event id, error) of events that would be dead letters
+    effects      the events that decisions published; those held back for a review are not among them
+    """
+
+    documents: dict[str, str] = field(default_factory=dict)
+    activations: list[Activation] = field(default_factory=list)
+    decisions: list[Decided] = field(default_factory=list)
+    effects: list[Outgoing] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    failed: list[tuple[str, HeadwaterError]] = field(default_factory=list)
+
+
+def walk(app: App, events: Iterable[Given], *, model: Chooser | None = None, embedder: Embedder | None = None) -> Walk:
+    """Run events through the application: index, detect, decide.
+
+    model     what answers `context.choose`; None: the local decision model over `embedder`
+    embedder  None: a tiny deterministic one that compares words; `headwater.enrichers.embed.minilm()` is the real one
+    """
+    vectors = embedder or HashEmbedder()
+    result = Walk()
+    received = _received(app, events)
+    with tempfile.TemporaryDirectory(prefix="headwater-walk-") as folder:
+        index = EdgeIndex(Path(folder), size=vectors.size)
+        try:
+            _index(app, received, index, vectors, result)
+            _detect(app, received, result)
+            asyncio.run(_decide(app, Retriever(index, vectors, _settled(received)), model or model_from(None, vectors), result))
+        finally:
+            index.close()
+    return result
+
+
+def _clock() -> int:
+    return START
+
+
+def _received(app: App, events: Iterable[Given]) -> list[Received]:
+    """The events as a flow would receive them, files first, each with its position."""
+    found: list[Received] = []
+    offsets: dict[tuple[str, int], int] = {}
+    now = START
+
+    def receive(topic: Topic[Any], event: Event, key: str) -> None:
+        partition = zlib.crc32(key.encode()) % topic.partitions
+        offset = offsets.get((topic.name, partition), 0)
+        offsets[topic.name, partition] = offset + 1
+        position = Position(BROKER, topic.name, partition, offset)
+        found.append(Received(position, event, topic.decode(event.data), event.time))
+
+    for event in file_events(app.files, app.root, (), START):
+        receive(FILES_TOPIC, event, str(event.subject))
+    for number, (topic, data, *at) in enumerate(events):
+        now = parse_time(at[0]) if at else now + 1_000_000
+        event = Event(id=f"event-{number}", source="headwater/walk", type=topic.name, time=now, data=topic.encode(data))
+        receive(topic, event, topic.key_of(data) or event.id)
+    return found
+
+
+def _index(app: App, received: Sequence[Received], index: EdgeIndex, vectors: Embedder, result: Walk) -> None:
+    for table in app.tables:
+        table.feed([each for each in received if each.position.topic == table.topic.name])
+    ready: list[Received] = []
+    for each in received:
+        enriched, refused = enrich(app.topics[each.position.topic], [each])
+        ready += enriched
+        result.failed += [(one.event.id, error) for one, error in refused]
+    indexer = Indexer(index, vectors, app.document_types, clock=_clock, history_us=FOREVER)
+    indexed = indexer.index([each for each in ready if each.position.topic in app.indexed])
+    result.failed += [(one.event.id, error) for one, error in indexed.failures]
+    result.records += [*indexed.records, *outcomes("index", sorted(indexed.outcomes), START)]
+    result.documents = _documents(index, indexed.records)
+
+
+def _documents(index: EdgeIndex, records: Iterable[Record]) -> dict[str, str]:
+    heads = index.heads(sorted({record.ref for record in records}))
+    texts: dict[str, str] = {}
+    for document, head in sorted(heads.items()):
+        entry = head.entries[-1]
+        if not entry.deleted:
+            points = index.points(list(entry.points(document)))
+            texts[document] = "\n\n".join(point.text for point, _ in sorted(points.values(), key=lambda pair: pair[0].n))
+    return texts
+
+
+def _detect(app: App, received: Sequence[Received], result: Walk) -> None:
+    """Every rule over its topic; at the end a time mark, so that what is complete is told, and windows stay open."""
+    latest = max((each.event.time for each in received), default=START)
+    for name, topic in app.watched.items():
+        detector = Detector(topic, [rule for rule in app.triggers if rule.of is topic], topic.partitions, idle=False)
+        state = detector.start(START)
+        mine = [each for each in received if each.position.topic == name]
+        step = detector.step(state, detector.signals([*mine, *_marks(topic, mine, latest + 1)]), START)
+        result.activations += step.activations
+        result.records += [*step.records, *outcomes("detect", step.outcomes, START)]
+    result.activations.sort(key=lambda activation: (activation.at, activation.rule, activation.key))
+
+
+def _marks(topic: Topic[Any], received: Sequence[Received], at: int) -> list[Received]:
+    ends = {p: sum(each.position.partition == p for each in received) for p in range(topic.partitions)}
+    marks = (Event(id=f"mark-{p}", source="headwater/walk", type=MARK, time=at) for p in ends)
+    return [Received(Position(BROKER, topic.name, p, ends[p]), mark, None, at) for p, mark in zip(ends, marks, strict=True)]
+
+
+def _settled(received: Sequence[Received]) -> Progress:
+    progress = Progress(BROKER, _clock)
+    for each in received:
+        progress.settle(each.position.topic, each.position.partition, each.position.offset + 2)  # one more, for the mark behind it
+    return progress
+
+
+async def _decide(app: App, retriever: Retriever, chooser: Chooser, result: Walk) -> None:
+    ports = Ports(search=retriever, chooser=chooser, clock=_clock, broker=BROKER, indexed=frozenset(app.indexed), random=lambda: 0.5)
+    for activation in result.activations:
+        for agent in app.agents:
+            if agent.wakes(activation):
+                decided = await decide(agent, activation, ports, woken=START)
+                result.decisions.append(decided)
+                result.records += decided.records
+                if decided.state == "acted":
+                    result.effects += decided.effects
