@@ -36,6 +36,8 @@ EVIDENCE = 0.6
 """How much of a score is what the evidence says; the rest is the description. Without evidence the description is all."""
 UNSPOKEN = 0.2
 """The fit at most of an option that the evidence does not speak of."""
+LEAD = 0.6
+"""What a sentence of the situation counts for, beside the one before it: the first says what the matter is."""
 FACTS = 0.2
 """The weight of all facts together; that of the situation is 1."""
 TEMPERATURE = 0.08
@@ -96,7 +98,7 @@ def weigh(
     facts = [passage for passage in evidence if passage.id not in speaking and passage.text.strip()]
     told = sentences(situation) or [situation]
     pieces = [*told, *(passage.text for passage in facts)]
-    fits = _fits(pieces, statements, options, embed)
+    fits = _fits(pieces, statements, options, embed, told=len(told))
     masses = _masses(len(told), len(facts))
 
     def probabilities(leave_out: str = "") -> dict[str, float]:
@@ -158,22 +160,22 @@ def _names(sentence: str, option: str) -> bool:
     return not _NEGATIONS & set(words[max(0, first - 3) : first])
 
 
-def _fits(pieces: Sequence[str], statements: Sequence[Spoken], options: Mapping[str, str], embed: Embed) -> Matrix:
+def _fits(pieces: Sequence[str], statements: Sequence[Spoken], options: Mapping[str, str], embed: Embed, *, told: int) -> Matrix:
     """How well each piece of the situation fits each statement: an array of pieces by statements."""
     vectors = embed([*pieces, *(spoken.text for spoken in statements)])
     meaning = vectors[: len(pieces)] @ vectors[len(pieces) :].T
     words = [frozenset(stems(text)) for text in (*pieces, *(spoken.text for spoken in statements))]
     weight = _word_weights(words, options)
-    told = [quantities(piece, stated=False) for piece in pieces]
+    found = [quantities(piece, stated=False) for piece in pieces]
+    case = [here for ranges in found[:told] for here in ranges]
     fits = np.zeros((len(pieces), len(statements)))
     for column, spoken in enumerate(statements):
         ranges = quantities(spoken.text, stated=True)
         for row in range(len(pieces)):
             fit = (1 - WORDS) * float(meaning[row, column]) + WORDS * _overlap(words[row], words[len(pieces) + column], weight)
-            verdict = agreement(told[row], ranges)
-            if verdict < 0:
+            if agreement(case if row < told else found[row], ranges) < 0:
                 fit -= CONTRADICTION
-            elif verdict > 0:
+            elif agreement(found[row], ranges) > 0:
                 fit += AGREEMENT * max(fit, 0.0)
             fits[row, column] = fit
     return fits
@@ -208,7 +210,8 @@ def _square(words: frozenset[str], weight: Callable[[str], float]) -> float:
 
 
 def _masses(told: int, facts: int) -> Matrix:
-    return np.array([1 / told] * told + [FACTS / max(1, facts)] * facts)
+    leading = np.array([LEAD**n for n in range(told)])
+    return np.concatenate([leading / leading.sum(), np.full(facts, FACTS / max(1, facts))])
 
 
 def _scores(fits: Matrix, masses: Matrix, statements: Sequence[Spoken], options: Mapping[str, str]) -> dict[str, float]:

@@ -74,7 +74,7 @@ def signal_step(run: "Runtime", known: dict[str, Detector]) -> Callable[[list[Wo
             now = run.clock()
             records = bury_all("detect", each.failures, run.writer, now, own=topic not in elsewhere)
             records += outcomes("detect", sorted((f.position, "dead_lettered") for f in each.failures), now)
-            found.append((topic, Signalled(signals, each.batch.partition, each.batch.next, records)))
+            found.append((topic, Signalled(signals._replace(failures=[]), each.batch.partition, each.batch.next, records)))
         return found
 
     return step

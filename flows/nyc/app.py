@@ -70,7 +70,7 @@ class Plan(BaseModel):
     ) = Field(description="Which response do the procedures call for?")
 
 
-weather = Topic("weather", Weather, key="origin", enrich={"airport": Lookup(data.csv("airports"), on="origin", key="faa")}, lateness="1s")
+weather = Topic("weather", Weather, key="origin", enrich={"airport": Lookup(data.csv("airports"), on="origin", key="faa")})
 flights = Topic(
     "flights",
     Flight,
