@@ -18,6 +18,7 @@ _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 _NUMBERS = {word: float(n) for n, word in enumerate(_WORDS)}
 _NUMBERS |= {"fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 _NUMBERS |= {"a": 1, "an": 1, "half a": 0.5, "half an": 0.5, "a quarter of a": 0.25, "a quarter of an": 0.25}
+_NUMBERS |= {"three quarters of a": 0.75, "three quarters of an": 0.75}
 _PARTS = {"all": 1.0, "half": 1 / 2, "a third": 1 / 3, "a quarter": 1 / 4, "a fifth": 1 / 5, "a tenth": 1 / 10, "a twentieth": 1 / 20}
 _UNITS = {
     r"miles?\b(?! (?:per|an) hour)": (MILES, 1.0), r"(?:km|kilomet(?:re|er)s?)\b(?! (?:per|an) hour)": (MILES, 0.621),

@@ -32,7 +32,7 @@ CONTRADICTION = 0.3
 """Taken off a fit whose quantities contradict each other."""
 AGREEMENT = 0.25
 """Added to a fit whose quantities agree, as a share of it."""
-EVIDENCE = 0.6
+EVIDENCE = 0.7
 """How much of a score is what the evidence says; the rest is the description. Without evidence the description is all."""
 UNSPOKEN = 0.2
 """The fit at most of an option that the evidence does not speak of."""
@@ -40,7 +40,7 @@ LEAD = 0.6
 """What a sentence of the situation counts for, beside the one before it: the first says what the matter is."""
 FACTS = 0.2
 """The weight of all facts together; that of the situation is 1."""
-TEMPERATURE = 0.08
+TEMPERATURE = 0.07
 UNFIT = 0.35
 """The score below which a lone option rather does not fit than does."""
 

@@ -16,6 +16,7 @@ from headwater.flows.nyc import data, truth
 from headwater.flows.nyc.app import app
 from headwater.flows.nyc.spoiled import spoiled
 from headwater.flows.replay import Replay
+from headwater.flows.runtime import wall_clock
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing
 from headwater.flows.source import drain
@@ -82,7 +83,7 @@ def run(settings: Settings, start: date, end: date, *, index: bool = True, watch
         with watch as told:
             _replay(up, summary, _counted(events, summary), told)
         summary.fired = _fired(up)
-    with Store(home / "lineage.duckdb", clock=time.time_ns) as store:
+    with Store(home / "lineage.duckdb", clock=wall_clock) as store:
         _read(store, summary)
     summary.activations = _by_rule(summary.fired)
     summary.score = truth.score(summary.fired, start, end)

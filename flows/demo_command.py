@@ -35,6 +35,7 @@ def run(settings: Settings, start: date, end: date, *, index: bool, serve: bool,
 
 
 def _picture(summary: demo.Summary, commands: str, path: Path) -> None:
-    console = Console(record=True, width=WIDTH, file=open(os.devnull, "w"))
-    show.last_screen(console, summary, commands)
-    console.save_svg(str(path), title="headwater demo")
+    with open(os.devnull, "w") as nowhere:
+        console = Console(record=True, width=WIDTH, file=nowhere)
+        show.last_screen(console, summary, commands)
+        console.save_svg(str(path), title="headwater demo")

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from headwater.flows.demo import Summary
+from headwater.flows.demo import Summary, Watching
 from headwater.flows.meter import Meter
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.show import life_line, why_tree
@@ -26,7 +26,7 @@ STEPS = {
 }
 
 
-def watching(console: Console, start: date, end: date) -> Callable[[Meter], object]:
+def watching(console: Console, start: date, end: date) -> Watching:
     """A display of the replay's clock and of what each step has done; on a dumb terminal a line now and then."""
 
     @contextmanager
@@ -133,7 +133,11 @@ def _events(summary: Summary) -> Text:
     line = Text(f"events {total:,} = {' + '.join(parts)}")
     if ended.get("dead_lettered") == summary.published.get("spoiled"):
         line.append(" (slipped in spoiled, on purpose)", "dim")
-    told = ("   ✓ every offset of every flow accounted for", "green") if summary.verified else ("   ✗ not every offset is accounted for", "bold red")
+    told = (
+        ("   ✓ every offset of every flow accounted for", "green")
+        if summary.verified
+        else ("   ✗ not every offset is accounted for", "bold red")
+    )
     return line.append(*told)
 
 
@@ -159,5 +163,3 @@ def _months(summary: Summary) -> Table:
         totals = [f"{rule.total(f'{kind}_fired')} of {rule.total(kind)}" for kind in ("disrupted", "ordinary", "neither")]
         table.add_row("all", rule.rule, *totals, style="bold", end_section=True)
     return table
-
-

@@ -31,7 +31,9 @@ class Accepted(NamedTuple):
 class Gateway:
     """Normalises and produces. `ids` and `clock` (µs) are injected."""
 
-    def __init__(self, topics: Mapping[str, Topic[Any]], writer: Writer, clock: Callable[[], int], ids: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, topics: Mapping[str, Topic[Any]], writer: Writer, clock: Callable[[], int], ids: Callable[[], str] | None = None
+    ) -> None:
         self._topics = topics
         self._writer = writer
         self._clock = clock

@@ -13,7 +13,6 @@ from headwater.lineage.errors import Misused, Unavailable
 _log = structlog.get_logger("headwater.kafka")
 
 
-
 class Kafka:
     """How to reach one broker cluster: librdkafka properties, `bootstrap.servers` among them."""
 

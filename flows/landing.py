@@ -6,8 +6,8 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from headwater.flows.meter import Meter
 from headwater.flows.source import Batch
-from headwater.lineage.record import decode_batch
 from headwater.lineage.landing import Landing
+from headwater.lineage.record import decode_batch
 from headwater.lineage.store import Store
 
 _log = structlog.get_logger("headwater.audit")

@@ -32,7 +32,9 @@ def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
     if not answer["results"]:
         console.print("nothing found")
     staleness = answer["staleness_ms"]
-    fresh = "the index is stopped" if not found.running else f"{staleness:.0f} ms stale" if staleness is not None else "staleness not known yet"
+    fresh = (
+        "the index is stopped" if not found.running else f"{staleness:.0f} ms stale" if staleness is not None else "staleness not known yet"
+    )
     console.print(Text(f"{fresh}   as of {_as_of(answer['as_of'])}", style="dim"))
 
 
@@ -168,7 +170,7 @@ def topics(settings: Settings, target: str | None, as_json: bool) -> None:
     from headwater.flows.target import application
 
     app = application(settings, target)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "topic": topic.name, "model": topic.model.__name__, "key": topic.key or "", "partitions": topic.partitions,
             "index": topic.name in app.indexed, "detect": topic.name in app.watched,

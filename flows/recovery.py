@@ -26,11 +26,11 @@ class Recovery:
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / "lock", f"flow {flow}") if lock else None
         if not any(self.path.glob("part-*.sqlite3")):
-            init_db_dir(self.path, PARTITIONS)
+            init_db_dir(self.path, PARTITIONS)  # type: ignore[no-untyped-call]
 
     @property
     def config(self) -> RecoveryConfig:
-        return RecoveryConfig(str(self.path))
+        return RecoveryConfig(str(self.path))  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         if self._lock is not None:

@@ -151,5 +151,3 @@ class Replay:
                 name, error = self._up.failure
                 raise Unavailable(f"flow {name} failed: {error!r}") from error
         raise Unavailable(f"flow {flow} has stood still for {PATIENCE_S:.0f} s")
-
-

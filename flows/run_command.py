@@ -20,12 +20,16 @@ from headwater.lineage.errors import Misused
 NEEDS_INDEX = ("index", "decide")
 
 
-def run(settings: Settings, flow: str, target: str | None, workers: int, process: int | None, addresses: list[str], snapshot: float) -> None:
+def run(
+    settings: Settings, flow: str, target: str | None, workers: int, process: int | None, addresses: list[str], snapshot: float
+) -> None:
     """Run until SIGTERM or Ctrl-C. Raises Misused: unknown flow, no broker, no Qdrant server, `audit` in more than one process."""
     if flow not in walk.FLOWS:
         raise Misused(f"flow {flow!r} is none of {', '.join(walk.FLOWS)}")
     if not settings.kafka:
-        raise Misused("one flow by itself needs a broker: set HEADWATER_KAFKA__BOOTSTRAP_SERVERS; `headwater up` runs all with an embedded one")
+        raise Misused(
+            "one flow by itself needs a broker: set HEADWATER_KAFKA__BOOTSTRAP_SERVERS; `headwater up` runs all with an embedded one"
+        )
     if flow in NEEDS_INDEX and not settings.qdrant_url:
         raise Misused(f"flow {flow} by itself needs a Qdrant server: set HEADWATER_QDRANT__URL; the embedded engine belongs to one process")
     if flow == "audit" and (addresses or workers > 1):
@@ -58,7 +62,7 @@ def _in_thread(
     def main() -> None:
         config = recovery.config if recovery else None
         try:
-            cluster_main(
+            cluster_main(  # type: ignore[no-untyped-call]
                 dataflow, addresses, process,
                 epoch_interval=timedelta(seconds=snapshot), recovery_config=config, worker_count_per_proc=workers,
             )  # fmt: skip

@@ -13,13 +13,12 @@ import structlog
 from headwater.agents.agent import Agent
 from headwater.agents.context import Ports
 from headwater.agents.decider import Decider
-
 from headwater.agents.model import model_from
 from headwater.enrichers.embed import Embedder, minilm
-from headwater.enrichers.freshness import Progress, StoredProgress
 from headwater.enrichers.engine import Index
-from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.freshness import Progress, StoredProgress
 from headwater.enrichers.index import Indexer
+from headwater.enrichers.retrieve import Retriever
 from headwater.flows.app import App
 from headwater.flows.kafka import Kafka
 from headwater.flows.meter import Meter
@@ -148,7 +147,9 @@ class Runtime:
         )
 
     def indexer(self) -> Indexer:
-        return Indexer(self.index, self.embedder, self.app.document_types, clock=self.clock, history_us=duration(self.settings.index_history))
+        return Indexer(
+            self.index, self.embedder, self.app.document_types, clock=self.clock, history_us=duration(self.settings.index_history)
+        )
 
     def source(self, flow: str, topics: Mapping[str, Any], **options: Any) -> TopicSource:
         """A source over whole topics, stopped with its flow."""

@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse
 import headwater
 import headwater.enrichers.web as enrichers_web
 import headwater.flows.gateway as gateway_web
+import headwater.lineage.web as lineage_web
 from headwater.flows.gateway import Gateway
 from headwater.flows.runtime import Runtime
-import headwater.lineage.web as lineage_web
 from headwater.lineage.errors import Behind, HeadwaterError, Unavailable
 
 PROBLEM = "application/problem+json"
@@ -66,7 +66,9 @@ async def _misuse(request: Request, error: Exception) -> JSONResponse:
 
 
 def _plain(details: dict[str, Any]) -> dict[str, Any]:
-    return {name: value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value) for name, value in details.items()}
+    return {
+        name: value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value) for name, value in details.items()
+    }
 
 
 class Server:

@@ -123,7 +123,10 @@ def _checked(name: str, value: str) -> Any:
         if name == "HEADWATER_INDEX__HISTORY":
             duration(value)
     except (ValueError, Misused):
-        allowed = {"HEADWATER_HTTP__PORT": "a number from 0 (any free port) to 65535", "HEADWATER_INDEX__HISTORY": 'a duration such as "24h"'}
+        allowed = {
+            "HEADWATER_HTTP__PORT": "a number from 0 (any free port) to 65535",
+            "HEADWATER_INDEX__HISTORY": 'a duration such as "24h"',
+        }
         raise Misused(f"{name}={value!r} is not allowed; it takes {allowed[name]}") from None
     levels = ("debug", "info", "warning", "error")
     if name == "HEADWATER_LOG" and value not in levels:

@@ -55,7 +55,9 @@ class Writer:
             self._producer.flush(0.2)
             waited += 0.2
             if self._stop.is_set() and waited > 5 and report.pending(count):
-                raise Unavailable(f"{report.pending(count)} of {count} messages are not acknowledged by the broker, and the flow was told to stop")
+                raise Unavailable(
+                    f"{report.pending(count)} of {count} messages are not acknowledged by the broker, and the flow was told to stop"
+                )
         return report.positions(count)
 
     def _produce(self, message: Outgoing, on_delivery: Callable[[KafkaError | None, KafkaMessage], None]) -> None:

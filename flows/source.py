@@ -245,7 +245,7 @@ def _starts(consumer: Consumer, source: TopicSource, places: Sequence[Place], re
 
 
 def end_of(kafka: Kafka, topic: str, partition: int) -> int:
-    """The offset after the last message: found by reading to the end, for watermarks of the embedded broker are wrong. Raises Unavailable."""
+    """The offset after the last message, found by reading to the end: the embedded broker's watermarks are wrong. Raises Unavailable."""
     consumer = kafka.consumer("headwater-end")
     try:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
@@ -271,7 +271,9 @@ def drain(kafka: Kafka, topic: str, partition: int, first: int, isolation: str =
                 error: Any = message.error()
                 if error is None:
                     stamp = message.timestamp()[1]
-                    found.append(Message(topic, partition, message.offset(), stamp, message.key(), message.value(), message.headers() or []))
+                    found.append(
+                        Message(topic, partition, message.offset(), stamp, message.key(), message.value(), message.headers() or [])
+                    )
                 elif error.code() == KafkaError._PARTITION_EOF:
                     return found
         raise Unavailable(f"the end of {topic}/{partition} was not reached")

@@ -119,4 +119,8 @@ def to_lineage(flow: str, records: Sequence[Record]) -> list[Outgoing]:
 
 def positions_of(batch: Batch) -> list[Position]:
     """Every position of a batch."""
-    return [Position(batch.broker, batch.topic, batch.partition, offset) for first, following in batch.runs for offset in range(first, following)]
+    return [
+        Position(batch.broker, batch.topic, batch.partition, offset)
+        for first, following in batch.runs
+        for offset in range(first, following)
+    ]

@@ -43,7 +43,7 @@ class FlowThread:
     def _main(self) -> None:
         try:
             recovery = self._recovery.config if self._recovery else None
-            cluster_main(self._flow, [], 0, epoch_interval=EPOCH, recovery_config=recovery)
+            cluster_main(self._flow, [], 0, epoch_interval=EPOCH, recovery_config=recovery)  # type: ignore[no-untyped-call]
         except BaseException as error:
             self._failed(self.name, error)
 
@@ -110,7 +110,12 @@ class Up:
     def _start(self) -> None:
         kafka = self._kafka()
         self.run = run = Runtime(
-            self.app, self.settings, kafka, clock=self._clock, embedder=self._embedder, idle=self._idle,
+            self.app,
+            self.settings,
+            kafka,
+            clock=self._clock,
+            embedder=self._embedder,
+            idle=self._idle,
             indexes="index" in self._flow_names,
         )
         run.prepare()
@@ -181,4 +186,3 @@ class Up:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
-

@@ -30,7 +30,9 @@ def index(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress."""
     flow = Dataflow("index")
     topics = run.app.indexed
-    batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, read=run.progress.note_appended, at_end=run.progress_at_end))
+    batches = op.input(
+        "read", flow, run.source("index", topics, batch=INDEX_BATCH, read=run.progress.note_appended, at_end=run.progress_at_end)
+    )
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
     work = op.flat_map_batch("enrich", work, enrich_step(topics))
     settled = op.flat_map_batch("upsert", work, UpsertStep(run.indexer(), run.writer, run.progress, run.meter, run.clock))
@@ -75,7 +77,9 @@ def audit(run: Runtime) -> Dataflow:
     """Lineage → DuckDB, rows and offsets in one transaction: it begins where the database stands, without recovery of its own."""
     flow = Dataflow("audit")
     offsets = {(LINEAGE, partition): offset for partition, offset in run.store.offsets(run.broker).items()}
-    batches = op.input("read", flow, run.source("audit", {LINEAGE: None}, slots=None, batch=2000, rest_ms=LANDING_MS, coalesce=True, resume=offsets))
+    batches = op.input(
+        "read", flow, run.source("audit", {LINEAGE: None}, slots=None, batch=2000, rest_ms=LANDING_MS, coalesce=True, resume=offsets)
+    )
     op.output("land", batches, LandingSink(run.store, run.broker, run.meter))
     return flow
 
@@ -88,5 +92,3 @@ def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:
     merged = op.merge("records", *streams)
     messages = op.flat_map("encode", merged, lambda records: to_lineage(flow, records))
     op.output("lineage", messages, TopicSink(run.writer, run.meter.wrote))
-
-

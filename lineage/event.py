@@ -166,7 +166,7 @@ def from_structured(body: bytes, *, now: int = 0) -> Event:
         datacontenttype=named.get("datacontenttype", JSON),
         subject=named.get("subject"),
         dataschema=named.get("dataschema"),
-        **{name: named.get(name) for name in _CONTEXT},  # type: ignore[arg-type]
+        **{name: named.get(name) for name in _CONTEXT},
         extensions={name: value for name, value in named.items() if name not in _CORE and name not in _CONTEXT},
     )
 

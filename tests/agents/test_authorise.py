@@ -1,13 +1,13 @@
 from types import SimpleNamespace
 
-from headwater.agents.agent import Agent
-from headwater.agents.authorise import INDEX, Principal, authorise, principal_of
-from headwater.agents.testing import scripted
-from headwater.agents.agent import Decision
-from headwater.lineage.topic import Topic
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+
+from headwater.agents.agent import Agent, Decision
+from headwater.agents.authorise import INDEX, Principal, authorise, principal_of
+from headwater.agents.testing import scripted
+from headwater.lineage.topic import Topic
 
 
 class Plan(BaseModel):

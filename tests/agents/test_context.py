@@ -2,6 +2,9 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headwater.agents.agent import Agent, Decision, Option
 from headwater.agents.authorise import Ruling
 from headwater.agents.context import Context, Ports, cut_positions, situation_of
@@ -9,8 +12,6 @@ from headwater.agents.testing import SECOND, MemoryHit, MemorySearch, ScriptedMo
 from headwater.agents.trail import Trail
 from headwater.lineage.errors import DeadLettered, Forbidden
 from headwater.lineage.event import Position
-from hypothesis import given
-from hypothesis import strategies as st
 
 AGENT = Agent("recover", scripted(Decision(None)), (SimpleNamespace(name="cancellations"),), timeout="100ms")
 HITS = [

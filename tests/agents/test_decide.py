@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 import pytest
+from pydantic import BaseModel
+
 from headwater.agents.agent import Agent, Decision, Option, Publish, decision_id, effect_id
 from headwater.agents.authorise import Ruling
 from headwater.agents.context import Ports
@@ -13,7 +15,6 @@ from headwater.agents.journal import Done
 from headwater.agents.review import review_id
 from headwater.agents.testing import MemoryHit, MemorySearch, ScriptedModel, activation, scripted
 from headwater.lineage.topic import REVIEWS, Topic
-from pydantic import BaseModel
 
 
 class Plan(BaseModel):
@@ -97,7 +98,14 @@ def test_a_fallback_decides_when_attempts_end():
     """After the last attempt the fallback is asked, under its own threshold and topics; the decision stays the woken agent's."""
     rules = Agent("rules", scripted(HOLD), (), publishes=(PLANS,), version="9")
     decided, _ = run(an_agent(scripted(RuntimeError("down")), fallback=rules))
-    assert (decided.state, decided.id, decided.agent, decided.by, decided.version, decided.attempts) == ("acted", ID, "recover", "rules", "9", 3)
+    assert (decided.state, decided.id, decided.agent, decided.by, decided.version, decided.attempts) == (
+        "acted",
+        ID,
+        "recover",
+        "rules",
+        "9",
+        3,
+    )
     assert decided.effects[0].id == effect_id(ID, 0)
 
 
@@ -209,7 +217,9 @@ def test_the_decision_record_names_its_path():
 
 
 def content(decided):
-    shown = [(r.kind, r.ref, {k: v for k, v in r.data.items() if k not in ("woken", "decided", "cost", "waited_ms")}) for r in decided.records]
+    shown = [
+        (r.kind, r.ref, {k: v for k, v in r.data.items() if k not in ("woken", "decided", "cost", "waited_ms")}) for r in decided.records
+    ]
     return shown, decided.effects, decided.review, decided.choice, decided.options
 
 
@@ -248,7 +258,13 @@ def test_effects_leave_records():
 
 @pytest.mark.parametrize(
     ("choice", "text"),
-    [(None, ""), ("hold", "hold"), (Plan(response="rebook"), "rebook"), (Crew(name="ann", urgent=True), "ann · urgent: True"), (True, "True")],
+    [
+        (None, ""),
+        ("hold", "hold"),
+        (Plan(response="rebook"), "rebook"),
+        (Crew(name="ann", urgent=True), "ann · urgent: True"),
+        (True, "True"),
+    ],
 )
 def test_a_choice_in_a_few_words(choice, text):
     """The summary is the value, or the values of its fields; JSON keeps the whole."""

@@ -6,6 +6,10 @@ from collections import Counter, defaultdict
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
 from headwater.agents.agent import Agent, Decision, Publish, decision_id, effect_id
 from headwater.agents.context import Ports
 from headwater.agents.decider import Decider, Item
@@ -13,9 +17,6 @@ from headwater.agents.journal import Book, Decided
 from headwater.agents.testing import Died, MemoryJournal, MemoryLog, MemorySearch, ScriptedModel, activation
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.topic import Topic
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import BaseModel
 
 
 class Plan(BaseModel):

@@ -2,16 +2,19 @@ import asyncio
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headwater.agents.agent import Option
 from headwater.agents.journal import Book, Decided, Done, Outgoing, Started, decode, encode
 from headwater.agents.testing import Died, MemoryJournal, MemoryLog
 from headwater.lineage.errors import Undecodable
 from headwater.lineage.record import fact
-from hypothesis import given
-from hypothesis import strategies as st
 
 words = st.text(max_size=8)
-values = st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words, lambda inner: st.lists(inner, max_size=2), max_leaves=3)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words, lambda inner: st.lists(inner, max_size=2), max_leaves=3
+)
 outgoings = st.builds(
     Outgoing, id=words, ordinal=st.integers(0, 9), topic=words, type=words, source=words, time=st.integers(0, 2**53),
     data=values.map(lambda value: msgspec.Raw(msgspec.json.encode(value))), key=st.none() | words,
@@ -45,7 +48,17 @@ def test_what_is_no_entry_is_refused(value):
 def test_events_are_ready_to_send():
     """The event has the effect's id and exactly the bytes the topic encoded."""
     outgoing = Outgoing(id="e", ordinal=0, topic="plans", type="plans", source="s", time=9, data=msgspec.Raw(b'{"a": 1}'), causationid="d")
-    event = decode(encode(Decided(id="d", agent="a", by="a", version="1", digest="", activation="x", key="k", at=1, state="acted", effects=(outgoing,)))).effects[0].event
+    event = (
+        decode(
+            encode(
+                Decided(
+                    id="d", agent="a", by="a", version="1", digest="", activation="x", key="k", at=1, state="acted", effects=(outgoing,)
+                )
+            )
+        )
+        .effects[0]
+        .event
+    )
     assert (event.id, event.time, event.data, event.causationid) == ("e", 9, b'{"a": 1}', "d")
 
 

@@ -1,6 +1,7 @@
 """The Kafka source and sink over a real socket: nothing lost, nothing doubled, every offset accounted for."""
 
 import contextlib
+import itertools
 import signal
 import threading
 import time
@@ -43,7 +44,7 @@ def test_every_message_is_read_once_and_told(kafka, name):
     for partition in range(3):
         mine = sorted((r.first, r.next) for r in runs if r.partition == partition)
         assert mine[0][0] == 0
-        assert all(a[1] == b[0] for a, b in zip(mine, mine[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(mine))
 
 
 def test_a_stopped_source_goes_on_where_it_was(kafka, name, tmp_path):
@@ -89,7 +90,7 @@ def test_offsets_that_do_not_exist_are_told(kafka, name):
     told = sorted((r.first, r.next) for batch in batches for r in batch.records("f", 0))
     assert numbers(batches) == list(range(5))
     assert told[0][0] == 0
-    assert all(a[1] == b[0] for a, b in zip(told, told[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(told))
     assert {"consumed", "absent"} == {r.kind for batch in batches for r in batch.records("f", 0)}
 
 

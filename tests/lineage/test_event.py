@@ -1,5 +1,6 @@
 """The event codec, checked against the CloudEvents SDK."""
 
+import contextlib
 import json
 from datetime import UTC, datetime
 
@@ -22,9 +23,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
     max_leaves=8,
 )
-extensions = st.dictionaries(
-    st.from_regex(r"x[a-z0-9]{1,12}", fullmatch=True), text, max_size=3
-)
+extensions = st.dictionaries(st.from_regex(r"x[a-z0-9]{1,12}", fullmatch=True), text, max_size=3)
 events = st.builds(
     Event,
     id=text, source=text, type=text, time=moments, subject=st.none() | text, actor=st.none() | text, traceparent=st.none() | text,
@@ -47,7 +46,10 @@ def test_binary_round_trip(event):
 def test_structured_round_trip(event):
     """What is written in structured mode is read back equal."""
     assert from_structured(to_structured(event)) == event
-    assert from_binary([("content-type", b"application/cloudevents+json; charset=utf-8")], to_structured(event), topic="t", appended=0) == event
+    assert (
+        from_binary([("content-type", b"application/cloudevents+json; charset=utf-8")], to_structured(event), topic="t", appended=0)
+        == event
+    )
 
 
 @given(events)
@@ -118,7 +120,11 @@ def test_of_a_header_given_twice_the_last_counts():
 
 @pytest.mark.parametrize(
     ("headers", "error"),
-    [([("ce_id", b"\xff")], Undecodable), ([("ce_id", b"1"), ("ce_time", b"yesterday")], Invalid), ([("content-type", b"application/cloudevents+json")], Undecodable)],
+    [
+        ([("ce_id", b"\xff")], Undecodable),
+        ([("ce_id", b"1"), ("ce_time", b"yesterday")], Invalid),
+        ([("content-type", b"application/cloudevents+json")], Undecodable),
+    ],
 )
 def test_rubbish_headers_are_named(headers, error):
     """Headers that cannot be read raise an error of the tree, never anything else."""
@@ -129,10 +135,8 @@ def test_rubbish_headers_are_named(headers, error):
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_the_structured_reader(body):
     """Any bytes give an event or an error of the tree."""
-    try:
+    with contextlib.suppress(Undecodable, Invalid):
         from_structured(body)
-    except (Undecodable, Invalid):
-        pass
 
 
 @given(st.uuids().map(str), st.from_regex(r"[a-z.]{1,20}", fullmatch=True), st.integers(0, 99), st.integers(0, 2**60))

@@ -1,5 +1,6 @@
 """Topics: models decode, and what does not is told apart."""
 
+import contextlib
 from typing import Literal
 
 import msgspec
@@ -35,7 +36,15 @@ def test_a_topic_decodes_what_it_encodes(model):
 @pytest.mark.parametrize("model", [Fast, Rich])
 @pytest.mark.parametrize(
     ("value", "error"),
-    [(b"rubbish", Undecodable), (b"", Undecodable), (b"\xff\xfe", Undecodable), (b'{"id":"7"}', Invalid), (b'{"id":"7","status":"gone"}', Invalid), (b"[]", Invalid), (b'{"id":"' + b"x" * 2000 + b'"}', Oversized)],
+    [
+        (b"rubbish", Undecodable),
+        (b"", Undecodable),
+        (b"\xff\xfe", Undecodable),
+        (b'{"id":"7"}', Invalid),
+        (b'{"id":"7","status":"gone"}', Invalid),
+        (b"[]", Invalid),
+        (b'{"id":"' + b"x" * 2000 + b'"}', Oversized),
+    ],
 )
 def test_what_a_topic_refuses_has_its_cause(model, value, error):
     """Not JSON, not the model, too large: three causes, the same for both kinds of model."""
@@ -47,15 +56,19 @@ def test_what_a_topic_refuses_has_its_cause(model, value, error):
 @given(value=st.binary(max_size=100))
 def test_no_bytes_crash_a_topic(model, value):
     """Any bytes give a model or an error of the tree."""
-    try:
+    with contextlib.suppress(Undecodable, Invalid):
         Topic("t", model).decode(value)
-    except (Undecodable, Invalid):
-        pass
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"name": "a b"}, "name"), ({"name": "headwater.x"}, "headwater's own"), ({"partitions": 0}, "at least 1"), ({"key": "nope"}, "no field of Fast"), ({"lateness": "soon"}, "no duration")],
+    [
+        ({"name": "a b"}, "name"),
+        ({"name": "headwater.x"}, "headwater's own"),
+        ({"partitions": 0}, "at least 1"),
+        ({"key": "nope"}, "no field of Fast"),
+        ({"lateness": "soon"}, "no duration"),
+    ],
 )
 def test_a_wrong_declaration_says_what(arguments, words):
     """A topic that cannot be is refused when it is declared."""
@@ -69,7 +82,9 @@ def test_instants_round_trip(us):
     assert parse_time(format_time(us)) == us
 
 
-@pytest.mark.parametrize(("text", "us"), [("1h", 3_600_000_000), ("1h 30m", 5_400_000_000), ("250ms", 250_000), ("1.5s", 1_500_000), ("2d", 172_800_000_000)])
+@pytest.mark.parametrize(
+    ("text", "us"), [("1h", 3_600_000_000), ("1h 30m", 5_400_000_000), ("250ms", 250_000), ("1.5s", 1_500_000), ("2d", 172_800_000_000)]
+)
 def test_durations(text, us):
     """Durations read as people write them."""
     assert duration(text) == us
