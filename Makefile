@@ -52,7 +52,7 @@ docs: setup  ## remake what the documentation shows: the picture of the demo's l
 	$(BIN)/marimo export ipynb notebooks/tour.py --include-outputs --force --output notebooks/tour.ipynb
 
 package: setup  ## wheel and sdist; the wheel installed into an empty environment and tried
-	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
 	$(BIN)/python tests/packaging.py dist
 
 clean:  ## remove what was built; your state under .headwater stays

@@ -4,6 +4,7 @@ One seam for every question, `authorise(principal, action, resource, context)`. 
 declares in the application file; a policy engine takes its place by being handed to `Ports.authorise`.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -39,6 +40,7 @@ class Authorise(Protocol):
         ...
 
 
+@functools.lru_cache(maxsize=256)
 def principal_of(agent: Agent) -> Principal:
     """An agent as a principal: it may wake on its rules, search, ask the model, publish to its topics, ask a person."""
     grants = {("decide", rule.name) for rule in agent.wakes_on}

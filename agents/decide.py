@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import functools
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -181,7 +182,7 @@ def _decided(
     # A decision may tell the cost of its last question only; the trail knows that of all.
     spent = {name: max(amount, decision.cost.get(name, 0)) for name, amount in trail.spent.items()}
     return Decided(
-        id=trail.decision, agent=agent.name, by=by.name, version=by.version, digest=by.digest, activation=activation.id,
+        id=trail.decision, agent=agent.name, by=by.name, version=by.version, digest=_digest(by), activation=activation.id,
         key=activation.key, at=activation.at, state=state, choice=plain(decision.choice), summary=summary(decision.choice),
         options=tuple(decision.options), rationale=decision.rationale, confidence=decision.confidence, evidence=tuple(decision.evidence),
         without=dict(decision.without), cost={**decision.cost, **spent, **cost}, effects=answered.effects, decided=now,
@@ -221,6 +222,12 @@ def _effect_record(decided: Decided, effect: Outgoing, token: str, sent: int) ->
         "effect", f"decide/{decided.agent}", "effects", effect.id, logged=sent, parents=(decided.id,), at=decided.at,
         ordinal=effect.ordinal, data=data,
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(agent: Agent) -> str:
+    """The agent's digest: read once, for finding a function's source takes milliseconds."""
+    return agent.digest
 
 
 def _option(option: Option) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def agreement(situation: Iterable[Range], statement: Iterable[Range]) -> int:
 _VAGUE = (
     (re.compile(r"\b(?:a )?few\b|\bhardly any\b|\bsingle\b", re.I), Range(SHARE, -math.inf, 0.15)),
     (re.compile(r"\bmany\b", re.I), Range(SHARE, 0.2, math.inf)),
-    (re.compile(r"\bmost\b", re.I), Range(SHARE, 0.5, math.inf)),
+    (re.compile(r"(?<!at )\bmost\b", re.I), Range(SHARE, 0.5, math.inf)),
     (re.compile(r"\b(?:nearly|almost) (?:all|every)\b", re.I), Range(SHARE, 0.8, math.inf)),
 )
 """Words that tell a share without a number."""
@@ -97,8 +97,7 @@ def quantities(text: str, *, stated: bool) -> tuple[Range, ...]:
     text = _RATIO.sub(lambda hit: take(_point(SHARE, int(hit[1]) / max(1, int(hit[2])))), text)
     text = _MEASURE.sub(lambda hit: take(*_compared(hit, *_measure(hit), stated)), text)
     text = _SHARE.sub(lambda hit: take(*_compared(hit, SHARE, _PARTS[hit["amount"].lower()], stated)), text)
-    for words, ranges in _VAGUE:
-        text = words.sub(lambda hit, ranges=ranges: take(ranges), text)  # type: ignore[misc]
+    found.extend(vague for words, vague in _VAGUE if words.search(text))
     if not stated and _NONE.search(text):
         found.append(_point(SHARE, 0.0))
     return tuple(found)

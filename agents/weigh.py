@@ -116,7 +116,7 @@ def described(options: Mapping[str, str]) -> list[Spoken]:
     clauses = [Spoken(option, option) for option in options]
     for option, description in options.items():
         parts = re.split(r"[:;,.]\s+|\.$", description)
-        clauses.extend(Spoken(part.strip(), option) for part in parts if len(part.strip()) > 3)
+        clauses.extend(Spoken(part.strip(), option) for part in parts if len(part.strip()) > 2)
     return clauses
 
 

@@ -10,6 +10,8 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from headwater.agents.activation import Activation, activation_of
 from headwater.flows.meter import Meter
 from headwater.flows.nyc import data, truth
@@ -60,8 +62,9 @@ class Summary:
     why: Why | None = field(default=None, repr=False)
 
     def as_data(self) -> dict[str, Any]:
-        """JSON-able, whole."""
-        return asdict(replace(self, fired=[], why=None)) | {"activation_ids": [activation.id for activation in self.fired]}
+        """Plain data, whole: every activation with its events, and the path of the decision shown."""
+        plain = asdict(replace(self, fired=[], why=None))
+        return plain | {"fired": msgspec.to_builtins(self.fired), "why": msgspec.to_builtins(self.why)}
 
 
 Watching = Callable[[Meter], AbstractContextManager[Callable[[int], None] | None]]

@@ -11,14 +11,14 @@ from rich.console import Console
 import headwater.flows.demo as demo
 import headwater.flows.demo_show as show
 from headwater.flows.door import LINEAGE_FILE
+from headwater.flows.screen import PIPED
+from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
-
-WIDTH = 132
 
 
 def run(settings: Settings, start: date, end: date, *, index: bool, serve: bool, json_file: Path | None, svg: Path | None) -> None:
     """Replay, then the last screen; `serve` then hands the process over to `headwater up` on what was replayed."""
-    console = Console(stderr=False)
+    console = terminal()
     console.print(f"starting: broker, {'embedding model, index, ' if index else ''}lineage …", style="dim")
     summary = demo.run(settings, start, end, index=index, watching=show.watching(console, start, end))
     elsewhere = (settings.home / LINEAGE_FILE).exists()
@@ -36,6 +36,6 @@ def run(settings: Settings, start: date, end: date, *, index: bool, serve: bool,
 
 def _picture(summary: demo.Summary, commands: str, path: Path) -> None:
     with open(os.devnull, "w") as nowhere:
-        console = Console(record=True, width=WIDTH, file=nowhere)
+        console = Console(record=True, width=PIPED, file=nowhere)
         show.last_screen(console, summary, commands)
         console.save_svg(str(path), title="headwater demo")

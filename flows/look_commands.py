@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from headwater.flows.cli import print_json
 from headwater.flows.door import Door, door
+from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
 from headwater.lineage.errors import NotFound
 
@@ -24,7 +24,7 @@ def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    console = Console()
+    console = terminal()
     for hit in answer["results"]:
         title = Text.assemble((f"{hit['score']:.3f}  ", "bold"), (hit["document"], "cyan"), f"  {hit['section']}" if hit["section"] else "")
         console.print(title)
@@ -55,7 +55,7 @@ def _search_files(found: Door, question: dict[str, Any]) -> Any:
     from headwater.enrichers.web import Search, answer
     from headwater.flows.runtime import wall_clock
 
-    Console(stderr=True).print("nothing runs: loading the model to search the stopped index …", style="dim")
+    terminal(stderr=True).print("nothing runs: loading the model to search the stopped index …", style="dim")
     index = EdgeIndex(found.home / "index", size=minilm().size)
     try:
         rows = index.load_progress()
@@ -79,7 +79,7 @@ def why(settings: Settings, id: str, html: Path | None, as_json: bool) -> None:
 
         print_json(msgspec.to_builtins(found))
     else:
-        Console().print(why_tree(found))
+        terminal().print(why_tree(found))
 
 
 def sql(settings: Settings, query: str, as_json: bool) -> None:
@@ -89,7 +89,7 @@ def sql(settings: Settings, query: str, as_json: bool) -> None:
     if as_json:
         print_json(frame.to_dicts())
         return
-    console = Console()
+    console = terminal()
     table = Table(*frame.columns, box=None, padding=(0, 2), header_style="bold")
     for row in frame.head(200).iter_rows():
         table.add_row(*(Text(_cell(value)) for value in row))
@@ -110,7 +110,7 @@ def verify(settings: Settings, as_json: bool) -> bool:
     if as_json:
         print_json(verdict)
         return bool(verdict["ok"])
-    console = Console()
+    console = terminal()
     table = Table("flow", "consumed", "ended or open", box=None, padding=(0, 2), header_style="bold")
     for flow, consumed in verdict["consumed"].items():
         totals = verdict["totals"].get(flow, {})
@@ -150,7 +150,7 @@ def dead_list(settings: Settings, cause: str | None, topic: str | None, limit: i
     table = Table("id", "where", "cause", "what is wrong", box=None, padding=(0, 2), header_style="bold")
     for row in rows:
         table.add_row(row["id"][:8], row["position"], row["cause"], Text(_cell(row["error"])))
-    Console().print(table if rows else "no dead letters")
+    terminal().print(table if rows else "no dead letters")
 
 
 def dead_show(settings: Settings, id: str) -> None:
@@ -160,7 +160,7 @@ def dead_show(settings: Settings, id: str) -> None:
     matching = [row for row in frame.to_dicts() if row["id"].startswith(id)]
     if len(matching) != 1:
         raise NotFound(f"{len(matching)} dead letters have an id beginning with {id!r}; see: headwater dead list")
-    console = Console()
+    console = terminal()
     for name, value in matching[0].items():
         console.print(Text.assemble((f"{name:>10}  ", "dim"), str(value)))
 
@@ -185,7 +185,7 @@ def topics(settings: Settings, target: str | None, as_json: bool) -> None:
     for row in rows:
         readers = ", ".join(name for name in ("index", "detect") if row[name])
         table.add_row(row["topic"], row["model"], row["key"], str(row["partitions"]), readers, ", ".join(row["published by"]))
-    Console().print(table)
+    terminal().print(table)
 
 
 def config(settings: Settings, as_json: bool) -> None:
@@ -196,4 +196,4 @@ def config(settings: Settings, as_json: bool) -> None:
     table = Table("setting", "value", "from", box=None, padding=(0, 2), header_style="bold")
     for each in settings.origins:
         table.add_row(each.name, Text(each.shown), each.origin)
-    Console().print(table)
+    terminal().print(table)

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 import headwater
 import headwater.enrichers.web as enrichers_web
@@ -26,6 +27,8 @@ def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastA
     app = FastAPI(title=f"headwater: {run.app.name}", version=headwater.__version__, docs_url="/docs", redoc_url=None)
     app.add_exception_handler(HeadwaterError, _problem)
     app.add_exception_handler(RequestValidationError, _misuse)
+    app.add_exception_handler(HTTPException, _refusal)
+    app.add_exception_handler(Exception, _fault)
     app.include_router(gateway_web.routes(lambda: gateway))
     app.include_router(enrichers_web.routes(lambda: run.retriever))
     app.include_router(lineage_web.routes(lambda: run.store))
@@ -63,6 +66,20 @@ async def _misuse(request: Request, error: Exception) -> JSONResponse:
     told = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
     body = {"type": "urn:headwater:misused", "title": "the request is malformed", "status": 422, "detail": told}
     return JSONResponse(body, 422, media_type=PROBLEM)
+
+
+async def _refusal(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses by itself: no such path, no such method."""
+    assert isinstance(error, HTTPException)
+    told = f"{request.method} {request.url.path}: {error.detail}; what there is stands in /openapi.json"
+    body = {"type": "about:blank", "title": error.detail, "status": error.status_code, "detail": told}
+    return JSONResponse(body, error.status_code, error.headers, media_type=PROBLEM)
+
+
+async def _fault(request: Request, error: Exception) -> JSONResponse:
+    """A defect of ours; the server logs the traceback."""
+    body = {"type": "urn:headwater:failed", "title": "failed", "status": 500, "detail": f"{request.method} {request.url.path} failed: {type(error).__name__}"}
+    return JSONResponse(body, 500, media_type=PROBLEM)
 
 
 def _plain(details: dict[str, Any]) -> dict[str, Any]:

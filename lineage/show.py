@@ -13,6 +13,8 @@ from headwater.lineage.queries import Stage
 from headwater.lineage.why import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Retrieval, Why
 
 EVENTS_SHOWN = 3
+_TIMES = 10**14
+"""Versions from here on are times: 1973 in µs. No sequence gets so far."""
 _PAGES = Path(__file__).parent / "pages"
 
 
@@ -103,7 +105,8 @@ def _add_retrieval(tree: Tree, retrieval: Retrieval, decision: DecisionSeen) -> 
 
 def _chunk_line(chunk: ChunkSeen, decision: DecisionSeen) -> Text:
     section = f" {chunk.section}" if chunk.section else ""
-    line = Text.assemble((f"{chunk.score:.2f}  ", "bold" if chunk.used else "dim"), f"{chunk.document}{section}, version {chunk.version}")
+    where = f"{chunk.document}{section}, version {_version(chunk.version)}"
+    line = Text.assemble((f"{chunk.score:.2f}  ", "bold" if chunk.used else "dim"), where)
     line.append(f'   "{_clip(chunk.text)}"', "italic")
     if chunk.without:
         same = chunk.without.name == decision.summary or chunk.without.name == _first_option(decision)
@@ -136,7 +139,7 @@ def _document_line(document: DocumentSeen) -> Text:
     took = ""
     if document.appended and document.settled:
         took = f"   searchable after {_ms((document.settled - document.appended) / 1000)}"
-    what = f", version {document.version}  {document.outcome}   "
+    what = f", version {_version(document.version)}  {document.outcome}   "
     return Text.assemble(("document  ", "dim"), (document.id, "bold"), what, (f'"{_clip(document.text)}"', "italic"), took)
 
 
@@ -146,6 +149,11 @@ def _place(token: str) -> str:
 
 def _short(id: str) -> str:
     return f"{id[:8]}…" if len(id) >= 32 and " " not in id and "/" not in id else id
+
+
+def _version(version: int) -> str:
+    """A sequence as it is; a version that is a time (µs) as a time."""
+    return f"{to_datetime(version):%Y-%m-%d %H:%M}" if version >= _TIMES else str(version)
 
 
 def _when(at: int | None) -> str:
@@ -166,5 +174,5 @@ def _clip(text: str, width: int = 60) -> str:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(when=_when, short=_short, place=_place, clip=_clip, ms=_ms)
+    environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms)
     return environment

@@ -1,0 +1,66 @@
+"""Bare consumer loops, no dataflow around them: what the client itself can do."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from headwater.flows.bench.bed import Bed
+from headwater.flows.bench.readings import HOT, READINGS, Reading
+from headwater.flows.bench.streams import HOT_KEY, check
+
+
+def best(bed: Bed, count: int) -> None:
+    """`consume(5000)`, the same decoder, the same counting."""
+    decode = msgspec.json.Decoder(Reading).decode
+    totals: Counter[str] = Counter()
+    for batch in _batches(_consumer(bed)):
+        models = [decode(message.value() or b"") for message in batch]
+        totals.update([one.device for one in models])
+        totals[HOT_KEY] += sum([one.celsius > HOT for one in models])
+    check(totals, count)
+
+
+def by_message(bed: Bed, count: int, loads: Callable[[bytes], dict[str, Any]]) -> None:
+    """`poll()` for each message, as most consumers are written; no validation."""
+    totals: dict[str, int] = {HOT_KEY: 0}
+    consumer, left = _consumer(bed), READINGS.partitions
+    while left:
+        message = consumer.poll(0.1)
+        if message is None:
+            continue
+        error = message.error()
+        if error is not None:
+            left -= _ended(error)
+            continue
+        one = loads(message.value() or b"")
+        device = one["device"]
+        totals[device] = totals.get(device, 0) + 1
+        if one["celsius"] > HOT:
+            totals[HOT_KEY] += 1
+    consumer.close()
+    check(totals, count)
+
+
+def _consumer(bed: Bed) -> Consumer:
+    consumer = bed.kafka.consumer("headwater-bench-loop")
+    consumer.assign([TopicPartition(READINGS.name, partition, 0) for partition in range(READINGS.partitions)])
+    return consumer
+
+
+def _batches(consumer: Consumer) -> Iterator[list[Message]]:
+    left = READINGS.partitions
+    while left:
+        found = consumer.consume(5000, 0.005)
+        batch = [message for message in found if message.error() is None]
+        left -= sum(_ended(message.error()) for message in found if message.error() is not None)
+        if batch:
+            yield batch
+    consumer.close()
+
+
+def _ended(error: KafkaError) -> bool:
+    return bool(error.code() == KafkaError._PARTITION_EOF)
