@@ -59,18 +59,20 @@ class Gateway:
         if kind == STRUCTURED:
             return [from_structured(body, now=now)]
         if kind == BATCH:
-            return [from_structured(bytes(raw), now=now) for raw in _array(body)]
+            return [from_structured(bytes(raw), now=now + n) for n, raw in enumerate(_array(body))]
         if kind == NDJSON:
-            return [self._plain(topic, line, now) for line in body.splitlines() if line.strip()]
+            return self._plain(topic, [line for line in body.splitlines() if line.strip()], now)
         attributes = [(f"ce_{name[3:]}", value) for name, value in (headers or {}).items() if name.lower().startswith("ce-")]
         if any(name == "ce_id" for name, _ in attributes):
             return [from_binary([*attributes, ("content-type", JSON)], body, topic=topic.name, appended=now)]
         if body.lstrip().startswith(b"["):
-            return [self._plain(topic, bytes(raw), now) for raw in _array(body)]
-        return [self._plain(topic, body, now)]
+            return self._plain(topic, [bytes(raw) for raw in _array(body)], now)
+        return self._plain(topic, [body], now)
 
-    def _plain(self, topic: Topic[Any], data: bytes, now: int) -> Event:
-        return Event(id=self._ids(), source="headwater/gateway", type=topic.name, time=now, data=data)
+    def _plain(self, topic: Topic[Any], data: list[bytes], now: int) -> list[Event]:
+        """What came together keeps its order: a microsecond apart, for equal times are put in order by id, and these ids are random."""
+        source = "headwater/gateway"
+        return [Event(id=self._ids(), source=source, type=topic.name, time=now + n, data=each) for n, each in enumerate(data)]
 
 
 def _array(body: bytes) -> list[msgspec.Raw]:

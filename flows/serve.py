@@ -31,7 +31,7 @@ def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastA
     app.add_exception_handler(Exception, _fault)
     app.include_router(gateway_web.routes(lambda: gateway))
     app.include_router(enrichers_web.routes(lambda: run.retriever))
-    app.include_router(lineage_web.routes(lambda: run.store))
+    app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name))
 
     @app.get("/healthz", tags=["process"], summary="The process answers")
     def healthz() -> dict[str, str]:

@@ -1,24 +1,30 @@
 """The steps of the flows, as plain callables over batches; `walk` wires them into dataflows."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from headwater.enrichers.enrich import enrich
 from headwater.enrichers.freshness import Progress
-from headwater.enrichers.index import Indexer
+from headwater.enrichers.index import Indexed, Indexer
 from headwater.flows.deadletter import bury, dead_letter_id
 from headwater.flows.meter import Meter
 from headwater.flows.sink import Outgoing, Writer
 from headwater.flows.source import Batch
 from headwater.lineage.decode import Failure, Received, decode
-from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.errors import HeadwaterError, Unavailable
 from headwater.lineage.event import Message, Position
 from headwater.lineage.record import Record, encode_batch, outcomes
 from headwater.lineage.topic import LINEAGE, Topic
 
 Clock = Callable[[], int]
 RECORDS_PER_MESSAGE = 200
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+
+_log = structlog.get_logger("headwater.index")
 
 
 @dataclass(slots=True)
@@ -80,9 +86,10 @@ class UpsertStep:
     progress: Progress
     meter: Meter
     clock: Clock
+    stop: threading.Event
 
     def __call__(self, work: list[Work]) -> list[list[Record]]:
-        indexed = self.indexer.index([received for each in work for received in each.received])
+        indexed = self._indexed([received for each in work for received in each.received])
         refused = {received.position: (received, error) for received, error in indexed.failures}
         for each in work:
             each.fail([refused[received.position] for received in each.received if received.position in refused])
@@ -99,6 +106,18 @@ class UpsertStep:
             self.meter.count(outcome)
         told = outcomes("index", sorted(ended.items(), key=lambda pair: pair[0]), self.clock())
         return [[*indexed.records, *buried, *told]]
+
+    def _indexed(self, received: list[Received]) -> Indexed:
+        """An engine that does not answer holds this flow and no other; the batch is given again until it does."""
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                return self.indexer.index(received)
+            except Unavailable as error:
+                if self.stop.wait(pause):
+                    raise
+                _log.warning("the index does not answer; trying again", error=str(error), seconds=pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 def bury_all(flow: str, failures: Sequence[Failure], writer: Writer, now: int, *, own: bool) -> list[Record]:

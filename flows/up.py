@@ -20,6 +20,7 @@ from headwater.flows.run_file import remove_run_file, write_run_file
 from headwater.flows.runtime import Runtime, wall_clock
 from headwater.flows.serve import Server, http_app
 from headwater.flows.settings import Settings
+from headwater.flows.versions import changed
 from headwater.lineage.topic import ACTIVATIONS, LINEAGE
 
 _log = structlog.get_logger("headwater.up")
@@ -118,6 +119,8 @@ class Up:
             idle=self._idle,
             indexes="index" in self._flow_names,
         )
+        for warning in changed(self.settings.home, self.app.agents):
+            _log.warning(warning)
         run.prepare()
         run.store.lost_with_broker(run.broker)
         if "index" in self._flow_names:

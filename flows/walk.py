@@ -35,7 +35,9 @@ def index(run: Runtime) -> Dataflow:
     )
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
     work = op.flat_map_batch("enrich", work, enrich_step(topics))
-    settled = op.flat_map_batch("upsert", work, UpsertStep(run.indexer(), run.writer, run.progress, run.meter, run.clock))
+    settled = op.flat_map_batch(
+        "upsert", work, UpsertStep(run.indexer(), run.writer, run.progress, run.meter, run.clock, run.stops["index"])
+    )
     consumed = op.flat_map_batch("account", batches, account_step("index", run.clock))
     _records(run, "index", consumed, settled)
     return flow

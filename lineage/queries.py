@@ -73,6 +73,11 @@ def decisions(
     return _frame(source, query, [agent, key, outcome, limit])
 
 
+def dead_letters(source: Source, *, limit: int = 50) -> pl.DataFrame:
+    """id, position, cause, error, event, flow, topic: the newest dead letters."""
+    return _frame(source, "SELECT id, position, cause, error, event, flow, topic FROM dead_letters ORDER BY logged DESC LIMIT $1", [limit])
+
+
 def life(source: Source, position: Position | str) -> list[Stage]:
     """One event's life: appended, then searchable, activation, decision, published as far as it came. Raises NotFound, Misused.
 

@@ -7,12 +7,14 @@ import jinja2
 from rich.text import Text
 from rich.tree import Tree
 
-from headwater.lineage.duration import to_datetime
+from headwater.lineage.duration import from_datetime, to_datetime
 from headwater.lineage.event import Position
-from headwater.lineage.queries import Stage
+from headwater.lineage.queries import Stage, conservation, dead_letters, decisions
+from headwater.lineage.verify import Source
 from headwater.lineage.why import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Retrieval, Why
 
 EVENTS_SHOWN = 3
+SHOWN = 25
 _TIMES = 10**14
 """Versions from here on are times: 1973 in µs. No sequence gets so far."""
 _PAGES = Path(__file__).parent / "pages"
@@ -43,6 +45,15 @@ def why_tree(why: Why, *, events: int = EVENTS_SHOWN) -> Tree:
 def why_html(why: Why) -> str:
     """The path as one page without outside resources; whatever came from events is escaped."""
     return _environment().get_template("why.html").render(why=why)
+
+
+def home_html(source: Source, app: str) -> str:
+    """The newest decisions, how events ended, the newest dead letters, as one page without outside resources."""
+    newest = decisions(source, limit=SHOWN).to_dicts()
+    shown = [{**row, "time": _when(from_datetime(row["time"])) if row["time"] else ""} for row in newest]
+    ended = [row for row in conservation(source).to_dicts() if row["outcome"] != "consumed"]
+    dead = dead_letters(source, limit=SHOWN).to_dicts()
+    return _environment().get_template("home.html").render(app=app, decisions=shown, ended=ended, dead=dead)
 
 
 def life_line(stages: Sequence[Stage], position: Position | str) -> Text:

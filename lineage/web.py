@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from headwater.lineage.errors import NotFound
 from headwater.lineage.guard import TIME_LIMIT_S, reading
 from headwater.lineage.queries import decisions
-from headwater.lineage.show import why_html
+from headwater.lineage.show import home_html, why_html
 from headwater.lineage.store import Store
 from headwater.lineage.verify import verify
 from headwater.lineage.why import why
@@ -27,9 +27,14 @@ class SqlQuery(BaseModel):
     query: str
 
 
-def routes(store: Callable[[], Store], *, time_limit_s: float = TIME_LIMIT_S) -> APIRouter:
+def routes(store: Callable[[], Store], *, app: str = "headwater", time_limit_s: float = TIME_LIMIT_S) -> APIRouter:
     """The lineage routes over the store that the audit flow writes; every request reads through a cursor of its own."""
     router = APIRouter(tags=["lineage"])
+
+    @router.get("/", include_in_schema=False)
+    def home() -> HTMLResponse:
+        """What the flows have done so far, for people."""
+        return HTMLResponse(home_html(store(), app))
 
     @router.post("/v1/sql", response_class=StreamingResponse, responses={200: {"content": {ARROW: {}}}})
     def sql(body: SqlQuery) -> StreamingResponse:

@@ -1,10 +1,10 @@
 """The events that the streaming benchmarks read: 170 bytes of JSON each, from a thousand devices, with an id as a plain producer sends it."""
 
+import msgspec
+
 from headwater.flows.bench.bed import Bed
 from headwater.flows.sink import Outgoing
 from headwater.lineage.topic import Topic
-
-import msgspec
 
 SIZE = 170
 DEVICES = 1000

@@ -62,8 +62,7 @@ def level(reading: Reading, facts: Mapping[str, Any]) -> Document | Delete | Non
         return None
     if reading.state == "removed":
         return Delete(reading.gauge)
-    place = (facts["place"] or {}).get("place", "nowhere")
-    text = f"The gauge {reading.gauge} at {place} stands at {reading.metres} metres, says {reading.id}."
+    text = f"The gauge {reading.gauge} at {facts['place']['place'] or 'nowhere'} stands at {reading.metres} metres, says {reading.id}."
     return Document(id=reading.gauge, text=text, fields={"gauge": reading.gauge, "metres": reading.metres})
 
 
