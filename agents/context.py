@@ -39,6 +39,8 @@ class Found(Protocol):
     @property
     def score(self) -> float: ...
     @property
+    def dense(self) -> float: ...
+    @property
     def position(self) -> str: ...
 
 
@@ -228,7 +230,7 @@ def situation_of(activation: Activation) -> str:
 def _shown(found: Found) -> dict[str, Any]:
     return {
         "id": found.id, "document": found.document, "version": found.version, "n": found.n, "section": found.section,
-        "text": found.text, "score": found.score, "position": found.position,
+        "text": found.text, "score": found.score, "dense": found.dense, "position": found.position,
     }  # fmt: skip
 
 

@@ -65,6 +65,7 @@ class MemoryHit(msgspec.Struct, frozen=True, kw_only=True):
     n: int = 0
     section: str = ""
     score: float = 1.0
+    dense: float = 1.0
     time: int = 0
     position: str = ""
 

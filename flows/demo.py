@@ -30,7 +30,7 @@ from headwater.lineage.store import Store
 from headwater.lineage.topic import ACTIVATIONS
 from headwater.lineage.verify import verify
 
-AHEAD = 16
+AHEAD = 4
 """Events published beyond the index's progress, of the 500 allowed: a larger burst would measure itself, not the system."""
 AHEAD_NO_INDEX = 5_000
 

@@ -14,6 +14,7 @@ from headwater.flows.settings import Settings
 from headwater.lineage.errors import NotFound
 
 WIDEST = 60
+SHOWN = 200
 
 
 def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
@@ -90,12 +91,28 @@ def sql(settings: Settings, query: str, as_json: bool) -> None:
         print_json(frame.to_dicts())
         return
     console = terminal()
-    table = Table(*frame.columns, box=None, padding=(0, 2), header_style="bold")
-    for row in frame.head(200).iter_rows():
-        table.add_row(*(Text(_cell(value)) for value in row))
+    cells = [[_cell(value) for value in row] for row in frame.head(SHOWN).iter_rows()]
+    fitting = _fitting(frame.columns, cells, console.width)
+    table = Table(*frame.columns[:fitting], box=None, padding=(0, 2), header_style="bold")
+    for row in cells:
+        table.add_row(*(Text(cell, no_wrap=True) for cell in row[:fitting]))
     console.print(table)
-    shown = min(frame.height, 200)
-    console.print(f"{frame.height:,} rows" + (f", the first {shown} shown; --json prints all" if frame.height > shown else ""), style="dim")
+    told = [f"{frame.height:,} rows" + (f", the first {SHOWN} shown" if frame.height > SHOWN else "")]
+    if fitting < frame.width:
+        told.append(f"not shown for want of room: {', '.join(frame.columns[fitting:])}")
+    told += ["--json prints all"] if len(told) > 1 or frame.height > SHOWN else []
+    console.print("; ".join(told), style="dim")
+
+
+def _fitting(names: list[str], cells: list[list[str]], width: int) -> int:
+    """How many columns fit side by side, at least one."""
+    left, count = width, 0
+    for index, name in enumerate(names):
+        left -= max([len(name), *(len(row[index]) for row in cells)]) + 4
+        if left < 0:
+            break
+        count += 1
+    return max(1, count)
 
 
 def _cell(value: Any) -> str:

@@ -174,7 +174,8 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
     def _batch(self, place: Place, messages: list[KafkaMessage]) -> Batch:
         batch = Batch(self._source.broker, *place, messages, self._next[place])
         self._next[place] = batch.next
-        self._ended.pop(place, None)
+        if self._ended.get(place, batch.next) < batch.next:  # an end told in the same poll as the last messages still holds
+            del self._ended[place]
         if self._source.read is not None:
             self._source.read(*place, batch.next, messages[0].timestamp()[1] * 1000)
         return batch

@@ -69,7 +69,7 @@ class ActivationSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChunkSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A chunk that an agent saw. `used`: it named the chunk as evidence. `without`: what it would have chosen without it."""
+    """A chunk that an agent saw. `score`: its cosine to the query. `used`: it named the chunk as evidence. `without`: what it would have chosen without it."""
 
     id: str
     document: str
@@ -334,7 +334,7 @@ def _chunk(result: Mapping[str, Any], used: bool, without: Mapping[str, Any] | N
         version=result.get("version", 0),
         section=result.get("section") or "",
         text=result.get("text") or "",
-        score=result.get("score") or 0.0,
+        score=result.get("dense", result.get("score")) or 0.0,
         position=result.get("position") or "",
         used=used,
         without=Option(without["name"], without["confidence"]) if without else None,

@@ -70,8 +70,7 @@ class Victim:
         self._log.close()
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., Victim]]:
+def _starting() -> Iterator[Callable[..., Victim]]:
     """Starts victims; whatever is left of them is killed at the end."""
     begun: list[Victim] = []
 
@@ -84,3 +83,5 @@ def start() -> Iterator[Callable[..., Victim]]:
         victim.close()
 
 
+start = pytest.fixture(_starting, name="start")
+starter = pytest.fixture(_starting, name="starter", scope="module")

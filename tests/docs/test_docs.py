@@ -74,7 +74,7 @@ set -euo pipefail
 set -m
 start=$PWD; log=$start/.log; mkdir -p $log
 trap 'code=$?; [ $code = 0 ] || tail -n 40 $log/* >&2; kill -KILL -- $(jobs -p | sed s/^/-/) 2>/dev/null || true; exit $code' EXIT
-runs() { for file in $(find $start -path '*/.headwater/run.json'); do kill -0 $(sed 's/.*"pid": \\([0-9]*\\).*/\\1/' $file) 2>/dev/null && return; done; return 1; }
+runs() { for file in $(find $start -path "*/.headwater/run.json" 2>/dev/null); do kill -0 $(sed 's/.*"pid": \\([0-9]*\\).*/\\1/' $file) 2>/dev/null && return; done; return 1; }
 """
 BESIDE = """
 ( {commands} ) > $log/{n} 2>&1 &
@@ -96,7 +96,7 @@ def script(page: Path) -> str:
         elif block.file:
             lines.append(f"cat > {shlex.quote(block.file)} <<'END OF FILE'\n{block.text}END OF FILE\n")
         elif block.language == "python":
-            lines.append(f"cat > $log/{n}.py <<'END OF FILE'\n{block.text}END OF FILE\npython $log/{n}.py > $log/{n} 2>&1\n")
+            lines.append(f"cat > $log/{n}.py <<'END OF FILE'\n{block.text}END OF FILE\nPYTHONPATH=. python $log/{n}.py > $log/{n} 2>&1\n")
         elif block.mark == "in a terminal of its own":
             lines.append(BESIDE.format(commands=block.commands, n=n, where=block.where))
         else:

@@ -1,0 +1,162 @@
+"""The journal over a real broker: fenced, read back in order, grouped, effects and their `done` together (law 2)."""
+
+import asyncio
+import uuid
+
+import msgspec
+import pytest
+
+from headwater.agents.journal import Book, Decided, Done, Outgoing
+from headwater.flows.broker import Broker
+from headwater.flows.journal import LOOK_BACK, Fenced, KafkaJournal
+from headwater.flows.sink import Outgoing as Message
+from headwater.flows.sink import Writer
+from headwater.flows.source import drain
+from headwater.lineage.errors import Unavailable
+from headwater.lineage.topic import DECISIONS
+
+
+@pytest.fixture
+def app(kafka, name):
+    """An application's name of its own, and so transactional ids of its own; the topics are there."""
+    kafka.create({DECISIONS: 2, name: 2})
+    return name
+
+
+@pytest.fixture
+def opened(kafka, app):
+    """Opens journals, and closes them all."""
+    journals = []
+
+    def opening(agent: str, partition: int = 0, since: int = 0) -> KafkaJournal:
+        journals.append(KafkaJournal(kafka, kafka.broker_id(), app, agent, partition, since))
+        return journals[-1]
+
+    yield opening
+    for journal in journals:
+        journal.close()
+
+
+@pytest.fixture
+def agent() -> str:
+    """An agent no other test has, for all journals lie in one topic."""
+    return f"agent-{uuid.uuid4().hex[:8]}"
+
+
+def decided(agent: str, n: int = 0, **more) -> Decided:
+    known = {"id": f"{agent}-{n}", "agent": agent, "by": agent, "version": "1", "digest": "", "activation": f"a{n}", "key": "k", "at": n}
+    return Decided(**{**known, "state": "acted", **more})
+
+
+def effect(topic: str, decision: Decided, ordinal: int = 0) -> Outgoing:
+    id = f"{decision.id}-e{ordinal}"
+    return Outgoing(id=id, ordinal=ordinal, topic=topic, type="t", source="s", time=1_000_000, data=msgspec.Raw(b'{"n":1}'), key=f"k{ordinal}")
+
+
+def run(*awaitables):
+    async def all_of_them():
+        return await asyncio.gather(*awaitables)
+
+    return asyncio.run(all_of_them())
+
+
+def test_entries_are_read_back_in_log_order(opened, agent):
+    """A next owner reads what the former wrote, in its order, and of this agent and partition only."""
+    first, other, elsewhere = opened(agent), opened(agent + "x"), opened(agent, 1)
+    assert first.book == []
+    for n in range(5):
+        run(first.append([decided(agent, n)]), other.append([decided(agent + "x", n)]), elsewhere.append([decided(agent, 100 + n)]))
+    run(first.append([Done(id=f"{agent}-1", effects=(), at=1)]))
+    again = opened(agent)
+    assert [type(entry).__name__ for entry in again.book] == ["Decided"] * 5 + ["Done"]
+    assert [entry.id for entry in again.book] == [f"{agent}-{n}" for n in (0, 1, 2, 3, 4, 1)]
+    assert [entry.at for entry in opened(agent, 1).book] == [100, 101, 102, 103, 104]
+
+
+def test_a_second_owner_fences_the_first(opened, agent):
+    """Once another opened the journal, the first commits nothing more: it is told Fenced, for good, and no entry of it is in the book."""
+    first = opened(agent)
+    run(first.append([decided(agent, 0)]))
+    second = opened(agent)
+    for n in (1, 2):
+        with pytest.raises(Fenced, match="another owner"):
+            run(first.append([decided(agent, n)]))
+    with pytest.raises(Fenced):
+        run(first.perform([], Done(id=f"{agent}-0", effects=(), at=1)))
+    run(second.append([decided(agent, 3)]))
+    assert [entry.id for entry in opened(agent).book] == [f"{agent}-0", f"{agent}-3"]
+
+
+def test_a_fenced_owner_publishes_nothing(kafka, opened, agent, app):
+    """Effects of a fenced owner do not reach their topic, not even for readers of everything."""
+    first = opened(agent)
+    opened(agent)
+    decision = decided(agent)
+    with pytest.raises(Fenced):
+        run(first.perform([effect(app, decision)], Done(id=decision.id, effects=(), at=1)))
+    assert [m for p in range(2) for m in drain(kafka, app, p, 0, "read_uncommitted")] == []
+
+
+def test_other_agents_and_partitions_are_not_fenced(opened, agent):
+    """The fence is per (agent, partition)."""
+    first = opened(agent)
+    opened(agent, 1)
+    opened(agent + "x")
+    run(first.append([decided(agent)]))
+
+
+def test_effects_and_done_are_one(kafka, opened, agent, app):
+    """perform: the events lie where the tokens say, and the `done` entry names those tokens."""
+    journal = opened(agent)
+    decision = decided(agent)
+    effects = [effect(app, decision, n) for n in range(3)]
+    [tokens] = run(journal.perform(effects, Done(id=decision.id, effects=tuple(e.id for e in effects), at=7)))
+    places = {f"{kafka.broker_id()}/{app}/{m.partition}/{m.offset}": dict(m.headers)["ce_id"].decode() for p in range(2) for m in drain(kafka, app, p, 0)}
+    assert [places[token] for token in tokens] == [e.id for e in effects]
+    [done] = opened(agent).book
+    assert done == Done(id=decision.id, effects=tuple(e.id for e in effects), at=7, positions=tuple(tokens))
+
+
+def test_what_comes_together_shares_a_commit(kafka, opened, agent):
+    """A hundred appends at once take far fewer commits than a hundred: markers take offsets, so few offsets are skipped."""
+    journal = opened(agent)
+    run(journal.append([decided(agent, -1)]))
+    run(*(journal.append([decided(agent, n)]) for n in range(100)))
+    mine = [m.offset for m in drain(kafka, DECISIONS, 0, 0) if dict(m.headers)["agent"] == agent.encode()]
+    assert len(mine) == 101
+    assert mine[-1] - mine[1] + 1 < 100 + 50
+    assert {entry.id for entry in opened(agent).book} == {f"{agent}-{n}" for n in range(-1, 100)}
+
+
+def test_since_reaches_back_far_enough(opened, agent):
+    """A journal opened at `since` holds the decisions asked for; those forgotten no longer hold it back."""
+    journal = opened(agent)
+    for n in range(10):
+        run(journal.append([decided(agent, n)]))
+    ids = [f"{agent}-{n}" for n in range(10)]
+    nearly = journal.since(ids)
+    assert nearly == max(0, journal._decided_at[ids[0]] - LOOK_BACK)
+    assert journal.since([ids[4]]) <= journal._decided_at[ids[4]]
+    assert [entry.id for entry in opened(agent, since=journal._decided_at[ids[4]]).book] == ids[4:]
+    end = journal._end
+    for id in ids:
+        journal.forget(id)
+    assert journal.since(ids) == max(0, end - LOOK_BACK)
+
+
+def test_a_foreign_message_in_the_journal_harms_nobody(kafka, opened, agent):
+    """What others write into the decisions topic is not read as ours."""
+    journal = opened(agent)
+    run(journal.append([decided(agent)]))
+    Writer(kafka, "b").write([Message(DECISIONS, b"x", b"nonsense", [], 0)])
+    book = Book(opened(agent).book)
+    assert book.state(f"{agent}-0") == "decided"
+
+
+def test_a_broker_that_is_gone_is_unavailable(tmp_path, agent):
+    """Opening a journal says Unavailable, naming which, when no broker answers."""
+    with Broker(tmp_path / "log") as broker:
+        kafka = broker.kafka
+        kafka.create({DECISIONS: 1})
+    with pytest.raises(Unavailable, match=agent):
+        KafkaJournal(kafka, broker.id, "app", agent, 0)
