@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 from headwater.agents.agent import Agent
 from headwater.enrichers.document import Delete, Document, DocumentType, Files, unique
 from headwater.enrichers.lookup import Latest, Lookup
-from headwater.lineage.errors import Misused
+from headwater.lineage.errors import HeadwaterError, Misused
 from headwater.lineage.topic import ACTIVATIONS, DEAD, DECISIONS, LINEAGE, REVIEWS, Topic
 
 FILES = "headwater.files"
@@ -141,8 +142,22 @@ def _from_file(path: Path) -> Any:
     assert spec is not None and spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic and pickle look classes up by module name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except HeadwaterError:
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise Misused(f"application {path}, {_line_of(error, path)}: {type(error).__name__}: {error}") from error
     return module
+
+
+def _line_of(error: Exception, path: Path) -> str:
+    """Where in the file it went wrong: the last of its lines that was reached."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path.resolve()]
+    return f"line {lines[-1]}" if lines else "on loading"
 
 
 def _caller() -> Path:

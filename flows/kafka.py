@@ -105,7 +105,7 @@ class Kafka:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 20,
+                "fetch.wait.max.ms": 5,  # the embedded broker answers a fetch late, not when data comes
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": 16_384,
                 "isolation.level": "read_committed",
