@@ -32,7 +32,8 @@ from pydantic_ai.settings import ModelSettings
 
 from headwater.agents.agent import Decision, Option
 from headwater.agents.context import Chooser, Chosen, Evidence
-from headwater.agents.weigh import Passage, Vectors, Weighed, best_of, weigh
+from headwater.agents.statement import Passage
+from headwater.agents.weigh import Vectors, Weighed, best_of, weigh
 from headwater.lineage.errors import AgentFailed, Misused, Unavailable
 
 T = TypeVar("T")
@@ -204,8 +205,13 @@ def model_from(setting: str | None, embedder: Embedder) -> Chooser:
 
 def _state(state: Any) -> tuple[str, list[Passage]]:
     if isinstance(state, dict) and isinstance(state.get("situation"), str):
-        return state["situation"], [Passage(str(item["id"]), str(item["text"])) for item in state.get("evidence", ())]
+        return state["situation"], [_passage(item) for item in state.get("evidence", ())]
     return (state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)), []
+
+
+def _passage(item: Mapping[str, Any]) -> Passage:
+    """The title of a chunk's document is the first part of its section: "Rebooking" of "Rebooking › When to stop"."""
+    return Passage(str(item["id"]), str(item["text"]), str(item.get("section") or "").split(" › ")[0])
 
 
 def _options(question: DecisionQuestion) -> tuple[dict[str, str], str | None]:

@@ -1,47 +1,71 @@
-"""Quantities in English text: "7 of the 25", "a fifth or more", "between one and three miles", "under half an hour".
+"""Quantities in English text: "7 of the 25", "a fifth or more", "between one and three miles", "nearly an hour and a half".
 
 An embedding hardly tells 3 miles from a quarter of a mile. So the local model compares what numbers say: whether a
-situation's quantity lies in the range that a statement speaks of. Every quantity is a range of one unit.
+situation's quantity lies in the range that a statement speaks of. Every quantity is a range of one unit, and about something.
 """
 
 import functools
 import math
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
-SHARE, MINUTES, MILES, DEGREES, MONEY = "share", "minutes", "miles", "degrees", "money"
+from headwater.agents.clause import clauses, state, stems
+
+SHARE, MINUTES, SINCE, MILES, SPEED, DEGREES, MONEY = "share", "minutes", "minutes since", "miles", "miles per hour", "degrees", "money"
 _ABOUT = 1.5
 """A bare number in a statement means: about that, within this factor."""
+_NEARLY = 0.85
+"""“Nearly x” is from this part of x to below x."""
 
-_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_NUMBERS = {word: float(n) for n, word in enumerate(_WORDS)}
-_NUMBERS |= {"fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
-_NUMBERS |= {"a": 1, "an": 1, "half a": 0.5, "half an": 0.5, "a quarter of a": 0.25, "a quarter of an": 0.25}
-_NUMBERS |= {"three quarters of a": 0.75, "three quarters of an": 0.75}
-_PARTS = {"all": 1.0, "half": 1 / 2, "a third": 1 / 3, "a quarter": 1 / 4, "a fifth": 1 / 5, "a tenth": 1 / 10, "a twentieth": 1 / 20}
+_ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen")
+_ONES += ("fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBERS = {word: n for n, word in enumerate(_ONES)} | {word: 10 * n for n, word in enumerate(_TENS, 2)} | {"dozen": 12}
+_PARTS = ("half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_PART = {word: n for n, word in enumerate(_PARTS, 2)} | {"halve": 2, "twelfth": 12, "fifteenth": 15, "twentieth": 20}
+_SYMBOLS = {"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8", "⅞": " 7/8"}
+_SPEED = r"(?:mph|kmh|miles? (?:per|an) hour|km/h|knots?)\b"
 _UNITS = {
-    r"miles?\b(?! (?:per|an) hour)": (MILES, 1.0), r"(?:km|kilomet(?:re|er)s?)\b(?! (?:per|an) hour)": (MILES, 0.621),
-    "minutes?": (MINUTES, 1.0), "hours?": (MINUTES, 60.0), "days?": (MINUTES, 1440.0), "seconds?": (MINUTES, 1 / 60),
-    "percent|per cent|%": (SHARE, 0.01), "°[FC]|degrees?": (DEGREES, 1.0), "dollars?|euros?": (MONEY, 1.0),
+    rf"{_SPEED}": (SPEED, 1.0),
+    r"miles?\b": (MILES, 1.0), r"(?:km|kilomet(?:re|er)s?)\b": (MILES, 0.621), r"(?:m|met(?:re|er)s?)\b": (MILES, 0.000621),
+    r"(?:feet|foot|ft)\b": (MILES, 0.000189),
+    r"min(?:ute)?s?\b": (MINUTES, 1.0), r"hours?\b": (MINUTES, 60.0), r"days?\b": (MINUTES, 1440.0), r"seconds?\b": (MINUTES, 1 / 60),
+    r"percent\b|per cent\b|%": (SHARE, 0.01), r"°[FC]|degrees?\b": (DEGREES, 1.0), r"dollars?\b|euros?\b|[$€]": (MONEY, 1.0),
 }  # fmt: skip
-_NUMBER = r"\d+(?:\.\d+)?|" + "|".join(sorted(map(re.escape, _NUMBERS), key=len, reverse=True))
 _UNIT = "|".join(f"(?:{unit})" for unit in _UNITS)
-_PART = "|".join(sorted(map(re.escape, _PARTS), key=len, reverse=True))
+_LENGTH = r"(?:miles?|hours?|minutes?|kilomet(?:re|er)s?)\b"
+_N = r"(?<![\w./])\d+(?:\.\d+)?"
 
-_BELOW = r"(?P<below>fewer than|less than|under|below)"
-_ABOVE = r"(?P<above>more than|above|over|pass(?:es)?|exceeds?|beyond)"
-_LEAST = r"(?P<least>at least|from)"
-_MOST = r"(?P<most>at most|up to|no more than)"
-_BEFORE = rf"(?:\b(?:{_BELOW}|{_ABOVE}|{_LEAST}|{_MOST}) )?"
-_BEHIND = r"(?: (?:(?P<more>or more|or longer|at least)|(?P<less>or less|or fewer|at most))\b)?"
-_BETWEEN = re.compile(rf"\bbetween (?P<low>{_NUMBER}) and (?P<amount>{_NUMBER}) ?(?P<unit>{_UNIT})", re.I)
-_RATIO = re.compile(r"\b(\d+) (?:out )?of (?:the )?(\d+)\b")
-_MEASURE = re.compile(rf"{_BEFORE}(?<![\w.])(?P<amount>{_NUMBER}) ?(?P<unit>{_UNIT}){_BEHIND}", re.I)
-_SHARE = re.compile(rf"{_BEFORE}\b(?P<amount>{_PART})(?= of| or more| or less|,|;|\.|$){_BEHIND}", re.I)
-_PERIOD = re.compile(r"\b(?:within|of|in|for|every|per) $", re.I)
-"""Before "an hour" it makes a period, and no amount."""
-_NONE = re.compile(r"\b(?:no|none)\b", re.I)
+_BELOW = r"(?P<below>(?:fewer|less|shorter|lower) than|(?:just |well )?(?:under|below)|short of)"
+_ABOVE = r"(?P<above>(?:more|longer|greater|higher) than|(?:just |well )?(?:above|over|past)|pass(?:es|ed)?|exceed(?:s|ed)?|beyond)"
+_LEAST = r"(?P<least>at least|(?:no|not) (?:less|fewer) than|ris(?:es|en) to|from)"
+_MOST = r"(?P<most>at most|up to|(?:no|not) (?:more|longer) than|falls? to)"
+_CLOSE = r"(?P<close>nearly|almost|not quite|close to)"
+_BEFORE = rf"(?:\b(?:{_LEAST}|{_MOST}|{_BELOW}|{_ABOVE}|{_CLOSE}) (?:a |an )?)?"
+_BEHIND = r"(?:,? (?:(?P<more>or (?:more|longer|above)|at least)|(?P<less>or (?:less|fewer|below)|at most)|(?P<since>ago|back|earlier|before|after|since)))?(?!\w)"
+_BETWEEN = re.compile(rf"\bbetween (?P<low>{_N})–(?P<amount>{_N}) ?(?P<unit>{_UNIT})", re.I)
+_MEASURE = re.compile(rf"{_BEFORE}(?P<amount>{_N})[ -]?(?P<unit>{_UNIT}){_BEHIND}", re.I)
+_RATIO = re.compile(
+    rf"{_BEFORE}(?P<amount>{_N})(?: [a-z]+){{0,3}}? (?:out of|of|among|in)(?: the| its| their| all| those)? (?P<of>{_N})(?! ?(?:{_UNIT}))\b", re.I
+)
+_PERIOD = re.compile(r"\b(?:within|in|for|every|each|per|of|first|next|last|coming|another)(?: about| only)? $", re.I)
+"""Before an amount of time it makes a period, and no amount."""
+_OF = re.compile(r"\b(?:delays?|average|waits?) of $", re.I)
+_FORMER = re.compile(r"\b(?:from|after|against|with) $", re.I)
+_LATEST = re.compile(r"\b(?:now|by now|at present|currently|meanwhile|coming|next|latest)\b|^but\b", re.I)
+_OTHERS = re.compile(r"\b(?:still|remain\w*|others?|the rest|as planned|on time)\b", re.I)
+_NONE = re.compile(r"\b(?:no|none|nothing|nobody|not one|not a single|zero)\b(?! (?:more|less|fewer|longer|later)\b)", re.I)
+_VAGUE = (
+    (re.compile(r"\bfew (?!that\b|who\b|of\b|which\b|minutes\b|hours\b|miles\b)", re.I), SHARE, -math.inf, 0.15),
+    (re.compile(r"\bmany\b", re.I), SHARE, 0.2, math.inf),
+    (re.compile(r"(?<!at )\bmost\b", re.I), SHARE, 0.5, math.inf),
+    (re.compile(r"\b(?:on time|punctual\w*|to schedule)\b", re.I), MINUTES, 0, 15),
+)
+"""Words that tell a quantity without a number."""
+
+
+_LIGHT = frozenset(stems("now average when about only again more less other by still under above below between"))
+"""Words that do not say what a quantity is about."""
 
 
 class Range(NamedTuple):
@@ -55,90 +79,177 @@ class Range(NamedTuple):
 
     def meets(self, other: "Range") -> bool:
         """Whether some value lies in both."""
+        return not self.both(other).empty
+
+    def both(self, other: "Range") -> "Range":
+        """The values that lie in both; may be empty."""
         low, high = max(self.low, other.low), min(self.high, other.high)
-        if low < high:
-            return True
-        edges = (self.low_open and self.low == low) or (other.low_open and other.low == low)
-        edges = edges or (self.high_open and self.high == high) or (other.high_open and other.high == high)
-        return low == high and not edges
+        low_open = any(one.low_open and one.low == low for one in (self, other))
+        return Range(self.unit, low, high, low_open, any(one.high_open and one.high == high for one in (self, other)))
+
+    @property
+    def empty(self) -> bool:
+        return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
 
 
-def agreement(situation: Iterable[Range], statement: Iterable[Range]) -> int:
-    """1: in every unit that both speak of, what is the case meets what is stated; -1: in one it does not; 0: they share none."""
-    told, found = list(statement), list(situation)
-    verdicts = []
-    for unit in {here.unit for here in found} & {there.unit for there in told}:
-        mine, theirs = [here for here in found if here.unit == unit], [there for there in told if there.unit == unit]
-        verdicts.append(any(all(here.meets(there) for here in mine) for there in theirs))
-    if not verdicts:
-        return 0
-    return 1 if all(verdicts) else -1
+class Quantity(NamedTuple):
+    """A range, and the words that say of what: the clause it stands in, without quantities. `latest`: said to be the newest."""
+
+    range: Range
+    about: str
+    latest: bool = False
 
 
-_VAGUE = (
-    (re.compile(r"\b(?:a )?few\b|\bhardly any\b|\bsingle\b", re.I), Range(SHARE, -math.inf, 0.15)),
-    (re.compile(r"\bmany\b", re.I), Range(SHARE, 0.2, math.inf)),
-    (re.compile(r"(?<!at )\bmost\b", re.I), Range(SHARE, 0.5, math.inf)),
-    (re.compile(r"\b(?:nearly|almost) (?:all|every)\b", re.I), Range(SHARE, 0.8, math.inf)),
-)
-"""Words that tell a share without a number."""
+def verdict(case: Range, rule: Range) -> int:
+    """1: every value of the case lies in the rule's range; -1: none does; 0: some do."""
+    common = case.both(rule)
+    return -1 if common.empty else int(common == case)
+
+
+def quantities(text: str, *, stated: bool) -> tuple[Range, ...]:
+    """The ranges that a text speaks of; see `read`."""
+    return tuple(quantity.range for quantity in read(text, stated=stated))
 
 
 @functools.lru_cache(maxsize=4096)
-def quantities(text: str, *, stated: bool) -> tuple[Range, ...]:
-    """The ranges that a text speaks of. `stated`: of a rule, where a bare number means about that; else of what is the case."""
-    found: list[Range] = []
-
-    def take(*ranges: Range) -> str:
-        found.extend(ranges)
-        return " , "
-
-    text = _BETWEEN.sub(lambda hit: take(_between(hit)), text)
-    text = _RATIO.sub(lambda hit: take(_point(SHARE, int(hit[1]) / max(1, int(hit[2])))), text)
-    text = _MEASURE.sub(lambda hit: take(*_compared(hit, *_measure(hit), stated)), text)
-    text = _SHARE.sub(lambda hit: take(*_compared(hit, SHARE, _PARTS[hit["amount"].lower()], stated)), text)
-    found.extend(vague for words, vague in _VAGUE if words.search(text))
-    if not stated and _NONE.search(text):
-        found.append(_point(SHARE, 0.0))
+def read(text: str, *, stated: bool) -> tuple[Quantity, ...]:
+    """The quantities of a text. `stated`: of a rule, where a bare number means about that; else of what is the case now:
+    quantities said to be past, ahead, or of the others are left out."""
+    found: list[Quantity] = []
+    for sentence in re.split(r"(?<=[.;!?])\s+", plain(text)):
+        for clause in clauses(sentence):
+            ranges, rest = _ranges(clause, stated)
+            about = rest if _content(rest) else ("" if stated else _ranges(sentence, stated)[1])
+            kept = ranges if stated else _current(ranges, rest)
+            found.extend(Quantity(range, about, bool(_LATEST.search(clause))) for range in kept)
     return tuple(found)
 
 
-def _compared(hit: re.Match[str], unit: str, value: float, stated: bool) -> list[Range]:
-    if hit["below"]:
-        return [Range(unit, -math.inf, value, high_open=True)]
-    if hit["most"] or hit["less"]:
-        return [Range(unit, -math.inf, value)]
-    if hit["above"]:
-        return [Range(unit, value, math.inf, low_open=True)]
-    if hit["least"] or hit["more"]:
-        return [Range(unit, value, math.inf)]
-    if hit["amount"].lower() in ("a", "an") and _PERIOD.search(hit.string, 0, hit.start()):
+def bare(clause: str) -> str:
+    """A clause without its quantities."""
+    return _ranges(plain(clause), True)[1]
+
+
+def _content(text: str) -> bool:
+    return bool(set(stems(text)) - _LIGHT)
+
+
+def _current(ranges: list[Range], clause: str) -> list[Range]:
+    """Those that are the case now, of all that the clause speaks of."""
+    if state(clause) in ("past", "ahead"):
         return []
+    since = [range for range in ranges if range.unit == SINCE]
+    return since or [range for range in ranges if range.unit != SHARE or not _OTHERS.search(clause)]
+
+
+def _ranges(clause: str, stated: bool) -> tuple[list[Range], str]:
+    """The ranges of a clause, and what is left of it without them."""
+    found: list[Range] = []
+
+    def take(hit: re.Match[str]) -> str:
+        found.extend(_compared(hit, stated))
+        return " "
+
+    text = _BETWEEN.sub(take, clause)
+    text = _RATIO.sub(take, text)
+    text = _MEASURE.sub(take, text)
+    found.extend(Range(unit, low, high) for words, unit, low, high in _VAGUE if words.search(text))
+    if not stated and not found and _NONE.search(text):
+        found.append(Range(SHARE, 0.0, 0.0))
+        text = _NONE.sub(" ", text)
+    return found, " ".join(text.split())
+
+
+def _compared(hit: re.Match[str], stated: bool) -> list[Range]:
+    groups = hit.groupdict()
+    unit, value = _value(groups)
+    before = hit.string[: hit.start()]
+    if groups.get("since") and unit == MINUTES:
+        unit = SINCE
+    if groups.get("low"):
+        return [Range(unit, float(groups["low"]) * value / float(groups["amount"]), value)]
+    if unit == MINUTES and not any(groups.get(name) for name in ("below", "above", "least", "most", "more", "less")):
+        if _PERIOD.search(before) and not _OF.search(before):
+            return []
+    if not stated and (_FORMER.search(before) or groups.get("least") == "from"):
+        return []
+    if groups.get("below"):
+        return [Range(unit, -math.inf, value, high_open=True)]
+    if groups.get("most") or groups.get("less"):
+        return [Range(unit, -math.inf, value)] if stated or not (groups.get("most") or "").startswith("fall") else [Range(unit, value, value)]
+    if groups.get("close"):
+        return [Range(unit, _NEARLY * value, value, high_open=True)]
+    if groups.get("above"):
+        return [Range(unit, value, math.inf, low_open=True)]
+    if groups.get("more") or (groups.get("least") and (stated or not (groups["least"] or "").startswith("ris"))):
+        return [Range(unit, value, math.inf)]
     if not stated:
-        return [_point(unit, value)]
-    if unit == SHARE:
-        return [Range(unit, value, math.inf)]  # a rule's share is a level that is reached
+        return [Range(unit, value, value)]
+    if unit in (SHARE, SINCE):
+        return [Range(unit, value, math.inf)]  # a rule's share is a level that is reached, as is the time since something
     return [Range(unit, value / _ABOUT, value * _ABOUT)]
 
 
-def _measure(hit: re.Match[str]) -> tuple[str, float]:
-    unit, factor = _unit(hit["unit"])
-    return unit, _number(hit["amount"]) * factor
+def _value(groups: dict[str, str]) -> tuple[str, float]:
+    if groups.get("of"):
+        return SHARE, float(groups["amount"]) / max(1.0, float(groups["of"]))
+    unit, factor = next(meaning for pattern, meaning in _UNITS.items() if re.fullmatch(pattern, groups["unit"], re.I))
+    return unit, float(groups["amount"]) * factor
 
 
-def _between(hit: re.Match[str]) -> Range:
-    unit, factor = _unit(hit["unit"])
-    return Range(unit, _number(hit["low"]) * factor, _number(hit["amount"]) * factor)
+_WORD = "|".join(sorted(_NUMBERS, key=len, reverse=True))
+_DENOMINATOR = "|".join(sorted(_PART, key=len, reverse=True))
+_COMPOUND = re.compile(rf"\b({'|'.join(_TENS)})[- ]({'|'.join(_ONES[1:10])})\b", re.I)
+_HUNDREDS = re.compile(r"\b(a|one|\d) hundred(?: and (\d+))?\b", re.I)
+_MIXED = re.compile(rf"\b(\d+) (?:and )?(?:(\d+)/(\d+)|(a|\d+)[ -]({_DENOMINATOR})s?\b)(?: of)?(?= ?(?:{_UNIT}))", re.I)
+_TAIL = re.compile(rf"\b(an?|\d+) ({_LENGTH}) and (an?|\d+) ({_DENOMINATOR})s?\b", re.I)
+_SUM = re.compile(r"\b(an?|\d+) hours? (?:and )?(\d+) min(?:ute)?s?\b", re.I)
+_FRACTION = re.compile(
+    rf"(?:\b(an?|\d+)[ -])?\b({_DENOMINATOR})s?\b(?P<length>(?:[ -]?of)?[ -]?(?:an? |the )?(?={_LENGTH}))?"
+    r"(?!-| (?:past|time|flight|runway|terminal|extension|day|hour|storm|night)\b)", re.I
+)  # fmt: skip
+_SLASH = re.compile(r"(?<![\d./])(\d+)/(\d+)(?![\d/])")
+_REVERSED = re.compile(rf"\bof (?:the |its |all )?({_N}) ([^.;,]{{0,60}}), (?:only |just |some )?({_N})(?! ?(?:{_UNIT}))(?= )", re.I)
+_EVERY = re.compile(rf"\bevery ({_DENOMINATOR}|other|second) ", re.I)
+_ALL = re.compile(r"\b(?:all of (?:them|the|its)|all(?= (?:the )?\d)|every(?= (?:single )?\w+ (?:due|is|was|has))|all(?= \w+s (?:are|were|have|due)))\b", re.I)
 
 
-def _unit(text: str) -> tuple[str, float]:
-    return next(meaning for pattern, meaning in _UNITS.items() if re.match(pattern, text, re.I))
+@functools.lru_cache(maxsize=4096)
+def plain(text: str) -> str:
+    """The text with number words, fractions and mixed amounts in digits: "an hour and a half" is "1.5 hour", "a fifth" "20%"."""
+    for symbol, digits in _SYMBOLS.items():
+        text = text.replace(symbol, digits)
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    text = _COMPOUND.sub(lambda hit: str(_NUMBERS[hit[1].lower()] + _NUMBERS[hit[2].lower()]), text)
+    text = re.sub(rf"\b(?:a )?({_WORD})\b", lambda hit: str(_NUMBERS[hit[1].lower()]), text, flags=re.I)
+    text = _HUNDREDS.sub(lambda hit: str(100 * int(_count(hit[1])) + int(hit[2] or 0)), text)
+    text = _MIXED.sub(lambda hit: _digits(int(hit[1]) + _part(hit[2] or hit[4], hit[3] or hit[5])), text)
+    text = _TAIL.sub(lambda hit: f"{_digits(_count(hit[1]) + _part(hit[3], hit[4]))} {hit[2]}", text)
+    text = _SUM.sub(lambda hit: f"{_digits(60 * _count(hit[1]) + int(hit[2]))} minutes", text)
+    text = _EVERY.sub(lambda hit: f"{_digits(100 * _part('1', hit[1]))}% ", text)
+    text = _FRACTION.sub(_fraction, text)
+    text = _SLASH.sub(lambda hit: _digits(int(hit[1]) / max(1, int(hit[2]))), text)
+    text = _ALL.sub("100% of", text)
+    text = re.sub(rf"\ban? (?={_LENGTH})", "1 ", text, flags=re.I)
+    text = re.sub(rf"\b(between {_N})(?: ?(?:{_UNIT}))? and ({_N})", r"\1–\2", text, flags=re.I)
+    return _REVERSED.sub(r"\3 of \1 \2", text)
 
 
-def _number(text: str) -> float:
-    known = _NUMBERS.get(text.lower())
-    return float(text) if known is None else known
+def _fraction(hit: re.Match[str]) -> str:
+    value = _part(hit[1] or "1", hit[2])
+    if hit["length"] is not None:
+        return f"{_digits(value)} "
+    return f"{_digits(100 * value)}%" if hit[1] or hit[2].lower() in ("half", "quarter", "third") else hit[0]
 
 
-def _point(unit: str, value: float) -> Range:
-    return Range(unit, value, value)
+def _count(word: str) -> float:
+    return 1.0 if word.lower() in ("a", "an") else float(word)
+
+
+def _part(numerator: str, denominator: str) -> float:
+    name = denominator.lower()
+    return _count(numerator) / max(1, int(name) if name.isdigit() else _PART.get(name, 2))
+
+
+def _digits(value: float) -> str:
+    return f"{value:.6g}"

@@ -1,70 +1,62 @@
-"""weigh: which of several options a situation calls for, by meaning, words and quantities. No model is asked, nothing is random.
+"""weigh: which of several options a situation calls for, by conditions, meaning and words. No model is asked, nothing is random.
 
-Every option has statements that speak for it: the clauses of its description, and the sentences of the evidence that name it
-("at one mile or less, hold departures at the gate"). The situation is cut into sentences; evidence that names no option (a flight,
-a reading of the weather) adds to it as a fact. Each piece of the situation finds what fits it best among an option's clauses, and among
-its sentences of the evidence; an option's score is the mean of these fits, and the probabilities are the softmax of the scores.
-Leaving a chunk of evidence out and weighing again says what it did to the choice.
+Every option has statements that speak for it (see `statement`): the clauses of its description, and the sentences of the evidence
+that name it. A statement speaks under conditions. Those with quantities are judged: the situation meets them or breaks them. Those
+without are compared with the situation's clauses, by the cosine of their embeddings and by words in common. What is judged weighs
+more than what is alike, and what is broken more than what is met; an option for "otherwise" has to stand back where another has a
+reason. The probabilities are the softmax of the scores. Leaving a chunk of evidence out and weighing again says what it did.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from headwater.agents.quantity import agreement, quantities
+from headwater.agents.clause import clauses, sentences, state, stems
+from headwater.agents.quantity import Quantity, bare, read, verdict
+from headwater.agents.statement import OTHERWISE, Passage, Spoken, Way, described, stated
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Embed: TypeAlias = Callable[[Sequence[str]], Vectors]
 """Texts → unit vectors, a row each."""
 
-# Chosen on the half of the reference application's situations that is not held out and on others of that kind, each inside a plateau.
-WORDS = 0.5
+WORDS = 0.4
 """How much of a fit is words in common; the rest is meaning (cosine of the embeddings)."""
-SPECIFIC = 0.5
-"""How much of a word's weight is that it tells the options apart; the rest is that it is rare."""
-CONTRADICTION = 0.3
-"""Taken off a fit whose quantities contradict each other."""
-AGREEMENT = 0.25
-"""Added to a fit whose quantities agree, as a share of it."""
-EVIDENCE = 0.7
-"""How much of a score is what the evidence says; the rest is the description. Without evidence the description is all."""
-UNSPOKEN = 0.2
-"""The fit at most of an option that the evidence does not speak of."""
-LEAD = 0.6
-"""What a sentence of the situation counts for, beside the one before it: the first says what the matter is."""
+OPPOSITE = 0.4
+"""What is left of a fit between what is the case and what is not, is over or lies ahead."""
+UNTESTED = 0.8
+"""What is left of a fit of a statement with quantities of which the situation says nothing."""
+SUBJECT, SAME = 0.4, 0.15
+"""From this cosine on two quantities are about the same; and so are others of the situation that are this much less alike."""
 FACTS = 0.2
-"""The weight of all facts together; that of the situation is 1."""
-TEMPERATURE = 0.07
 UNFIT = 0.35
-"""The score below which a lone option rather does not fit than does."""
-
-_STOP = frozenset(
-    ("a", "an", "the", "at", "in", "on", "of", "to", "for", "and", "or", "is", "are", "be", "with", "by", "was", "were", "it", "its")
-)  # fmt: skip
-_STOP |= {"as", "that", "this", "has", "have", "had", "from"}
-_NEGATIONS = frozenset(("not", "never", "no", "dont", "without"))
-_SUFFIXES = ("ings", "ing", "ed", "es", "s", "e")
 
 
-class Passage(NamedTuple):
-    """A chunk of evidence: its id and text."""
+class Features(NamedTuple):
+    """What there is to say for and against an option, each from 0 to 1.
 
-    id: str
-    text: str
+    met      the best of its statements in the evidence whose quantities the situation has: the share of them that is there
+    broken   whether quantities of the situation break all statements of the evidence that speak of them
+    reason   the best fit of a clause of the situation to a statement, `alike` the mean of them
+    required, refused   the quantities of its description are met, or broken
+    """
+
+    met: float
+    broken: float
+    reason: float
+    alike: float
+    described: float
+    required: float
+    refused: float
 
 
-class Spoken(NamedTuple):
-    """A statement, and the option it speaks for; `source` is the chunk it stands in, empty for the option's description."""
-
-    text: str
-    option: str
-    source: str = ""
+WEIGHTS = Features(2.0, -1.0, 6.0, 3.0, 2.0, 1.0, -3.0)
+OTHERWISE_WEIGHTS = Features(1.0, -2.0, 3.0, 3.0, 2.0, 1.0, -3.0)
+BIAS = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,110 +85,161 @@ def weigh(
 
     `otherwise` is one more option for which nothing speaks: it is likely when no other fits (see `UNFIT`).
     """
-    statements = [*described(options), *(spoken for passage in evidence for spoken in stated(passage, options))]
-    speaking = {spoken.source for spoken in statements}
-    facts = [passage for passage in evidence if passage.id not in speaking and passage.text.strip()]
-    told = sentences(situation) or [situation]
-    pieces = [*told, *(passage.text for passage in facts)]
-    fits = _fits(pieces, statements, options, embed, told=len(told))
-    masses = _masses(len(told), len(facts))
+    scale = Scale(situation, options, evidence, embed)
 
     def probabilities(leave_out: str = "") -> dict[str, float]:
-        kept = [n for n, spoken in enumerate(statements) if not leave_out or spoken.source != leave_out]
-        rows = [n for n in range(len(pieces)) if n < len(told) or facts[n - len(told)].id != leave_out]
-        scores = _scores(fits[np.ix_(rows, kept)], masses[rows], [statements[n] for n in kept], options)
+        scores = {option: scale.score(option, leave_out) for option in options}
         return _softmax(scores if otherwise is None else {**scores, otherwise: UNFIT})
 
-    without = {passage.id: probabilities(passage.id) for passage in evidence}
-    return Weighed(probabilities(), without, _loudest(fits, masses, statements))
+    return Weighed(probabilities(), {passage.id: probabilities(passage.id) for passage in evidence}, scale.loudest())
 
 
-def described(options: Mapping[str, str]) -> list[Spoken]:
-    """The statements of the descriptions: each clause of them, and the option's own name."""
-    clauses = [Spoken(option, option) for option in options]
-    for option, description in options.items():
-        parts = re.split(r"[:;,.]\s+|\.$", description)
-        clauses.extend(Spoken(part.strip(), option) for part in parts if len(part.strip()) > 2)
-    return clauses
+class Piece(NamedTuple):
+    text: str
+    source: str
 
 
-def stated(passage: Passage, options: Mapping[str, str]) -> list[Spoken]:
-    """The statements of a chunk: its sentences that name one option, do not negate it, and name no other."""
-    found = []
-    for sentence in sentences(passage.text):
-        named = [option for option in options if _names(sentence, option)]
-        if len(named) == 1:
-            found.append(Spoken(sentence, named[0], passage.id))
-    return found
+class Scale:
+    """A situation beside all statements: what of it meets, breaks or resembles each. Computed once, read for any part of the evidence."""
+
+    def __init__(self, situation: str, options: Mapping[str, str], evidence: Sequence[Passage], embed: Embed) -> None:
+        self.options = options
+        self.statements = [*described(options), *(spoken for passage in evidence for spoken in stated(passage, options))]
+        speaking = {spoken.source for spoken in self.statements}
+        told = [Piece(part, "") for sentence in (sentences(situation) or [situation]) for part in clauses(sentence)]
+        facts = [
+            Piece(part, one.id)
+            for one in evidence if one.id not in speaking
+            for sentence in sentences(one.text) for part in clauses(sentence)
+        ]  # fmt: skip
+        case = read(situation, stated=False)
+        ways = [way for spoken in self.statements for way in spoken.ways]
+        texts = [*(bare(p.text) for p in told + facts), *(q.about for q in case)]
+        texts += [text for way in ways for text in (*way.texts, *(q.about for q in way.quantities))]
+        places = {text: n for n, text in enumerate(dict.fromkeys(text for text in texts if text))}
+        self._places, self._vectors = places, embed(list(places))
+        self._case = case
+        self._words = {text: frozenset(stems(text)) for text in places}
+        self._weight = _rarity(list(self._words.values()))
+        self.verdicts = [[self._judge(way) for way in spoken.ways] for spoken in self.statements]
+        used = {q.about for verdicts in self.verdicts for way in verdicts for q in way.used}
+        self.pieces = [p for p in told + facts if bare(p.text) and stems(bare(p.text)) and bare(p.text) not in used]
+        self.fits = self._fits()
+
+    def _cosine(self, one: str, other: str) -> float:
+        return float(self._vectors[self._places[one]] @ self._vectors[self._places[other]])
+
+    def _judge(self, way: Way) -> "Verdict":
+        results, used = [], []
+        for rule in way.quantities:
+            same = self._same(rule)
+            if same:
+                used += same
+                results.append(_compare(same, rule))
+        return Verdict(len(way.quantities), tuple(results), tuple(q.range.unit for q in used), tuple(used))
+
+    def _same(self, rule: Quantity) -> list[Quantity]:
+        """The situation's quantities that a statement's quantity speaks of."""
+        near = [(self._cosine(one.about, rule.about) if one.about and rule.about else SUBJECT, one)
+                for one in self._case if one.range.unit == rule.range.unit]
+        best = max((cosine for cosine, _ in near), default=0.0)
+        if best < SUBJECT:
+            return []
+        same = [one for cosine, one in near if cosine >= max(SUBJECT, best - SAME)]
+        return [one for one in same if one.latest] or same
+
+    def _fits(self) -> Matrix:
+        """How well each piece of the situation fits each statement: pieces by statements."""
+        fits = np.zeros((len(self.pieces), len(self.statements)))
+        texts = [bare(piece.text) for piece in self.pieces]
+        states = [state(text) for text in texts]
+        for column, spoken in enumerate(self.statements):
+            for way, judged in zip(spoken.ways, self.verdicts[column], strict=True):
+                if judged.outcome < 0:
+                    continue
+                weight = 1.0 if judged.outcome > 0 or not way.quantities else UNTESTED
+                for other in way.texts:
+                    there = state(other)
+                    for row, text in enumerate(texts):
+                        fit = (1 - WORDS) * max(0.0, self._cosine(text, other)) + WORDS * _overlap(self._words[text], self._words[other], self._weight)
+                        fits[row, column] = max(fits[row, column], weight * fit * (1.0 if (there == "now") == (states[row] == "now") else OPPOSITE))
+        return fits
+
+    def features(self, option: str, leave_out: str = "") -> Features:
+        own = [n for n, spoken in enumerate(self.statements) if spoken.option == option and not spoken.source]
+        read = [n for n, spoken in enumerate(self.statements) if spoken.option == option and spoken.source and spoken.source != leave_out]
+        rows = [n for n, piece in enumerate(self.pieces) if not leave_out or piece.source != leave_out]
+        mass = np.array([FACTS if self.pieces[n].source else 1.0 for n in rows])
+        best = (self.fits[np.ix_(rows, read)].max(axis=1) if read and rows else np.zeros(len(rows))) * np.where(mass < 1, .5, 1.0)
+        mine = self.fits[np.ix_(rows, own)].max(axis=1) if own and rows else np.zeros(len(rows))
+        total = mass.sum() or 1.0
+        met, broken = self._judged(read)
+        required, refused = self._judged(own)
+        return Features(met, broken, float(best.max(initial=0.0)), float((mass * best).sum() / total), float((mass * mine).sum() / total), required, refused)
+
+    def _judged(self, among: Sequence[int]) -> tuple[float, float]:
+        ways = [way for n in among for way in self.verdicts[n]]
+        met = max((way.share for way in ways if way.outcome > 0), default=0.0)
+        units: dict[str, list[int]] = {}
+        for way in ways:
+            if way.outcome:
+                for unit in way.units:
+                    units.setdefault(unit, []).append(way.outcome)
+        return met, float(any(max(outcomes) < 0 for outcomes in units.values()))
+
+    def score(self, option: str, leave_out: str = "") -> float:
+        stands_back = bool(OTHERWISE.match(self.options[option]))
+        weights = OTHERWISE_WEIGHTS if stands_back else WEIGHTS
+        return BIAS * stands_back + math.fsum(w * x for w, x in zip(weights, self.features(option, leave_out), strict=True))
+
+    def loudest(self) -> dict[str, Spoken]:
+        """For each option the statement that speaks most for it: one that is met, else the one that fits best."""
+        loud = [
+            (max((way.share * (way.outcome > 0) for way in self.verdicts[n]), default=0.0) + self.fits[:, n].max(initial=0.0), -n)
+            for n in range(len(self.statements))
+        ]
+        spoken: dict[str, Spoken] = {}
+        for n in sorted(range(len(self.statements)), key=lambda n: loud[n], reverse=True):
+            spoken.setdefault(self.statements[n].option, self.statements[n])
+        return spoken
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences and list items of a text."""
-    found: list[str] = []
-    for line in text.splitlines():
-        item = re.sub(r"^\s*(?:\d+\.|[-*#]+)\s+", "", line.strip())
-        found.extend(part for part in re.split(r"(?<=[.!?;:])\s+(?=[A-Z0-9])", item) if len(part) > 15)
-    return found
+class Verdict(NamedTuple):
+    """What the situation makes of a condition: of how many quantities, the outcome for those that it has, and which."""
+
+    quantities: int
+    results: tuple[int, ...]
+    units: tuple[str, ...]
+    used: tuple[Quantity, ...]
+
+    @property
+    def outcome(self) -> int:
+        """-1: a quantity breaks it; 1: all that are there meet it; 0: none is there, or it is not sure."""
+        return min(self.results, default=0)
+
+    @property
+    def share(self) -> float:
+        return len(self.results) / self.quantities if self.quantities else 0.0
 
 
-def stems(text: str) -> list[str]:
-    """The words of a text that carry meaning, cut to their stems, in order."""
-    return [_stem(word) for word in re.findall(r"[a-z]+", text.lower().replace("'", "")) if word not in _STOP]
+def _compare(same: Sequence[Quantity], rule: Quantity) -> int:
+    """All that the situation says of one quantity belongs together; where it cannot, nothing is sure unless all agree."""
+    common = same[0].range
+    for one in same[1:]:
+        common = common.both(one.range)
+    if not common.empty:
+        return verdict(common, rule.range)
+    outcomes = {verdict(one.range, rule.range) for one in same}
+    return outcomes.pop() if len(outcomes) == 1 else 0
 
 
-def _stem(word: str) -> str:
-    for suffix in _SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
-            return word[: -len(suffix)]
-    return word
-
-
-def _names(sentence: str, option: str) -> bool:
-    """Whether a sentence holds every word of an option's name, not within three words after a negation."""
-    words, wanted = stems(sentence), set(stems(option))
-    if not wanted or not wanted <= set(words):
-        return False
-    first = min(words.index(word) for word in wanted)
-    return not _NEGATIONS & set(words[max(0, first - 3) : first])
-
-
-def _fits(pieces: Sequence[str], statements: Sequence[Spoken], options: Mapping[str, str], embed: Embed, *, told: int) -> Matrix:
-    """How well each piece of the situation fits each statement: an array of pieces by statements."""
-    vectors = embed([*pieces, *(spoken.text for spoken in statements)])
-    meaning = vectors[: len(pieces)] @ vectors[len(pieces) :].T
-    words = [frozenset(stems(text)) for text in (*pieces, *(spoken.text for spoken in statements))]
-    weight = _word_weights(words, options)
-    found = [quantities(piece, stated=False) for piece in pieces]
-    case = [here for ranges in found[:told] for here in ranges]
-    fits = np.zeros((len(pieces), len(statements)))
-    for column, spoken in enumerate(statements):
-        ranges = quantities(spoken.text, stated=True)
-        for row in range(len(pieces)):
-            fit = (1 - WORDS) * float(meaning[row, column]) + WORDS * _overlap(words[row], words[len(pieces) + column], weight)
-            if agreement(case if row < told else found[row], ranges) < 0:
-                fit -= CONTRADICTION
-            elif agreement(found[row], ranges) > 0:
-                fit += AGREEMENT * max(fit, 0.0)
-            fits[row, column] = fit
-    return fits
-
-
-def _word_weights(texts: Sequence[frozenset[str]], options: Mapping[str, str]) -> Callable[[str], float]:
-    """A word weighs more the rarer it is among the texts, and the fewer options use it of themselves."""
+def _rarity(texts: Sequence[frozenset[str]]) -> Callable[[str], float]:
+    """A word weighs more the rarer it is among the texts."""
     count: dict[str, int] = {}
     for text in texts:
         for word in text:
             count[word] = count.get(word, 0) + 1
-    own = [frozenset(stems(f"{option} {description}")) for option, description in options.items()]
-    most = math.log(len(own) + 0.5)
-
-    def weight(word: str) -> float:
-        rare = math.log((len(texts) + 1) / (count.get(word, 0) + 0.5))
-        users = sum(word in words for words in own)
-        specific = math.log((len(own) + 0.5) / (users + 0.5)) / most if users else 0.3
-        return rare * (1 - SPECIFIC + SPECIFIC * specific)
-
-    return weight
+    return lambda word: math.log((len(texts) + 1) / (count.get(word, 0) + 0.5))
 
 
 def _overlap(one: frozenset[str], other: frozenset[str], weight: Callable[[str], float]) -> float:
@@ -209,41 +252,8 @@ def _square(words: frozenset[str], weight: Callable[[str], float]) -> float:
     return math.fsum(weight(word) ** 2 for word in words)
 
 
-def _masses(told: int, facts: int) -> Matrix:
-    leading = np.array([LEAD**n for n in range(told)])
-    return np.concatenate([leading / leading.sum(), np.full(facts, FACTS / max(1, facts))])
-
-
-def _scores(fits: Matrix, masses: Matrix, statements: Sequence[Spoken], options: Mapping[str, str]) -> dict[str, float]:
-    """Option → score, from the fits of pieces to statements."""
-    scores = {}
-    heard = any(spoken.source for spoken in statements)
-    for option in options:
-        own = _best(fits, [spoken.option == option and not spoken.source for spoken in statements])
-        if heard:
-            said = [spoken.option == option and bool(spoken.source) for spoken in statements]
-            read = _best(fits, said) if any(said) else np.minimum(own, UNSPOKEN)
-            own = (1 - EVIDENCE) * own + EVIDENCE * read
-        scores[option] = float(masses @ own / masses.sum())
-    return scores
-
-
-def _best(fits: Matrix, among: Sequence[bool]) -> Matrix:
-    best: Matrix = fits[:, among].max(axis=1)
-    return best
-
-
 def _softmax(scores: Mapping[str, float]) -> dict[str, float]:
-    weights = {option: math.exp((score - max(scores.values())) / TEMPERATURE) for option, score in scores.items()}
+    weights = {option: math.exp(score - max(scores.values())) for option, score in scores.items()}
     total = math.fsum(weights.values())
     # Rounded: the last bits of a matrix product differ between machines, a recorded probability should not.
     return {option: round(weight / total, 6) for option, weight in weights.items()}
-
-
-def _loudest(fits: Matrix, masses: Matrix, statements: Sequence[Spoken]) -> dict[str, Spoken]:
-    """For each option the statement that fits the situation best."""
-    totals: Any = masses @ fits
-    spoken: dict[str, Spoken] = {}
-    for n in sorted(range(len(statements)), key=lambda n: (-totals[n], n)):
-        spoken.setdefault(statements[n].option, statements[n])
-    return spoken

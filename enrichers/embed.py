@@ -55,6 +55,12 @@ class MiniLM:
                 rows[places] = _forward(model, [texts[place] for place in places], length)
         return rows
 
+    @property
+    def model(self) -> Any:
+        """The sentence-transformers model itself, loaded. Raises Unavailable."""
+        with self._lock:
+            return self._loaded()
+
     def _loaded(self) -> Any:
         if self._model is None:
             try:

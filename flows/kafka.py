@@ -108,6 +108,7 @@ class Kafka:
                 "fetch.wait.max.ms": 5,  # the embedded broker answers a fetch late, not when data comes
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": 16_384,
+                "fetch.queue.backoff.ms": 5,  # the default rests a whole second once the queue is full: six times slower
                 "isolation.level": "read_committed",
                 **self.properties,
                 "group.id": group,

@@ -203,6 +203,10 @@ class Runtime:
 
         self._open.append(end)
 
+    def closing(self, close: Callable[[], None]) -> None:
+        """Have something closed with this runtime."""
+        self._open.append(close)
+
     def close(self) -> None:
         """Let go of everything, last opened first."""
         while self._open:

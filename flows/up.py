@@ -1,6 +1,7 @@
 """All flows of an application in one process: start in the order that loses nothing, stop in the design's order."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import IO, Self
@@ -21,12 +22,17 @@ from headwater.flows.runtime import Runtime, wall_clock
 from headwater.flows.serve import Server, http_app
 from headwater.flows.settings import Settings
 from headwater.flows.versions import changed
+from headwater.lineage.errors import Unavailable
 from headwater.lineage.topic import ACTIVATIONS, LINEAGE
 
 _log = structlog.get_logger("headwater.up")
 
-DRAIN_S = 30.0
-"""How long a stop waits for each flow to finish what its upstream sent."""
+DRAIN_S = 25.0
+"""How long a stop waits for all flows to finish what was sent: less than the 30 s that supervisors wait before they kill."""
+EMBEDDED_DRAIN_S = 90.0
+"""The same with the embedded broker: what is not drained from its memory is lost."""
+LEAVE_S = 6.0
+"""How long it then waits for flows to leave what they are stuck in, such as a write to a broker that does not answer."""
 
 
 class FlowThread:
@@ -52,14 +58,19 @@ class FlowThread:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def stop(self) -> None:
-        """Ask its sources to end, and wait for what is on its way."""
+    def ask(self) -> None:
+        """Ask its sources to end, and its writes to wait no longer."""
         self._run.stops[self.name].set()
-        self._thread.join(DRAIN_S)
+
+    def stop(self, patience: float) -> bool:
+        """Ask it to end and wait for what is on its way, so many seconds; False: it still runs."""
+        self.ask()
+        self._thread.join(patience)
         if self._thread.is_alive():
-            _log.error("flow did not stop in time", flow=self.name)
-        elif self._recovery is not None:
+            return False
+        if self._recovery is not None:
             self._recovery.close()
+        return True
 
 
 class Up:
@@ -89,6 +100,7 @@ class Up:
         self._server: Server | None = None
         self._watch: Watch | None = None
         self._flows: dict[str, FlowThread] = {}
+        self.undrained: list[str] = []
         self.failure: tuple[str, BaseException] | None = None
         self.failed = threading.Event()
         self.run: Runtime
@@ -142,8 +154,13 @@ class Up:
     def _kafka(self) -> Kafka:
         if self.settings.kafka:
             return Kafka(self.settings.kafka)
-        self._broker = Broker(self.settings.home / "broker.log")
+        self._broker = Broker(self.settings.home / "broker.log", ended=self._broker_ended)
         return self._broker.kafka
+
+    def _broker_ended(self, status: int) -> None:
+        """What it held in memory is gone: nothing here can go on."""
+        log = self.settings.home / "broker.log"
+        self._fail("broker", Unavailable(f"the embedded broker ended (status {status}, see {log}); start again, the next start recovers"))
 
     def _fail(self, flow: str, error: BaseException) -> None:
         self.failure = self.failure or (flow, error)
@@ -154,15 +171,17 @@ class Up:
         return not self.failed.is_set() and all(flow.alive for flow in self._flows.values())
 
     def stop(self) -> None:
-        """Gateway, then `index` and `detect`, then `decide`, then `audit`, each after its upstream has flushed; then files and broker."""
+        """Gateway, then `index` and `detect`, then `decide`, then `audit`, each after its upstream has flushed; then files and broker.
+
+        Flows that could not be drained are in `undrained`; the next start recovers what they had begun.
+        """
         if self._watch is not None:
             self._watch.close()
         if self._server is not None:
             self._server.stop()
         if not self.failed.is_set():
-            self._drain()
-        for flow in self._flows.values():
-            flow.stop()
+            self._drain(time.monotonic() + (DRAIN_S if self._broker is None else EMBEDDED_DRAIN_S))
+        self._leave(time.monotonic() + LEAVE_S)
         if hasattr(self, "run"):
             self.run.close()
         if self._broker is not None:
@@ -171,7 +190,8 @@ class Up:
             remove_run_file(self.settings.home)
             self._lock.close()
 
-    def _drain(self) -> None:
+    def _drain(self, deadline: float) -> None:
+        """Each flow after its upstream; a failure meanwhile, or the end of patience, ends it."""
         for name in self._flow_names:
             flow = self._flows.get(name)
             if flow is None:
@@ -180,8 +200,25 @@ class Up:
                 for agent in self.app.agents:
                     self.run.meter.await_reached(f"decide/{agent.name}", self.run.meter.written(ACTIVATIONS), 2.0)
             elif name == "audit":
-                self.run.meter.await_reached("audit", self.run.meter.written(LINEAGE), DRAIN_S)
-            flow.stop()
+                self._await_audit(deadline)
+            flow.ask()
+            while not flow.stop(0.2):
+                if self.failed.is_set() or time.monotonic() > deadline:
+                    return
+
+    def _await_audit(self, deadline: float) -> None:
+        while not self.failed.is_set() and time.monotonic() < deadline:
+            if self.run.meter.await_reached("audit", self.run.meter.written(LINEAGE), 0.2):
+                return
+
+    def _leave(self, deadline: float) -> None:
+        """Whatever still runs is told to leave at once."""
+        for flow in self._flows.values():
+            flow.ask()
+        for name, flow in self._flows.items():
+            if not flow.stop(max(0.0, deadline - time.monotonic())):
+                self.undrained.append(name)
+                _log.error("flow did not stop in time", flow=name)
 
     def __enter__(self) -> Self:
         self.start()

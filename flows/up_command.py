@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -14,7 +15,10 @@ from headwater.lineage.topic import INTERNAL
 
 
 def run(settings: Settings, target: str | None, *, http: bool) -> None:
-    """Start, say where everything is, wait for Ctrl-C or SIGTERM, stop cleanly (exit 0). A flow that fails ends the process (exit 1)."""
+    """Start, say where everything is, wait for Ctrl-C or SIGTERM, stop cleanly (exit 0).
+
+    A flow or a broker that fails ends the process, and so does a stop that could not drain all (exit 1).
+    """
     console = Console(stderr=True)
     app = application(settings, target)
     asked = threading.Event()
@@ -38,10 +42,18 @@ def run(settings: Settings, target: str | None, *, http: bool) -> None:
     up.stop()
     if up.failure is not None:
         name, error = up.failure
-        console.print(f"flow {name} failed: {error!r}", style="red", markup=False)
-        console.file.flush()
-        os._exit(1)  # other flows' threads may still be inside the engine; the next start recovers
+        console.print(f"{name} failed: {error!r}", style="red", markup=False)
+        _leave(console)
+    if up.undrained:
+        console.print(f"stopped, but not drained: {', '.join(up.undrained)}; the next start recovers", style="yellow")
+        _leave(console)
     console.print("stopped, all drained", style="green")
+
+
+def _leave(console: Console) -> NoReturn:
+    """Flows' threads may still be inside the engine: an interpreter that ends in order would abort under them."""
+    console.file.flush()
+    os._exit(1)
 
 
 def _tell(console: Console, up: Up) -> None:

@@ -78,6 +78,11 @@ class Bed:
         self._open.close()
 
 
+def now() -> int:
+    """µs since 1970."""
+    return time.time_ns() // 1000
+
+
 def seconds(act: Callable[[], object]) -> float:
     """How long it takes, with the garbage of what came before out of the way."""
     gc.collect()

@@ -11,9 +11,18 @@ from headwater.flows.bench.bed import Bed
 from headwater.flows.bench.readings import HOT, READINGS, Reading
 from headwater.flows.bench.streams import HOT_KEY, check
 
+AT_ONCE = 1000
+_FASTEST = {
+    "queued_min_messages": 100_000,
+    "queued_max_messages_kbytes": 65_536,
+    "fetch_message_max_bytes": 4_000_000,
+    "isolation_level": "read_uncommitted",
+}
+"""More memory than a flow may take, and no transactions: nothing that would make the loop faster is left out."""
+
 
 def best(bed: Bed, count: int) -> None:
-    """`consume(5000)`, the same decoder, the same counting."""
+    """`consume(1000)` (of 200 to 5,000 the fastest), the same decoder, the same counting."""
     decode = msgspec.json.Decoder(Reading).decode
     totals: Counter[str] = Counter()
     for batch in _batches(_consumer(bed)):
@@ -45,7 +54,7 @@ def by_message(bed: Bed, count: int, loads: Callable[[bytes], dict[str, Any]]) -
 
 
 def _consumer(bed: Bed) -> Consumer:
-    consumer = bed.kafka.consumer("headwater-bench-loop")
+    consumer = bed.kafka.consumer("headwater-bench-loop", **_FASTEST)
     consumer.assign([TopicPartition(READINGS.name, partition, 0) for partition in range(READINGS.partitions)])
     return consumer
 
@@ -53,7 +62,7 @@ def _consumer(bed: Bed) -> Consumer:
 def _batches(consumer: Consumer) -> Iterator[list[Message]]:
     left = READINGS.partitions
     while left:
-        found = consumer.consume(5000, 0.005)
+        found = consumer.consume(AT_ONCE, 0.005)
         batch = [message for message in found if message.error() is None]
         left -= sum(_ended(message.error()) for message in found if message.error() is not None)
         if batch:

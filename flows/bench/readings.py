@@ -1,4 +1,4 @@
-"""The events that the streaming benchmarks read: 170 bytes of JSON each, from a thousand devices, with an id as a plain producer sends it."""
+"""The events that the streaming benchmarks read: 170 bytes of JSON each, from a thousand devices, with an id as plain producers do."""
 
 import msgspec
 

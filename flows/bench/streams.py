@@ -11,9 +11,8 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
 
-from headwater.flows.bench.bed import Bed, Count, demand
+from headwater.flows.bench.bed import Bed, Count, demand, now
 from headwater.flows.bench.readings import HOT, READINGS, Reading, hot
-from headwater.flows.runtime import wall_clock
 from headwater.flows.sink import TopicSink
 from headwater.flows.source import Batch, TopicSource
 from headwater.flows.steps import account_step, decode_step, to_lineage
@@ -130,16 +129,16 @@ def _ours(bed: Bed, flow: Dataflow) -> Stream[Batch]:
 
 def _account(bed: Bed, batches: Stream[Batch]) -> None:
     """What a flow says of every position: read, and how it ended; written to the lineage topic and acknowledged."""
-    consumed = op.flat_map_batch("account", batches, account_step(FLOW, wall_clock))
+    consumed = op.flat_map_batch("account", batches, account_step(FLOW, now))
     ended = op.map("ended", batches, _passed)
     messages = op.flat_map("encode", op.merge("records", consumed, ended), lambda records: to_lineage(FLOW, records))
     op.output("lineage", messages, TopicSink(bed.writer))
 
 
 def _passed(batch: Batch) -> list[Record]:
-    now = wall_clock()
+    at = now()
     return [
-        run_of("outcome", FLOW, Position(batch.broker, batch.topic, batch.partition, first), following, following - first, now, "passed")
+        run_of("outcome", FLOW, Position(batch.broker, batch.topic, batch.partition, first), following, following - first, at, "passed")
         for first, following in batch.runs
     ]
 

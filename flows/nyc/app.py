@@ -49,22 +49,21 @@ class Plan(BaseModel):
         Annotated[
             Literal["hold departures at the gate"],
             Field(
-                description="Flights are late but not cancelled: low visibility of a mile or less, fog, a storm over the field, "
-                "a ground stop, a closed runway, de-icing, departures an hour late on average."
+                description="Fewer than a fifth of the flights are cancelled, but those that go must wait: low visibility, "
+                "a storm over the field, a ground stop, a closed runway, de-icing, long delays."
             ),
         ]
         | Annotated[
             Literal["rebook passengers"],
             Field(
-                description="A fifth or more of the flights due within the hour were cancelled, half or more, all of them; "
-                "no seats are left on later flights."
+                description="A fifth or more of the flights due within the hour are cancelled; no seats are left on later flights."
             ),
         ]
         | Annotated[
             Literal["keep watching"],
             Field(
-                description="Ordinary operation: no flight is cancelled, fewer than a tenth of the flights cancelled, on time or almost "
-                "on time, delays are falling, the cause has passed, a single flight in good weather, visibility of several miles."
+                description="Otherwise: fewer than a fifth of the flights are cancelled, delays of less than an hour, "
+                "ordinary operation, the cause has passed, delays are falling, a single diverted flight in good weather."
             ),
         ]
     ) = Field(description="Which response do the procedures call for?")
@@ -143,7 +142,7 @@ async def recover(activation: Activation, context: Context) -> Decision[Plan]:
 
 async def plan(context: Context, airport: str, case: str) -> Decision[Plan]:
     """The response to a case at an airport: look into the procedures and at the airport's own flights and weather, then choose."""
-    procedures = await context.retrieve(f"procedure: what to do when {case}", limit=5, where={"path": PROCEDURES})
+    procedures = await context.retrieve(f"procedure: what to do when {case}", limit=8, where={"path": PROCEDURES})
     seen = await context.retrieve(case, limit=3, where={"origin": airport})
     return await context.choose(Plan, [*procedures, *seen], situation=case)
 

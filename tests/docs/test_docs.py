@@ -28,7 +28,9 @@ INERT = ("text", "mermaid", "json")
 NOT_RUN = {"needs docker": 1, "needs Redpanda and Qdrant servers": 1, "needs a hosted model": 1, "takes minutes": 5}
 """Why a block may stay unrun, and how many do: a new one has to be counted here."""
 
-_BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^\n]+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$|^<!-- (?P<alone>Ctrl-C) -->$", re.M | re.S)
+_BLOCK = re.compile(
+    r"^(?:<!-- (?P<mark>[^\n]+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$|^<!-- (?P<alone>Ctrl-C) -->$", re.M | re.S
+)
 _LINK = re.compile(r"\[[^]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -74,7 +76,12 @@ set -euo pipefail
 set -m
 start=$PWD; log=$start/.log; mkdir -p $log
 trap 'code=$?; [ $code = 0 ] || tail -n 40 $log/* >&2; kill -KILL -- $(jobs -p | sed s/^/-/) 2>/dev/null || true; exit $code' EXIT
-runs() { for file in $(find $start -path "*/.headwater/run.json" 2>/dev/null); do kill -0 $(sed 's/.*"pid": \\([0-9]*\\).*/\\1/' $file) 2>/dev/null && return; done; return 1; }
+runs() {
+  for file in $(find $start -path "*/.headwater/run.json" 2>/dev/null); do
+    kill -0 $(sed 's/.*"pid": \\([0-9]*\\).*/\\1/' $file) 2>/dev/null && return
+  done
+  return 1
+}
 """
 BESIDE = """
 ( {commands} ) > $log/{n} 2>&1 &
@@ -88,7 +95,7 @@ def script(page: Path) -> str:
     """The page as a bash script."""
     lines = [PRELUDE]
     for n, block in enumerate(blocks(page)):
-        lines.append(f"echo '# {block.where}' >&2\n")
+        lines.append(f"echo '# {block.where}' after $SECONDS s >&2\n")
         if block.mark == "Ctrl-C":
             lines.append(CTRL_C)
         elif block.reason or block.language in INERT:

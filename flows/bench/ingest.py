@@ -1,0 +1,38 @@
+"""ingest: decode, validate, filter and count, against the best loop that can be written around a bare consumer."""
+
+from collections.abc import Callable, Iterator
+
+from headwater.flows.bench.bed import Bed, seconds
+from headwater.flows.bench.entry import Bench, Round, Target
+from headwater.flows.bench.loops import best, by_message
+from headwater.flows.bench.readings import readings
+from headwater.flows.bench.streams import events_step, ingest, ingest_stock
+
+ORJSON, STOCK, EVENTS = "orjson loop", "stock Bytewax", "as CloudEvents"
+
+
+def rounds(bed: Bed) -> Iterator[Round]:
+    """Events per second."""
+    import orjson  # only this measurement needs it
+
+    count = readings(bed)
+    events = events_step(bed.broker.id)
+    beside: dict[str, Callable[[], None]] = {
+        ORJSON: lambda: by_message(bed, count, orjson.loads),
+        STOCK: lambda: ingest_stock(bed, count),
+        EVENTS: lambda: ingest(bed, count, step=events),
+    }
+    while True:
+        ours = seconds(lambda: ingest(bed, count))
+        loop = seconds(lambda: best(bed, count))
+        yield Round(count / ours, count / loop, {name: count / seconds(act) for name, act in beside.items()})
+
+
+BENCH = Bench(
+    "ingest",
+    "Kafka → decode, validated → count per key → filter, with accounting",
+    "events/s",
+    (Target("≥", 0.8), Target("≥", 2, f"×{ORJSON}")),
+    rounds,
+    "the best bare loop, same decoder, same counting",
+)

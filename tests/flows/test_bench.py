@@ -1,0 +1,134 @@
+"""Benchmarks: what a figure means, and that each bench of a tiny size yields the form that is promised. Never how fast."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from headwater.flows.bench import command
+from headwater.flows.bench.bed import Bed, Spoiled, demand
+from headwater.flows.bench.entry import Bench, Finding, Round, Target
+from headwater.flows.bench.readings import HOT, READINGS, SIZE, hot, reading
+from headwater.flows.bench.streams import check, tally, values_step
+from headwater.flows.bench.texts import text
+from headwater.lineage.errors import Misused
+
+KEYS = {"name", "value", "unit", "reference", "ratio", "target", "meets"}
+
+
+def bench(*targets: Target, rounds=lambda bed: iter(())) -> Bench:
+    return Bench("b", "what", "events/s", targets, rounds, "ref")
+
+
+def test_the_median_of_pairs_is_told():
+    """Value and reference are medians; the ratio is the median of the pairs' ratios, so that one noisy pair does not count."""
+    finding = Finding(bench(Target("≥", 2)), (Round(10, 5), Round(1, 100), Round(30, 10)))
+    assert (finding.value, finding.reference, finding.ratio) == (10, 10, 2)
+    assert finding.meets
+
+
+@pytest.mark.parametrize(
+    ("target", "holds", "words"),
+    [
+        (Target("≥", 2), True, "≥ 2×"),
+        (Target("≥", 2.1), False, "≥ 2.1×"),
+        (Target("<", 11, "value", "s"), True, "< 11 s"),
+        (Target("<", 10, "value", "s"), False, "< 10 s"),
+        (Target("=", 3, "made"), True, "made = 3"),
+        (Target("≥", 3, "×made"), True, "≥ 3× made"),
+        (Target("≥", 4, "×made"), False, "≥ 4× made"),
+        (Target("<", 100, "missing"), False, "missing < 100"),
+    ],
+)
+def test_targets(target, holds, words):
+    """A target is about the value, the ratio or a figure beside; one that was not measured holds nothing."""
+    finding = Finding(bench(target), (Round(10, 5, {"made": 3}),))
+    assert finding.meets is holds
+    assert str(target) == words
+
+
+def test_what_could_not_run_met_nothing():
+    """A bench that raises says why, has no figures and does not count as met, even where it demands nothing; the next one runs."""
+
+    def rounds(bed):
+        yield Round(1.0)
+        raise RuntimeError("no power")
+
+    silent = Console(file=io.StringIO())
+    with pytest.MonkeyPatch.context() as patch, Bed(0.001) as bed:
+        patch.setattr(command.importlib, "import_module", lambda name: type("M", (), {"BENCH": bench(rounds=rounds)}))
+        finding = command.measure("b", bed, 2, silent)
+    assert "no power" in finding.why
+    assert (finding.value, finding.ratio, finding.meets) == (None, None, False)
+    assert finding.as_data()["why"] == finding.why
+
+
+def test_the_warm_up_does_not_count():
+    """With `--runs N`, N rounds count: the first one measured is left out."""
+    with pytest.MonkeyPatch.context() as patch, Bed(0.001) as bed:
+        counting = bench(rounds=lambda bed: (Round(float(n)) for n in range(100)))
+        patch.setattr(command.importlib, "import_module", lambda name: type("M", (), {"BENCH": counting}))
+        finding = command.measure("b", bed, 3, Console(file=io.StringIO()))
+    assert [each.value for each in finding.rounds] == [1.0, 2.0, 3.0]
+
+
+def test_unknown_names_and_senseless_runs_are_refused(tmp_path):
+    """A wrong name is answered with the names there are; none named means all, in one order, each once."""
+    with pytest.raises(Misused, match="source, ingest"):
+        command.choose(["sorce"])
+    assert command.choose([]) == list(command.NAMES)
+    assert command.choose(["warm", "source", "warm"]) == ["source", "warm"]
+    with pytest.raises(Misused, match="--runs 0"):
+        command.run(["warm"], None, 0)
+    with pytest.raises(Misused, match="make it first"):
+        command.run(["warm"], tmp_path / "missing" / "file.json", 1)
+
+
+def test_readings_are_of_the_size_that_is_told():
+    """Every reading is 170 bytes and decodes to itself; tallying finds every device and every hot one."""
+    some = [reading(number) for number in range(0, 300_000, 977)]
+    assert {len(READINGS.encode(one)) for one in some} == {SIZE}
+    assert all(READINGS.decode(READINGS.encode(one)) == one for one in some)
+    counts = dict(tally([reading(number) for number in range(500)]))
+    check(counts, 500)
+    assert hot(500) == counts["hot"] == sum(reading(number).celsius > HOT for number in range(500))
+
+
+def test_a_round_that_did_something_else_is_spoiled():
+    """A lost or doubled event spoils the round: its time would mean nothing."""
+    counts = dict(tally([reading(number) for number in range(500)]))
+    with pytest.raises(Spoiled):
+        check(counts, 501)
+    with pytest.raises(Spoiled, match="2 where 3"):
+        demand(2, 3, "things")
+
+
+def test_values_are_validated():
+    """The step that is measured refuses what breaks the model: it is no shortcut."""
+    batch = type("B", (), {"values": lambda self: [READINGS.encode(reading(1)).replace(b'"celsius":21.0', b'"celsius":"x"')]})()
+    with pytest.raises(Exception, match="celsius"):
+        values_step([batch])
+
+
+def test_texts_differ():
+    """No two documents are alike, and each is the same on every run."""
+    assert len({text(number) for number in range(300)}) == 300
+    assert text(7) == text(7)
+
+
+@pytest.mark.parametrize("name", ["source", "ingest", "accounting", "warm", "lineage", "freshness"])
+def test_each_bench_yields_what_is_promised(name, tmp_path):
+    """At a tiny size every bench runs, and its JSON has the promised form; the embedding bench needs the model and runs elsewhere."""
+    out = io.StringIO()
+    file = tmp_path / "bench.json"
+    command.run([name], file, 1, scale=2_000 / 300_000, console=Console(file=out, width=160))
+    told = json.loads(file.read_text())
+    assert set(told) == {"machine", "version", "benches"}
+    (found,) = told["benches"]
+    assert set(found) >= KEYS
+    assert found["why"] == ""
+    assert found["value"] > 0
+    assert isinstance(found["meets"], bool)
+    assert (found["ratio"] is None) == (found["reference"] is None)
+    assert name in out.getvalue()
