@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.agents.clause import clauses, sentences, state, stems
-from headwater.agents.quantity import Quantity, bare, read, verdict
+from headwater.agents.quantity import Quantity, bare, quantities, read, verdict
 from headwater.agents.statement import OTHERWISE, Passage, Spoken, Way, described, stated
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -32,6 +32,8 @@ UNTESTED = 0.8
 """What is left of a fit of a statement with quantities of which the situation says nothing."""
 SUBJECT, SAME = 0.4, 0.15
 """From this cosine on two quantities are about the same; and so are others of the situation that are this much less alike."""
+NAMED = 0.7
+"""The least cosine of two of which one has all the words of the other."""
 FACTS = 0.2
 UNFIT = 0.35
 
@@ -109,7 +111,7 @@ class Scale:
         told = [Piece(part, "") for sentence in (sentences(situation) or [situation]) for part in clauses(sentence)]
         facts = [
             Piece(part, one.id)
-            for one in evidence if one.id not in speaking
+            for one in evidence if one.id not in speaking and not one.title
             for sentence in sentences(one.text) for part in clauses(sentence)
         ]  # fmt: skip
         case = read(situation, stated=False)
@@ -122,12 +124,19 @@ class Scale:
         self._words = {text: frozenset(stems(text)) for text in places}
         self._weight = _rarity(list(self._words.values()))
         self.verdicts = [[self._judge(way) for way in spoken.ways] for spoken in self.statements]
-        used = {q.about for verdicts in self.verdicts for way in verdicts for q in way.used}
-        self.pieces = [p for p in told + facts if bare(p.text) and stems(bare(p.text)) and bare(p.text) not in used]
+        ruled = {q.range.unit for way in ways for q in way.quantities}
+        self.pieces = [p for p in told + facts if stems(bare(p.text)) and not ruled & {one.unit for one in quantities(p.text, stated=False)}]
         self.fits = self._fits()
 
     def _cosine(self, one: str, other: str) -> float:
         return float(self._vectors[self._places[one]] @ self._vectors[self._places[other]])
+
+    def _alike(self, case: str, rule: str) -> float:
+        """How surely two quantities are about the same; nothing said may be anything."""
+        if not case or not rule:
+            return SUBJECT
+        cosine = self._cosine(case, rule)
+        return max(cosine, NAMED) if set(stems(rule)) <= set(stems(case)) else cosine
 
     def _judge(self, way: Way) -> "Verdict":
         results, used = [], []
@@ -140,7 +149,7 @@ class Scale:
 
     def _same(self, rule: Quantity) -> list[Quantity]:
         """The situation's quantities that a statement's quantity speaks of."""
-        near = [(self._cosine(one.about, rule.about) if one.about and rule.about else SUBJECT, one)
+        near = [(self._alike(one.about, rule.about), one)
                 for one in self._case if one.range.unit == rule.range.unit]
         best = max((cosine for cosine, _ in near), default=0.0)
         if best < SUBJECT:
@@ -170,18 +179,25 @@ class Scale:
         read = [n for n, spoken in enumerate(self.statements) if spoken.option == option and spoken.source and spoken.source != leave_out]
         rows = [n for n, piece in enumerate(self.pieces) if not leave_out or piece.source != leave_out]
         mass = np.array([FACTS if self.pieces[n].source else 1.0 for n in rows])
-        best = (self.fits[np.ix_(rows, read)].max(axis=1) if read and rows else np.zeros(len(rows))) * np.where(mass < 1, .5, 1.0)
-        mine = self.fits[np.ix_(rows, own)].max(axis=1) if own and rows else np.zeros(len(rows))
+        said, mine = self._best(rows, read), self._best(rows, own)
+        told = mass == 1.0
+        reason = max(said[told].max(initial=0.0), mine[told].max(initial=0.0))
         total = mass.sum() or 1.0
-        met, broken = self._judged(read)
-        required, refused = self._judged(own)
-        return Features(met, broken, float(best.max(initial=0.0)), float((mass * best).sum() / total), float((mass * mine).sum() / total), required, refused)
+        met, broken = self._judged(read, own)
+        required, refused = self._judged(own, own)
+        return Features(met, broken, float(reason), float(mass @ said / total), float(mass @ mine / total), required, refused)
 
-    def _judged(self, among: Sequence[int]) -> tuple[float, float]:
+    def _best(self, rows: Sequence[int], among: Sequence[int]) -> Matrix:
+        if not len(rows) or not len(among):
+            return np.zeros(len(rows))
+        best: Matrix = self.fits[np.ix_(rows, among)].max(axis=1)
+        return best
+
+    def _judged(self, among: Sequence[int], own: Sequence[int]) -> tuple[float, float]:
         ways = [way for n in among for way in self.verdicts[n]]
         met = max((way.share for way in ways if way.outcome > 0), default=0.0)
         units: dict[str, list[int]] = {}
-        for way in ways:
+        for way in (*ways, *(way for n in own for way in self.verdicts[n])):
             if way.outcome:
                 for unit in way.units:
                     units.setdefault(unit, []).append(way.outcome)

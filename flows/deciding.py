@@ -82,40 +82,58 @@ def decide_logic(run: "Runtime", agent: Agent) -> Callable[[bytes | None], "Deci
 
 
 class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
-    """Feeds one decider and hands on what it finished. What is in flight is the state: after a crash it is submitted again."""
+    """Feeds one decider and hands on what it finished. What is in flight is the state: after a crash it is submitted again.
+
+    Opening fences the former owner (a) and does not wait while its decisions are read to the end (b): other agents' logics run in
+    this very thread, and theirs may have to open first. What comes meanwhile waits in `_early`; only then (c) is it submitted.
+    """
 
     def __init__(self, run: "Runtime", agent: Agent, resume: bytes | None) -> None:
         self._run, self._agent = run, agent
         self._flow = f"decide/{agent.name}"
         self._decider: Decider | None = None
         self._journal: KafkaJournal | None = None
+        self._early: list[Item] = []
         self._partition = -1
+        self._since = 0
         self._next = 0
         if resume is not None:
             state = _decode_state(resume)
             self._open(state.partition, state.since)
-            self._submit(state.items)
+            self._early = state.items
 
     def _open(self, partition: int, since: int) -> None:
-        """(a) fence the former owner, (b) read its decisions to the end; only then (c) may anything be submitted."""
-        self._partition = partition
+        self._partition, self._since = partition, since
+        self._run.opening.add((self._agent.name, partition))
         self._journal = KafkaJournal(self._run.kafka, self._run.broker, self._run.app.name, self._agent.name, partition, since)
-        self._decider = Decider(
-            self._agent, self._run.ports, self._journal, Book(self._journal.book), self._run.loop, max_in_flight=MAX_IN_FLIGHT
-        )
-        self._run.deciders[self._agent.name, partition] = self._decider
         self._run.closing(self._journal.close)
 
+    def _begin(self) -> None:
+        """Once the journal is read, what waited for it goes to the decider."""
+        if self._decider is not None or self._journal is None or not self._journal.ready:
+            return
+        book = Book(self._journal.book)
+        decider = Decider(self._agent, self._run.ports, self._journal, book, self._run.loop, max_in_flight=MAX_IN_FLIGHT)
+        self._decider = self._run.deciders[self._agent.name, self._partition] = decider
+        self._run.opening.discard((self._agent.name, self._partition))
+        early, self._early = self._early, []
+        self._submit(early)
+
     def _submit(self, items: Iterable[Item]) -> None:
-        assert self._decider is not None
+        if self._decider is None:
+            self._early += items
+            return
         for item in items:
             self._next = max(self._next, Position.parse(item.position).offset + 1)
             self._decider.submit(item)
 
+    def _in_flight(self) -> list[Item]:
+        return [*(self._decider.in_flight() if self._decider is not None else ()), *self._early]
+
     def on_batch(self, values: list[Woken]) -> tuple[Iterable[list[Record]], bool]:
         records: list[Record] = []
         for woken in values:
-            if self._decider is None:
+            if self._journal is None:
                 self._open(woken.partition, 0)
             self._submit(woken.items)
             records += woken.records
@@ -133,17 +151,18 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         return ([self._finished()], StatefulBatchLogic.RETAIN)
 
     def notify_at(self) -> datetime | None:
-        waiting = self._decider is not None and self._decider.in_flight()
-        return datetime.now(UTC) + POLL if waiting else None
+        opening = self._journal is not None and self._decider is None
+        return datetime.now(UTC) + POLL if opening or self._in_flight() else None
 
     def snapshot(self) -> bytes:
-        assert self._decider is not None
         assert self._journal is not None
-        items = self._decider.in_flight()
-        since = self._journal.since(decision_id(self._agent.name, item.activation.id) for item in items)
-        return _encode_state(State(self._partition, items, since))
+        items = self._in_flight()
+        if self._decider is not None:
+            self._since = self._journal.since(decision_id(self._agent.name, item.activation.id) for item in items)
+        return _encode_state(State(self._partition, items, self._since))
 
     def _finished(self) -> list[Record]:
+        self._begin()
         if self._decider is None:
             return []
         now = self._run.clock()

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,9 @@ LARGEST_GROUP = 500
 LOOK_BACK = 20_000
 """Offsets: an activation that comes a second time (its flow was killed between two snapshots) is known within this distance."""
 _COMMIT_S = 20.0
+_TRANSACTION_S = 30.0
+_READ_S = 2 * _TRANSACTION_S
+"""An open transaction that nobody ends is ended by the broker after `_TRANSACTION_S`, at its next look around."""
 
 
 class Fenced(Terminal):
@@ -49,26 +53,49 @@ class _Request:
 
 
 class KafkaJournal:
-    """The decisions of one agent in one partition. Opening it fences the former owner, then reads what was decided.
+    """The decisions of one agent in one partition. Opening it fences the former owner at once; what was decided is read beside.
 
-    book     the entries from offset `since` to the end of the partition, as they lie there
+    Reading waits until no transaction is open before the end of the partition: one that another agent's killed owner left there hides
+    all that comes after it, ours included. That agent's next owner ends it by fencing; so opening must not wait for reading.
     """
 
     def __init__(self, kafka: Kafka, broker: str, app: str, agent: str, partition: int, since: int = 0) -> None:
-        self._broker, self._agent, self._partition = broker, agent, partition
+        self._kafka, self._broker, self._agent, self._partition = kafka, broker, agent, partition
         self._producer: Producer = kafka.producer(
-            transactional_id=f"headwater-{app}-{agent}-{partition}", transaction_timeout_ms=30_000, message_timeout_ms=20_000, linger_ms=0
+            transactional_id=f"headwater-{app}-{agent}-{partition}",
+            transaction_timeout_ms=int(_TRANSACTION_S * 1000),
+            message_timeout_ms=20_000,
+            linger_ms=0,
         )
         try:
             self._producer.init_transactions(30)
         except KafkaException as error:
             raise Unavailable(f"the journal of {agent}/{partition} cannot be opened: {error.args[0].str()}") from None
-        self._end = since
+        self._since = self._end = since
         self._decided_at: dict[str, int] = {}
-        self.book = [entry for message in drain(kafka, DECISIONS, partition, since) if (entry := self._read(message)) is not None]
+        self._book: Future[list[Entry]] = Future()
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"journal-{agent}-{partition}", daemon=True)
         self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether `book` is there, or known not to come."""
+        return self._book.done()
+
+    @property
+    def book(self) -> list[Entry]:
+        """The entries from offset `since` to the end of the partition, as they lie there. Waits for them. Raises Unavailable."""
+        return self._book.result()
+
+    def _read_back(self) -> None:
+        try:
+            place = (self._kafka, DECISIONS, self._partition, self._since)
+            there = drain(*place, "read_uncommitted")  # ends of partitions cannot be compared: markers count for some readers only
+            messages = drain(*place, until=there[-1].offset + 1 if there else 0, patience_s=_READ_S)
+            self._book.set_result([entry for message in messages if (entry := self._read(message)) is not None])
+        except BaseException as error:
+            self._book.set_exception(error)
 
     def _read(self, message: Any) -> Entry | None:
         self._end = message.offset + 1
@@ -105,6 +132,7 @@ class KafkaJournal:
         self._thread.join(_COMMIT_S)
 
     def _run(self) -> None:
+        self._read_back()
         while (first := self._requests.get()) is not None:
             group = [first]
             until = time.monotonic() + GROUP_S

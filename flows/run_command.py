@@ -10,6 +10,7 @@ from bytewax._bytewax import cluster_main
 from rich.console import Console
 
 from headwater.flows import walk
+from headwater.flows.collector import collect_seldom
 from headwater.flows.kafka import Kafka
 from headwater.flows.recovery import Recovery
 from headwater.flows.runtime import Runtime
@@ -34,6 +35,7 @@ def run(
         raise Misused(f"flow {flow} by itself needs a Qdrant server: set HEADWATER_QDRANT__URL; the embedded engine belongs to one process")
     if flow == "audit" and (addresses or workers > 1):
         raise Misused("audit has one writer: run it once, with one worker")
+    collect_seldom()
     app = application(settings, target)
     runtime = Runtime(app, settings, Kafka(settings.kafka), indexes_here=flow == "index")
     for number in (signal.SIGINT, signal.SIGTERM):

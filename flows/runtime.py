@@ -68,6 +68,7 @@ class Runtime:
         self.idle, self.indexes, self.indexes_here = idle, indexes, indexes_here
         self.stops: dict[str, threading.Event] = {name: threading.Event() for name in ("index", "detect", "decide", "audit")}
         self.deciders: dict[tuple[str, int], Decider] = {}
+        self.opening: set[tuple[str, int]] = set()
         self._embedder = embedder
         self._index_path = index_path or settings.home / "index"
         self._open: list[Callable[[], None]] = []
@@ -168,7 +169,7 @@ class Runtime:
 
         def open_now(topic: str, partition: int) -> bool:
             decider = self.deciders.get((agent.name, partition))
-            return decider is None or decider.room() > 0
+            return (agent.name, partition) not in self.opening if decider is None else decider.room() > 0
 
         return open_now
 

@@ -5,6 +5,7 @@ own message objects in one batch per partition and poll, stops when asked, and r
 """
 
 import threading
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -261,13 +262,19 @@ def end_of(kafka: Kafka, topic: str, partition: int) -> int:
         consumer.close()
 
 
-def drain(kafka: Kafka, topic: str, partition: int, first: int, isolation: str = "read_committed") -> list[Message]:
-    """Every message from offset `first` to the end of a partition. Raises Unavailable."""
+def drain(
+    kafka: Kafka, topic: str, partition: int, first: int, isolation: str = "read_committed", *, until: int = 0, patience_s: float = 1000.0
+) -> list[Message]:
+    """Every message from offset `first` to the end of a partition, which must reach `until`. Raises Unavailable.
+
+    A reader of what is committed sees the end before the first open transaction, whosever it is: with `until` it waits for that to end.
+    """
     consumer = kafka.consumer("headwater-drain", isolation_level=isolation)
     found: list[Message] = []
+    deadline = time.monotonic() + patience_s
     try:
         consumer.assign([TopicPartition(topic, partition, first)])
-        for _ in range(10_000):
+        while time.monotonic() < deadline:
             for message in consumer.consume(5000, 0.1):
                 error: Any = message.error()
                 if error is None:
@@ -275,8 +282,8 @@ def drain(kafka: Kafka, topic: str, partition: int, first: int, isolation: str =
                     found.append(
                         Message(topic, partition, message.offset(), stamp, message.key(), message.value(), message.headers() or [])
                     )
-                elif error.code() == KafkaError._PARTITION_EOF:
+                elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= until:
                     return found
-        raise Unavailable(f"the end of {topic}/{partition} was not reached")
+        raise Unavailable(f"the end of {topic}/{partition} was not reached in {patience_s:g} s; a transaction may be open there")
     finally:
         consumer.close()

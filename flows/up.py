@@ -13,6 +13,7 @@ from headwater.enrichers.embed import Embedder
 from headwater.flows import walk
 from headwater.flows.app import App
 from headwater.flows.broker import Broker
+from headwater.flows.collector import collect_seldom
 from headwater.flows.files import Watch
 from headwater.flows.gateway import Gateway
 from headwater.flows.kafka import Kafka
@@ -111,6 +112,7 @@ class Up:
 
     def start(self) -> None:
         """Lock the home, start the broker, open what is shared, then start the flows from the last to the first."""
+        collect_seldom()
         home = self.settings.home
         home.mkdir(parents=True, exist_ok=True)
         self._lock = hold(home / "lock", f"headwater in {home}")

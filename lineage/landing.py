@@ -6,7 +6,7 @@ ranges (`consumed`, `absent`, `outcome`) to the offsets not yet landed, facts by
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -145,18 +145,21 @@ _MOMENT = pa.timestamp("us", tz="UTC")
 
 def table(records: Sequence[Record], first_seq: int, batch: int) -> pa.Table:
     """The records as an Arrow table: the columns of `records` but for the leaf, and `names`."""
+    fields = Record.__struct_fields__
+    rows = zip(*map(msgspec.structs.astuple, records), strict=True) if records else [()] * len(fields)
+    of: dict[str, Sequence[Any]] = dict(zip(fields, rows, strict=True))
     columns: dict[str, pa.Array] = {
         "seq": pa.array(range(first_seq, first_seq + len(records)), pa.int64()),
         "batch": pa.array([batch] * len(records), pa.int32()),
-        **{name: pa.array([getattr(record, name) for record in records], pa.string()) for name in ("id", "kind", "flow", "step", "ref")},
-        "parents": pa.array([record.parents for record in records], pa.list_(pa.string())),
-        **{name: pa.array([getattr(record, name) for record in records], pa.string()) for name in ("broker", "topic")},
-        "partition": pa.array([record.partition for record in records], pa.int32()),
-        **{name: pa.array([getattr(record, name) for record in records], pa.int64()) for name in ("first", "next", "count")},
-        "outcome": pa.array([record.outcome for record in records], pa.string()),
-        "time": pa.array([record.at for record in records], _MOMENT),
-        "logged": pa.array([record.logged for record in records], _MOMENT),
-        "data": pa.array([_encode(record.data).decode() for record in records], pa.string()),
-        "names": pa.array([names_of(record) for record in records], pa.list_(pa.string())),
+        **{name: pa.array(of[name], pa.string()) for name in ("id", "kind", "flow", "step", "ref")},
+        "parents": pa.array(of["parents"], pa.list_(pa.string())),
+        **{name: pa.array(of[name], pa.string()) for name in ("broker", "topic")},
+        "partition": pa.array(of["partition"], pa.int32()),
+        **{name: pa.array(of[name], pa.int64()) for name in ("first", "next", "count")},
+        "outcome": pa.array(of["outcome"], pa.string()),
+        "time": pa.array(of["at"], _MOMENT),
+        "logged": pa.array(of["logged"], _MOMENT),
+        "data": pa.array(list(map(_encode, of["data"])), pa.string()),
+        "names": pa.array(list(map(names_of, records)), pa.list_(pa.string())),
     }
     return pa.table(columns)

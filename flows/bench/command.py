@@ -17,6 +17,7 @@ import headwater
 from headwater.flows.bench.bed import Bed
 from headwater.flows.bench.entry import Bench, Finding, Round
 from headwater.flows.bench.show import figure, show
+from headwater.flows.collector import collect_seldom
 from headwater.lineage.errors import Misused
 
 NAMES = ("source", "ingest", "accounting", "embed", "warm", "lineage", "freshness")
@@ -30,6 +31,7 @@ def run(names: Sequence[str], json_file: Path | None, runs: int, *, scale: float
         raise Misused(f"--runs {runs}: at least 1 pair must be counted (5 for figures to keep)")
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise Misused(f"--json {json_file}: the folder {json_file.resolve().parent} is not there; make it first")
+    collect_seldom()  # as every process that runs flows does; the references profit as well
     console = console or Console()
     with Bed(scale) as bed:
         findings = [measure(name, bed, runs, console) for name in chosen]
@@ -50,6 +52,8 @@ def measure(name: str, bed: Bed, runs: int, console: Console) -> Finding:
     """One benchmark: a warm-up round, then `runs` that count. What stops it is told in the finding, and the others go on."""
     bench = Bench(name, "could not be loaded", "", (), _nothing)
     rounds: list[Round] = []
+    if not console.is_terminal:
+        console.print(f"{name} …")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(f"{name}: preparing", total=None)

@@ -91,8 +91,8 @@ class Pace:
         self._producer.produce(message.topic, message.value, message.key, headers=message.headers, **more)
 
     def _look(self, number: int, place: Position, sent: float) -> float:
-        """Search for the document by its words, once the index says that its event is settled; it must be there."""
-        answer = self._up.run.retriever.search(f"Note {number}", limit=3, after=[place], wait_s=20)
+        """Search for the document by its text, once the index says that its event is settled; it must be there."""
+        answer = self._up.run.retriever.search(_text(number), limit=3, after=[place], wait_s=20)
         took = (time.perf_counter() - sent) * 1000
         if f"note/note-{number}" not in [hit.document for hit in answer.results]:
             raise Spoiled(f"note-{number} is settled at {place.short}, yet a search for it does not find it")

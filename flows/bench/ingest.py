@@ -8,7 +8,7 @@ from headwater.flows.bench.loops import best, by_message
 from headwater.flows.bench.readings import readings
 from headwater.flows.bench.streams import events_step, ingest, ingest_stock
 
-ORJSON, STOCK, EVENTS = "orjson loop", "stock Bytewax", "as CloudEvents"
+WIDE, ORJSON, STOCK, EVENTS = "loop of consume(5000)", "orjson loop", "stock Bytewax", "as CloudEvents"
 
 
 def rounds(bed: Bed) -> Iterator[Round]:
@@ -18,6 +18,7 @@ def rounds(bed: Bed) -> Iterator[Round]:
     count = readings(bed)
     events = events_step(bed.broker.id)
     beside: dict[str, Callable[[], None]] = {
+        WIDE: lambda: best(bed, count, 5000),
         ORJSON: lambda: by_message(bed, count, orjson.loads),
         STOCK: lambda: ingest_stock(bed, count),
         EVENTS: lambda: ingest(bed, count, step=events),

@@ -62,8 +62,8 @@ class Plan(BaseModel):
         | Annotated[
             Literal["keep watching"],
             Field(
-                description="Otherwise: fewer than a fifth of the flights are cancelled, delays of less than an hour, "
-                "ordinary operation, the cause has passed, delays are falling, a single diverted flight in good weather."
+                description="Otherwise: fewer than a fifth of the flights are cancelled, departures are less than an hour late on average, "
+                "visibility is above one mile; ordinary operation, the cause has passed, delays are falling, a single diverted flight."
             ),
         ]
     ) = Field(description="Which response do the procedures call for?")
@@ -142,7 +142,8 @@ async def recover(activation: Activation, context: Context) -> Decision[Plan]:
 
 async def plan(context: Context, airport: str, case: str) -> Decision[Plan]:
     """The response to a case at an airport: look into the procedures and at the airport's own flights and weather, then choose."""
-    procedures = await context.retrieve(f"procedure: what to do when {case}", limit=8, where={"path": PROCEDURES})
+    asked = f"procedure: when to hold departures at the gate, rebook passengers or keep watching; what to do when {case}"
+    procedures = await context.retrieve(asked, limit=8, where={"path": PROCEDURES})
     seen = await context.retrieve(case, limit=3, where={"origin": airport})
     return await context.choose(Plan, [*procedures, *seen], situation=case)
 

@@ -131,10 +131,6 @@ def _effects(messages: list[Any], decided: dict[str, Any]) -> dict[str, tuple[st
     """Each effect on its topic is what its decision says; effect id → (decision, topic)."""
     sent = _once((dict(m.headers)["ce_id"].decode(), (m.topic, m.value)) for m in messages)
     wanted: dict[str, tuple[str, str]] = {}
-    import os, sys
-    if os.environ.get("F_DEBUG"):
-        import pickle
-        pickle.dump((messages, decided), open("/tmp/f_dump.pkl", "wb"))
     for decision in decided.values():
         outbox = decision.get("effects", []) if decision["state"] == "acted" else [decision["review"]] if "review" in decision else []
         for effect in outbox:
@@ -204,8 +200,6 @@ def kill_and_check(seed: int, home: Path, start: Any, undisturbed: Left, kills: 
         victim = start(home, broker.address, replay=True)
         writer.write([*pending, *marks()])
         finish(victim, broker.kafka)
-        import pickle
-        pickle.dump({(t,iso): [m for p in range(c) for m in drain(broker.kafka,t,p,0,iso)] for t,c in PARTITIONS.items() for iso in ("read_committed","read_uncommitted")}, open(f"/tmp/f_topics_{seed}.pkl","wb"))
         left = left_by(home, broker.kafka)
     for name in Left._fields:
         assert getattr(left, name) == getattr(undisturbed, name), name

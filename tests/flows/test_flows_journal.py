@@ -105,6 +105,21 @@ def test_other_agents_and_partitions_are_not_fenced(opened, agent):
     run(first.append([decided(agent)]))
 
 
+def test_what_lies_behind_an_open_transaction_is_read_too(kafka, opened, agent, app):
+    """Another agent's killed owner left a transaction open: what we committed after it is read all the same, once that agent opens again."""
+    journal = opened(agent)
+    killed = kafka.producer(transactional_id=f"headwater-{app}-{agent}x-0", transaction_timeout_ms=60_000)
+    killed.init_transactions(10)
+    killed.begin_transaction()
+    killed.produce(DECISIONS, b"{}", b"x", partition=0, headers=[("agent", f"{agent}x".encode())])
+    killed.flush()
+    run(journal.append([decided(agent)]))
+    again = opened(agent)
+    assert not again.ready
+    opened(agent + "x")
+    assert [entry.id for entry in again.book] == [f"{agent}-0"]
+
+
 def test_effects_and_done_are_one(kafka, opened, agent, app):
     """perform: the events lie where the tokens say, and the `done` entry names those tokens."""
     journal = opened(agent)
@@ -134,14 +149,13 @@ def test_since_reaches_back_far_enough(opened, agent):
     for n in range(10):
         run(journal.append([decided(agent, n)]))
     ids = [f"{agent}-{n}" for n in range(10)]
-    nearly = journal.since(ids)
-    assert nearly == max(0, journal._decided_at[ids[0]] - LOOK_BACK)
-    assert journal.since([ids[4]]) <= journal._decided_at[ids[4]]
+    asked = [entry.id for entry in opened(agent, since=journal.since([ids[4]])).book]
+    assert ids[4:] == asked[-6:]
+    assert journal.since([ids[4]]) <= journal.since([ids[8]]) <= journal.since([])
     assert [entry.id for entry in opened(agent, since=journal._decided_at[ids[4]]).book] == ids[4:]
-    end = journal._end
     for id in ids:
         journal.forget(id)
-    assert journal.since(ids) == max(0, end - LOOK_BACK)
+    assert journal.since(ids) == journal.since([]) == max(0, journal._end - LOOK_BACK)
 
 
 def test_a_foreign_message_in_the_journal_harms_nobody(kafka, opened, agent):
@@ -153,6 +167,7 @@ def test_a_foreign_message_in_the_journal_harms_nobody(kafka, opened, agent):
     assert book.state(f"{agent}-0") == "decided"
 
 
+@pytest.mark.long
 def test_a_broker_that_is_gone_is_unavailable(tmp_path, agent):
     """Opening a journal says Unavailable, naming which, when no broker answers."""
     with Broker(tmp_path / "log") as broker:
