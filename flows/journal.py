@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import structlog
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
@@ -90,12 +91,21 @@ class KafkaJournal:
 
     def _read_back(self) -> None:
         try:
+            self._mark_opened()
             place = (self._kafka, DECISIONS, self._partition, self._since)
             there = drain(*place, "read_uncommitted")  # ends of partitions cannot be compared: markers count for some readers only
             messages = drain(*place, until=there[-1].offset + 1 if there else 0, patience_s=_READ_S)
             self._book.set_result([entry for message in messages if (entry := self._read(message)) is not None])
         except BaseException as error:
             self._book.set_exception(error)
+
+    def _mark_opened(self) -> None:
+        """A transaction of our own in our partition: some brokers end what a killed owner left open there only then, not at the fence."""
+        self._producer.begin_transaction()
+        told = msgspec.json.encode({"entry": "opened", "agent": self._agent})
+        self._producer.produce(DECISIONS, told, self._agent.encode(), partition=self._partition, headers=[("opened", self._agent.encode())])
+        self._flush()
+        self._producer.commit_transaction(_COMMIT_S)
 
     def _read(self, message: Any) -> Entry | None:
         self._end = message.offset + 1

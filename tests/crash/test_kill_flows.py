@@ -90,7 +90,9 @@ def left_by(home: Path, kafka: Kafka) -> Left:
         dead = {id for (id,) in lineage.execute("select id from dead_letters").fetchall()}
         recorded = lineage.execute("select id, decision from effects").fetchall()
     assert len({row[:2] for row in rows}) == len(rows) == EVENTS + 3
-    messages = {topic: [m for p in range(count) for m in drain(kafka, topic, p, 0)] for topic, count in PARTITIONS.items()}
+    # Uncommitted, for the embedded broker may hide what lies behind a transaction that a killed owner left open, until that owner's
+    # next one there. What was aborted is then seen too: the same effect, under the same id.
+    messages = {topic: [m for p in range(count) for m in drain(kafka, topic, p, 0, "read_uncommitted")] for topic, count in PARTITIONS.items()}
     decided = _decided(messages[DECISIONS])
     effects = _effects([*messages["alarms"], *messages["notes"], *messages[REVIEWS]], decided)
     assert len({id for id, _ in recorded}) == len(recorded)

@@ -25,11 +25,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 RUN = ("sh", "console", "python")
 INERT = ("text", "mermaid", "json")
-NOT_RUN = {"needs docker": 1, "needs Redpanda and Qdrant servers": 1, "needs a hosted model": 1, "takes minutes": 4}
+NOT_RUN = {
+    "needs docker": 1,
+    "needs Redpanda and Qdrant servers": 1,
+    "needs a hosted model": 1,
+    "takes minutes": 4,
+    "another test runs it": 1,
+}
 """Why a block may stay unrun, and how many do: a new one has to be counted here."""
 
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<mark>[^\n]+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$|^<!-- (?P<alone>Ctrl-C) -->$", re.M | re.S
+    r"^(?:<!-- (?!Ctrl-C)(?P<mark>[^\n]+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$|^<!-- (?P<alone>Ctrl-C) -->$", re.M | re.S
 )
 _LINK = re.compile(r"\[[^]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -98,10 +104,10 @@ def script(page: Path) -> str:
         lines.append(f"echo '# {block.where}' after $SECONDS s >&2\n")
         if block.mark == "Ctrl-C":
             lines.append(CTRL_C)
-        elif block.reason or block.language in INERT:
-            continue
         elif block.file:
             lines.append(f"cat > {shlex.quote(block.file)} <<'END OF FILE'\n{block.text}END OF FILE\n")
+        elif block.reason or block.language in INERT:
+            continue
         elif block.language == "python":
             lines.append(f"cat > $log/{n}.py <<'END OF FILE'\n{block.text}END OF FILE\nPYTHONPATH=. python $log/{n}.py > $log/{n} 2>&1\n")
         elif block.mark == "in a terminal of its own":
