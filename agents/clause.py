@@ -14,7 +14,9 @@ _STOP = frozenset(
 )  # fmt: skip
 _SUFFIXES = ("ings", "ing", "ed", "es", "s", "e")
 _SPLIT = re.compile(
-    r"(?<=[.;:!?])\s+|,\s+|\s+[–—]\s+|\s+(?:and|but|(?<! a )while|yet|whereas|although|though|because|since|with|so)\s+(?=\S+\s+\S)", re.I
+    r"(?<=[.;:!?])\s+|,\s+|\s+[–—]\s+|\s+(?:and|but|(?<! a )while|yet|whereas|although|though|because|since|with|so)\s+(?=\S+\s+\S)"
+    r"|\s+(?=(?:after|against|up from|down from|compared (?:with|to)) (?:just |only )?\d)",
+    re.I,
 )
 _PAST = re.compile(
     r"\b(?:ago|earlier|yesterday(?:'s)?|previously|formerly|(?:hour|day|night|week|evening|morning) before|last (?:night|week|month)(?:'s)?|"

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.agents.clause import clauses, sentences, state, stems
-from headwater.agents.quantity import Quantity, bare, quantities, read, verdict
+from headwater.agents.quantity import Quantity, bare, plain, quantities, read, verdict
 from headwater.agents.statement import OTHERWISE, Passage, Spoken, Way, described, stated
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -28,7 +28,7 @@ WORDS = 0.4
 """How much of a fit is words in common; the rest is meaning (cosine of the embeddings)."""
 OPPOSITE = 0.4
 """What is left of a fit between what is the case and what is not, is over or lies ahead."""
-UNTESTED = 0.8
+UNTESTED = 0.6
 """What is left of a fit of a statement with quantities of which the situation says nothing."""
 SUBJECT, SAME = 0.4, 0.15
 """From this cosine on two quantities are about the same; and so are others of the situation that are this much less alike."""
@@ -108,11 +108,11 @@ class Scale:
         self.options = options
         self.statements = [*described(options), *(spoken for passage in evidence for spoken in stated(passage, options))]
         speaking = {spoken.source for spoken in self.statements}
-        told = [Piece(part, "") for sentence in (sentences(situation) or [situation]) for part in clauses(sentence)]
+        told = [Piece(part, "") for sentence in (sentences(situation) or [situation]) for part in clauses(plain(sentence))]
         facts = [
             Piece(part, one.id)
             for one in evidence if one.id not in speaking and not one.title
-            for sentence in sentences(one.text) for part in clauses(sentence)
+            for sentence in sentences(one.text) for part in clauses(plain(sentence))
         ]  # fmt: skip
         case = read(situation, stated=False)
         ways = [way for spoken in self.statements for way in spoken.ways]

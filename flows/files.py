@@ -12,6 +12,7 @@ import structlog
 from headwater.enrichers.document import Files
 from headwater.flows.app import FILES_TOPIC, FileText
 from headwater.flows.gateway import Gateway
+from headwater.flows.run_file import write_whole
 from headwater.lineage.duration import parse_time
 from headwater.lineage.errors import HeadwaterError
 from headwater.lineage.event import Event, Position
@@ -66,8 +67,7 @@ class Watch:
             self._known[str(event.subject)] = "" if event.type.endswith("gone") else event.id
         self._remembered = []
         there = sorted(name for name, identity in self._known.items() if identity)
-        self._memory.parent.mkdir(parents=True, exist_ok=True)
-        self._memory.write_text(json.dumps(there))
+        write_whole(self._memory, json.dumps(there))
         return [each.position for each in accepted]
 
     def start(self) -> None:

@@ -64,7 +64,9 @@ class Gateway:
         if kind == NDJSON:
             return self._plain(topic, [line for line in body.splitlines() if line.strip()], now)
         # The HTTP binding percent-encodes what headers cannot carry.
-        attributes = [(f"ce_{name[3:].lower()}", unquote(value)) for name, value in (headers or {}).items() if name.lower().startswith("ce-")]
+        attributes = [
+            (f"ce_{name[3:].lower()}", unquote(value)) for name, value in (headers or {}).items() if name.lower().startswith("ce-")
+        ]
         if any(name == "ce_id" for name, _ in attributes):
             return [from_binary([*attributes, ("content-type", JSON)], body, topic=topic.name, appended=now)]
         if body.lstrip().startswith(b"["):

@@ -25,8 +25,17 @@ class Recovery:
         self.path = home / "recovery" / flow / broker
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / "lock", f"flow {flow}") if lock else None
-        if not any(self.path.glob("part-*.sqlite3")):
-            init_db_dir(self.path, PARTITIONS)  # type: ignore[no-untyped-call]
+        self._make(lock)
+
+    def _make(self, first: bool) -> None:
+        """A store that a kill left half made was never used: it is made anew."""
+        made, parts = self.path / "made", list(self.path.glob("part-*.sqlite3*"))
+        if made.exists() or (parts and not first):
+            return
+        for part in parts:
+            part.unlink()
+        init_db_dir(self.path, PARTITIONS)  # type: ignore[no-untyped-call]
+        made.touch()
 
     @property
     def config(self) -> RecoveryConfig:

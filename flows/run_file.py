@@ -9,10 +9,16 @@ NAME = "run.json"
 
 
 def write_run_file(home: Path, **known: Any) -> None:
-    """Say pid, HTTP address, broker address and id; whole or not at all."""
-    new = home / f"{NAME}.new"
-    new.write_text(json.dumps({"pid": os.getpid(), **known}))
-    new.replace(home / NAME)
+    """Say pid, HTTP address, broker address and id."""
+    write_whole(home / NAME, json.dumps({"pid": os.getpid(), **known}))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a kill at any moment leaves the old or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def read_run_file(home: Path) -> dict[str, Any] | None:
@@ -20,7 +26,9 @@ def read_run_file(home: Path) -> dict[str, Any] | None:
     try:
         known: dict[str, Any] = json.loads((home / NAME).read_text())
         os.kill(int(known["pid"]), 0)
-    except (OSError, ValueError, KeyError):
+    except PermissionError:  # another user's process: it runs
+        return known
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     return known
 

@@ -78,7 +78,8 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
 
 async def _fault(request: Request, error: Exception) -> JSONResponse:
     """A defect of ours; the server logs the traceback."""
-    body = {"type": "urn:headwater:failed", "title": "failed", "status": 500, "detail": f"{request.method} {request.url.path} failed: {type(error).__name__}"}
+    told = f"{request.method} {request.url.path} failed: {type(error).__name__}; the log has the rest"
+    body = {"type": "urn:headwater:failed", "title": "failed", "status": 500, "detail": told}
     return JSONResponse(body, 500, media_type=PROBLEM)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headwater.agents.agent import Agent
+from headwater.flows.run_file import write_whole
 
 NAME = "agents.json"
 
@@ -19,7 +20,7 @@ def changed(home: Path, agents: Sequence[Agent]) -> list[str]:
         for name, digest in seen.items()
         if known.get(name, digest) != digest
     ]
-    path.write_text(json.dumps({**known, **seen}, indent=1))
+    write_whole(path, json.dumps({**known, **seen}, indent=1))
     return told
 
 

@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 import headwater
 from headwater.flows.bench.bed import Bed
 from headwater.flows.bench.entry import Bench, Finding, Round
-from headwater.flows.bench.show import figure, show
+from headwater.flows.bench.show import figure, show, tell
 from headwater.flows.collector import collect_seldom
 from headwater.lineage.errors import Misused
 
@@ -33,11 +33,14 @@ def run(names: Sequence[str], json_file: Path | None, runs: int, *, scale: float
         raise Misused(f"--json {json_file}: the folder {json_file.resolve().parent} is not there; make it first")
     collect_seldom()  # as every process that runs flows does; the references profit as well
     console = console or Console()
+    findings: list[Finding] = []
     with Bed(scale) as bed:
-        findings = [measure(name, bed, runs, console) for name in chosen]
+        for name in chosen:
+            findings.append(measure(name, bed, runs, console))
+            tell(console, findings[-1])
+            if json_file is not None:  # after each, so that what was measured is kept when the rest is broken off
+                json_file.write_text(json.dumps(as_data(findings), indent=2, ensure_ascii=False) + "\n")
     show(console, findings)
-    if json_file is not None:
-        json_file.write_text(json.dumps(as_data(findings), indent=2, ensure_ascii=False) + "\n")
 
 
 def choose(names: Sequence[str]) -> list[str]:
@@ -52,10 +55,8 @@ def measure(name: str, bed: Bed, runs: int, console: Console) -> Finding:
     """One benchmark: a warm-up round, then `runs` that count. What stops it is told in the finding, and the others go on."""
     bench = Bench(name, "could not be loaded", "", (), _nothing)
     rounds: list[Round] = []
-    if not console.is_terminal:
-        console.print(f"{name} …")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"{name}: preparing", total=None)
         try:
             bench = cast(Bench, importlib.import_module(f"headwater.flows.bench.{name}").BENCH)

@@ -14,7 +14,7 @@ from headwater.flows.bench.texts import note, received, text
 from headwater.flows.walk import INDEX_BATCH
 from headwater.lineage.decode import Received
 
-DOCUMENTS = 256
+DOCUMENTS = 192
 STOCK = "sentence-transformers encode"
 
 

@@ -9,6 +9,13 @@ from rich.table import Table
 from headwater.flows.bench.entry import Finding
 
 
+def tell(console: Console, finding: Finding) -> None:
+    """One line, as soon as a benchmark is through."""
+    ratio = "" if finding.ratio is None else f", {finding.ratio:.2f}×"
+    told = f"could not run: {finding.why}" if finding.why else f"{figure(finding.value, finding.bench.unit)}{ratio}"
+    console.print(f"{finding.bench.name}: {told}", style="dim", markup=False, highlight=False)
+
+
 def show(console: Console, findings: Sequence[Finding]) -> None:
     """Print what was found: a row for each benchmark, then what else was measured and why something was not."""
     table = Table(title="headwater bench", title_justify="left", box=None, header_style="bold", pad_edge=False)

@@ -92,7 +92,9 @@ def left_by(home: Path, kafka: Kafka) -> Left:
     assert len({row[:2] for row in rows}) == len(rows) == EVENTS + 3
     # Uncommitted, for the embedded broker may hide what lies behind a transaction that a killed owner left open, until that owner's
     # next one there. What was aborted is then seen too: the same effect, under the same id.
-    messages = {topic: [m for p in range(count) for m in drain(kafka, topic, p, 0, "read_uncommitted")] for topic, count in PARTITIONS.items()}
+    messages = {
+        topic: [m for p in range(count) for m in drain(kafka, topic, p, 0, "read_uncommitted")] for topic, count in PARTITIONS.items()
+    }
     decided = _decided(messages[DECISIONS])
     effects = _effects([*messages["alarms"], *messages["notes"], *messages[REVIEWS]], decided)
     assert len({id for id, _ in recorded}) == len(recorded)

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,7 +15,9 @@ from headwater.lineage.verify import verify
 
 
 def publish(victim, gauge: str, metres: float = 0.5) -> str:
-    answer = httpx.post(f"{victim.ready()['http']}/v1/events/readings", json={"id": f"{gauge}-1", "gauge": gauge, "metres": metres}, timeout=30)
+    answer = httpx.post(
+        f"{victim.ready()['http']}/v1/events/readings", json={"id": f"{gauge}-1", "gauge": gauge, "metres": metres}, timeout=30
+    )
     assert answer.status_code == 202, answer.text
     return str(answer.json()["token"])
 
@@ -29,20 +32,20 @@ def found(victim, gauge: str, **more) -> bool:
 
 def child_of(pid: int) -> int:
     """The broker: the only child."""
-    [child] = open(f"/proc/{pid}/task/{pid}/children").read().split()
+    [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(child)
 
 
 def gone(pid: int) -> bool:
     try:
-        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_clean_and_a_start_goes_on(number, start, tmp_path):
-    """Ctrl-C and SIGTERM: drained, exit 0, files closed; the next start keeps index and lineage, has a new broker id, and old tokens are 410."""
+    """Ctrl-C and SIGTERM: drained, exit 0; the next start keeps index and lineage, has a new broker id, old tokens are 410."""
     first = start(tmp_path)
     broker = first.ready()["broker_id"]
     token = publish(first, "north", metres=2.5)
@@ -83,7 +86,9 @@ def test_after_a_kill_the_next_start_works_at_once(start, tmp_path):
     second = start(tmp_path)
     assert found(second, "north")
     assert found(second, "south", after=publish(second, "south"))
-    lost = second.sql(f"select flow, sum(count)::int as n from outcomes where outcome = 'lost_with_broker' and broker = '{broker}' group by flow")
+    lost = second.sql(
+        f"select flow, sum(count)::int as n from outcomes where outcome = 'lost_with_broker' and broker = '{broker}' group by flow"
+    )
     assert {"flow": "detect", "n": 1} in lost  # it waited for its watermark
     assert second.stop(signal.SIGTERM) == 0, second.said
     with open_database(tmp_path / "lineage.duckdb", read_only=True) as lineage:

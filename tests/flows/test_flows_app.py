@@ -115,7 +115,12 @@ def test_a_file_or_a_module_is_loaded(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("target", "told"),
-    [("nowhere.py", "headwater init"), ("no_such_module_at_all", "no_such_module_at_all"), ("loadable_app.py:nothing", "no App called 'nothing'"), ("loadable_app.py:wrong", "no App called 'wrong'")],
+    [
+        ("nowhere.py", "headwater init"),
+        ("no_such_module_at_all", "no_such_module_at_all"),
+        ("loadable_app.py:nothing", "no App called 'nothing'"),
+        ("loadable_app.py:wrong", "no App called 'wrong'"),
+    ],
 )
 def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch, target, told):
     """Misused, with what to do."""

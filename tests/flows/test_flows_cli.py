@@ -99,7 +99,12 @@ def test_your_own_event_is_found_by_its_token(headwater, lake, home):
 
 @pytest.mark.parametrize(
     "text",
-    ['{"id":"1","gauge":"f","metres":1}', '{\n  "id": "1",\n  "gauge": "f",\n  "metres": 1\n}', '[{"id":"1","gauge":"f","metres":1}]', '{"id":"1","gauge":"f","metres":1}\n{"id":"2","gauge":"f","metres":1}\n'],
+    [
+        '{"id":"1","gauge":"f","metres":1}',
+        '{\n  "id": "1",\n  "gauge": "f",\n  "metres": 1\n}',
+        '[{"id":"1","gauge":"f","metres":1}]',
+        '{"id":"1","gauge":"f","metres":1}\n{"id":"2","gauge":"f","metres":1}\n',
+    ],
     ids=["one", "one over lines", "array", "lines"],
 )
 def test_files_of_every_form_are_published(headwater, lake, home, tmp_path, text):
@@ -119,7 +124,7 @@ def test_why_sql_and_verify_beside_the_running_flows(headwater, lake, home):
         rows = json.loads(headwater("sql", "from decisions where key = 'high' and agent = 'warn'", "--json", home=home).stdout)
         if rows:
             break
-    assert [row["choice"] for row in rows][0].startswith("warn residents")
+    assert rows[0]["choice"].startswith("warn residents")
     told = headwater("why", rows[0]["id"], home=home)
     assert told.returncode == 0 and "high_water" in told.stdout, told
     page = headwater("why", rows[0]["id"], "--html", str(home / "why.html"), home=home)
@@ -199,19 +204,35 @@ def test_looking_loads_no_model_and_no_engine(lake, home):
     code = (
         "import sys\nfrom headwater.flows.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "heavy = {'torch', 'sentence_transformers', 'bytewax', 'qdrant_edge', 'qdrant_client', 'fastapi', 'pydantic_ai'} & set(sys.modules)\n"
+        "heavy = {'torch', 'sentence_transformers', 'bytewax', 'qdrant_edge', 'qdrant_client', 'fastapi', 'pydantic_ai'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     known = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")} | {"HEADWATER_HOME": str(home)}
     reading = b'{"id":"1","gauge":"light","metres":1}'
-    for arguments in (["search", "gauge"], ["sql", "show tables"], ["why", "readings/0@0"], ["dead", "list"], ["audit", "verify"], ["publish", "readings", "-"], ["config"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], env=known, input=reading, capture_output=True, timeout=60, check=False)
+    for arguments in (
+        ["search", "gauge"],
+        ["sql", "show tables"],
+        ["why", "readings/0@0"],
+        ["dead", "list"],
+        ["audit", "verify"],
+        ["publish", "readings", "-"],
+        ["config"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], env=known, input=reading, capture_output=True, timeout=60, check=False
+        )
         assert done.returncode == 0, (arguments, done.stderr.decode())
 
 
 def test_importing_headwater_costs_nothing():
     """`import headwater`, and every public name but what needs them: neither torch nor Bytewax."""
-    code = "import sys, headwater; assert not {'torch', 'bytewax', 'duckdb', 'polars'} & set(sys.modules); [getattr(headwater, n) for n in headwater.__all__]; assert not {'torch', 'bytewax', 'sentence_transformers'} & set(sys.modules)"
+    code = (
+        "import sys, headwater\n"
+        "assert not {'torch', 'bytewax', 'duckdb', 'polars'} & set(sys.modules)\n"
+        "names = [getattr(headwater, name) for name in headwater.__all__]\n"
+        "assert not {'torch', 'bytewax', 'sentence_transformers'} & set(sys.modules)\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -219,8 +240,7 @@ def test_importing_headwater_costs_nothing():
 def commands(group=cli, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Every command and group, by name."""
     found = [path]
-    for command in group.registered_commands:
-        found.append((*path, command.name or command.callback.__name__.replace("_", "-")))
+    found += [(*path, command.name or command.callback.__name__.replace("_", "-")) for command in group.registered_commands]
     for each in group.registered_groups:
         found += commands(each.typer_instance, (*path, each.name))
     return found
@@ -240,7 +260,12 @@ def test_every_command_has_help(command):
 def test_config_tells_origins_and_no_secret(headwater, tmp_path):
     """Value and origin of every setting; secrets as stars, in text and as data; unknown variables warned of, wrong values refused."""
     (tmp_path / ".env").write_text("HEADWATER_LOG=info\n")
-    secret = {"HEADWATER_QDRANT__API_KEY": "hunter2", "HEADWATER_KAFKA__BOOTSTRAP_SERVERS": "a:1", "HEADWATER_KAFKA__SASL_PASSWORD": "hunter2", "HEADWATER_HOM": "x"}
+    secret = {
+        "HEADWATER_QDRANT__API_KEY": "hunter2",
+        "HEADWATER_KAFKA__BOOTSTRAP_SERVERS": "a:1",
+        "HEADWATER_KAFKA__SASL_PASSWORD": "hunter2",
+        "HEADWATER_HOM": "x",
+    }
     for more in ([], ["--json"]):
         done = headwater("config", *more, home=tmp_path, **secret)
         assert done.returncode == 0, done.stderr

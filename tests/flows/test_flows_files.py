@@ -99,6 +99,7 @@ def test_one_that_went_while_nothing_ran_is_gone(folder, taken):
 
 def test_an_unchanged_file_is_the_same_event(folder):
     """Two runs over the same file give the same event id, so that the second is no new version; another content gives another."""
+
     def ids() -> list[str]:
         return [event.id for event in file_events([Files("docs/a.md")], folder, (), NOW)]
 

@@ -50,7 +50,9 @@ def decided(agent: str, n: int = 0, **more) -> Decided:
 
 def effect(topic: str, decision: Decided, ordinal: int = 0) -> Outgoing:
     id = f"{decision.id}-e{ordinal}"
-    return Outgoing(id=id, ordinal=ordinal, topic=topic, type="t", source="s", time=1_000_000, data=msgspec.Raw(b'{"n":1}'), key=f"k{ordinal}")
+    return Outgoing(
+        id=id, ordinal=ordinal, topic=topic, type="t", source="s", time=1_000_000, data=msgspec.Raw(b'{"n":1}'), key=f"k{ordinal}"
+    )
 
 
 def run(*awaitables):
@@ -106,7 +108,7 @@ def test_other_agents_and_partitions_are_not_fenced(opened, agent):
 
 
 def test_what_lies_behind_an_open_transaction_is_read_too(kafka, opened, agent, app):
-    """Another agent's killed owner left a transaction open: what we committed after it is read all the same, once that agent opens again."""
+    """Another agent's killed owner left a transaction open: what we committed after it is read, once that agent opens again."""
     journal = opened(agent)
     killed = kafka.producer(transactional_id=f"headwater-{app}-{agent}x-0", transaction_timeout_ms=60_000)
     killed.init_transactions(10)
@@ -126,7 +128,11 @@ def test_effects_and_done_are_one(kafka, opened, agent, app):
     decision = decided(agent)
     effects = [effect(app, decision, n) for n in range(3)]
     [tokens] = run(journal.perform(effects, Done(id=decision.id, effects=tuple(e.id for e in effects), at=7)))
-    places = {f"{kafka.broker_id()}/{app}/{m.partition}/{m.offset}": dict(m.headers)["ce_id"].decode() for p in range(2) for m in drain(kafka, app, p, 0)}
+    places = {
+        f"{kafka.broker_id()}/{app}/{m.partition}/{m.offset}": dict(m.headers)["ce_id"].decode()
+        for p in range(2)
+        for m in drain(kafka, app, p, 0)
+    }
     assert [places[token] for token in tokens] == [e.id for e in effects]
     [done] = opened(agent).book
     assert done == Done(id=decision.id, effects=tuple(e.id for e in effects), at=7, positions=tuple(tokens))

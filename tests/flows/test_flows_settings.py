@@ -66,7 +66,11 @@ def test_a_secret_may_lie_in_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("wrong", "near"),
-    [("HEADWATER_HOM", "HEADWATER_HOME"), ("HEADWATER_QDRANT_URL", "HEADWATER_QDRANT__URL"), ("HEADWATER_KAFKA_BOOTSTRAP_SERVERS", "HEADWATER_KAFKA__BOOTSTRAP_SERVERS")],
+    [
+        ("HEADWATER_HOM", "HEADWATER_HOME"),
+        ("HEADWATER_QDRANT_URL", "HEADWATER_QDRANT__URL"),
+        ("HEADWATER_KAFKA_BOOTSTRAP_SERVERS", "HEADWATER_KAFKA__BOOTSTRAP_SERVERS"),
+    ],
 )
 def test_an_unknown_variable_warns_with_the_nearest(wrong, near):
     """A misspelt variable is no silent nothing."""

@@ -86,10 +86,14 @@ def test_the_designs_application_runs_as_printed(airport, eventually):
     """Events in; `recover` decides on what it retrieved; acted on, its plan is published once, and unsure, a person is asked."""
     with Up(load(str(airport / "airport.py")), Settings(home=airport / "home", http_port=0), embedder=HashEmbedder()) as up:
         batch = b"[" + b",".join(to_structured(event) for event in flights()) + b"]"
-        answer = httpx.post(f"{up.address}/v1/events/flights", content=batch, headers={"content-type": "application/cloudevents-batch+json"})
+        answer = httpx.post(
+            f"{up.address}/v1/events/flights", content=batch, headers={"content-type": "application/cloudevents-batch+json"}
+        )
         assert answer.status_code == 202, answer.text
         tokens = [each["token"] for each in answer.json()["events"]]
-        hits = httpx.get(f"{up.address}/v1/search", params={"q": "United flight", "limit": 1, "type": "flight_status", "after": tokens}).json()["results"]
+        hits = httpx.get(
+            f"{up.address}/v1/search", params={"q": "United flight", "limit": 1, "type": "flight_status", "after": tokens}
+        ).json()["results"]
         assert hits[0]["text"].startswith("United Air Lines flight EWR-UA-")
         with connect(up.address) as lineage:
             woken = "select count(*) from activations where phase <> 'closed'"
@@ -99,7 +103,7 @@ def test_the_designs_application_runs_as_printed(airport, eventually):
             assert decided[0]["agent"] == "recover" and decided[0]["rule"] == "cancellations" and decided[0]["key"] == "EWR"
             seen = lineage.sql(f"select document from evidence where decision = '{decided[0]['id']}'")["document"].to_list()
             assert "files/procedures/rebooking.md" in seen
-            options = lineage.sql(f'select "option" from options where decision = \'{decided[0]["id"]}\'')["option"].to_list()
+            options = lineage.sql(f"select \"option\" from options where decision = '{decided[0]['id']}'")["option"].to_list()
             assert {"hold departures at the gate", "rebook passengers", "keep watching"} <= set(options)
             plans = drain(up.run.kafka, "plans", 0, 0)
             reviews = drain(up.run.kafka, "headwater.reviews", 0, 0)

@@ -14,7 +14,9 @@ def reading(gauge: str, n: int = 0, metres: float = 0.5) -> dict:
 
 
 def event(gauge: str, n: int) -> Event:
-    return Event(id=f"ce-{gauge}-{n}", source="/test", type="reading", time=1_700_000_000_000_000 + n, data=json.dumps(reading(gauge, n)).encode())
+    return Event(
+        id=f"ce-{gauge}-{n}", source="/test", type="reading", time=1_700_000_000_000_000 + n, data=json.dumps(reading(gauge, n)).encode()
+    )
 
 
 FORMS = {
@@ -84,7 +86,7 @@ def test_a_removed_thing_is_never_found_again(lake):
     ids=["not JSON", "breaks the model", "no id", "no time", "a tombstone", "a header that is no text"],
 )
 def test_what_is_malformed_is_buried_whole(lake, eventually, headers, value, cause):
-    """A malformed message of a plain producer: a dead letter with cause, original bytes, headers, key, position; its token is 409; the flow goes on."""
+    """A plain producer's malformed message: a dead letter with cause, bytes, headers, key, position; its token is 409; the flow goes on."""
     gauge = lake.gauge()
     [where] = lake.up.run.writer.write([Outgoing("readings", gauge.encode(), value, [("mine", b"\x00\x01"), *headers])])
     answer = lake.search(gauge, after=str(where))
