@@ -23,7 +23,7 @@ _PAST = re.compile(
     r"at (?:dawn|first)|had been)\b|^(?:after|against|compared|up from|down from)\b",
     re.I,
 )
-_AHEAD = re.compile(r"\b(?:forecasts?|expected|expects?|predicted|announced for|tomorrow|should|will|may|might|could|ahead of|not yet)\b", re.I)
+_AHEAD = re.compile(r"\b(?:forecasts?|expected|expects?|predicted|tomorrow|should|will|may|might|could|not yet)\b", re.I)
 _OVER = re.compile(
     r"\b(?:lifted|ended|ends|stopped|stops|passed|gone|ceased|cleared up|(?:has|have|had|sk(?:y|ies)|weather|field) cleared|reopened|moved (?:off|on|away)|blown (?:over|out)|"
     r"(?:is|are|was|were|now) over(?! the| an?\b)|no longer|back (?:above|up|at|to)|died down|subsided|dissolved|melted|burned off|"

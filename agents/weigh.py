@@ -56,9 +56,9 @@ class Features(NamedTuple):
     refused: float
 
 
-WEIGHTS = Features(2.0, -1.0, 6.0, 3.0, 2.0, 1.0, -3.0)
-OTHERWISE_WEIGHTS = Features(1.0, -2.0, 3.0, 3.0, 2.0, 1.0, -3.0)
-BIAS = 1.0
+WEIGHTS = Features(1.8, -2.2, 3.7, 2.2, 1.5, 0.8, -2.6)
+OTHERWISE_WEIGHTS = Features(1.1, -1.0, 1.7, 0.3, 1.0, 0.3, -2.5)
+BIAS = 0.3
 
 
 @dataclass(frozen=True)

@@ -107,15 +107,6 @@ def test_a_home_belongs_to_one(start, tmp_path):
     assert found(first, "north", after=publish(first, "north"))
 
 
-def test_a_run_file_of_the_dead_counts_for_nothing(start, tmp_path):
-    """What a killed process said of itself is not believed."""
-    first = start(tmp_path)
-    first.ready()
-    first.kill()
-    assert (tmp_path / "run.json").exists()
-    assert first.run_file() is None
-
-
 def test_without_its_broker_the_process_ends(start, tmp_path):
     """Its broker killed, `up` does not pretend to run: it ends by itself with exit 1, saying why; the next start works."""
     first = start(tmp_path)
