@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypedDict, cast
 
 from headwater.agents.activation import EVENTS_KEPT, Activation, Cause, Phase, activation_id, activation_record
-from headwater.agents.order import Idle, Order, Signal, advance, arrive, begin, release, repeated, wake_at
+from headwater.agents.order import NEVER, Idle, Order, Signal, advance, arrive, begin, release, repeated, wake_at
 from headwater.agents.rules import Rule, is_immediate, judge, matches, shape, window_of
 from headwater.agents.signals import Batch, Reader
 from headwater.agents.window import SHARE, Entry, Group, counted, empty, group, measure, slide, succeed
@@ -111,6 +111,13 @@ class Detector:
 
     def tick(self, state: State, now: int) -> Step:
         """Let time pass: only the idle path can move anything. The state is changed in place."""
+        return _Pace(self, state, now).end()
+
+    def finish(self, state: State, now: int) -> Step:
+        """The stream is over for good (its broker goes): nothing follows, so all that waits is released. The state is changed in place."""
+        order = state["order"]
+        end = max((signal.time for signal in order["waiting"]), default=NEVER) + 1
+        order["floors"] = [max(floor, end) for floor in order["floors"]]
         return _Pace(self, state, now).end()
 
     def wake_at(self, state: State, now: int) -> int | None:

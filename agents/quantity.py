@@ -64,7 +64,7 @@ _VAGUE = (
 """Words that tell a quantity without a number."""
 
 
-_LIGHT = frozenset(stems("now average when about only again more less other by still under above below between"))
+_LIGHT = frozenset(stems("now average when about exactly only again more less other by still under above below between"))
 """Words that do not say what a quantity is about."""
 
 
@@ -93,7 +93,7 @@ class Range(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """A range, and the words that say of what: the clause it stands in, without quantities. `latest`: said to be the newest."""
+    """A range, and the words that say of what: its clause without quantities, empty if that says nothing. `latest`: said to be the newest."""
 
     range: Range
     about: str
@@ -117,11 +117,12 @@ def read(text: str, *, stated: bool) -> tuple[Quantity, ...]:
     quantities said to be past, ahead, or of the others are left out."""
     found: list[Quantity] = []
     for sentence in re.split(r"(?<=[.;!?])\s+", plain(text)):
+        former = False
         for clause in clauses(sentence):
             ranges, rest = _ranges(clause, stated)
-            about = rest if _content(rest) else ("" if stated else _ranges(sentence, stated)[1])
-            kept = ranges if stated else _current(ranges, rest)
-            found.extend(Quantity(range, about, bool(_LATEST.search(clause))) for range in kept)
+            kept = ranges if stated else [] if former else _current(ranges, rest)
+            found.extend(Quantity(range, rest if _content(rest) else "", bool(_LATEST.search(clause))) for range in kept)
+            former = not ranges and state(clause) == "past"  # "The day before, half of them failed."
     return tuple(found)
 
 
@@ -209,7 +210,12 @@ _FRACTION = re.compile(
     r"(?!-| (?:past|time|flight|runway|terminal|extension|day|hour|storm|night)\b)", re.I
 )  # fmt: skip
 _SLASH = re.compile(r"(?<![\d./])(\d+)/(\d+)(?![\d/])")
-_REVERSED = re.compile(rf"\bof (?:the |its |all )?({_N}) ([^.;,]{{0,60}}), (?:only |just |some )?({_N})(?! ?(?:{_UNIT}))(?= )", re.I)
+_DID = r"(?:are|were|is|was|have|has|had|cancelled|canceled)\b"
+"""What follows a number that is a part of another one: "of the 40 flights, 3 are …"."""
+_REVERSED = re.compile(
+    rf"(?<!\d )\bof (?:the |its |all )?({_N}) ([^.;,]{{0,60}}?)(?:,| only| just| some)(?: only| just| some)? ({_N}) (?={_DID})", re.I
+)
+_FOLLOWED = re.compile(rf"({_N}) ((?!{_UNIT})[a-z]+s\b[^.;,\d]{{0,40}}),(?: of which| only| just)? ({_N})(?: of (?:them|these|which))? (?={_DID})", re.I)
 _EVERY = re.compile(rf"\bevery ({_DENOMINATOR}|other|second) ", re.I)
 _ALL = re.compile(r"\b(?:all of (?:them|the|its)|all(?= (?:the )?\d)|every(?= (?:single )?\w+ (?:due|is|was|has))|all(?= \w+s (?:are|were|have|due)))\b", re.I)
 
@@ -232,7 +238,7 @@ def plain(text: str) -> str:
     text = _ALL.sub("100% of", text)
     text = re.sub(rf"\ban? (?={_LENGTH})", "1 ", text, flags=re.I)
     text = re.sub(rf"\b(between {_N})(?: ?(?:{_UNIT}))? and ({_N})", r"\1–\2", text, flags=re.I)
-    return _REVERSED.sub(r"\3 of \1 \2", text)
+    return _FOLLOWED.sub(r"\3 of \1 \2 ", _REVERSED.sub(r"\3 of \1 \2 ", text))
 
 
 def _fraction(hit: re.Match[str]) -> str:

@@ -169,6 +169,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         records: list[Record] = []
         for finished in self._decider.poll():
             records += finished.records
+            self._run.meter.wrote(_effects(finished))
             records.append(self._outcome(finished, now))
             self._run.meter.count(f"decisions {finished.outcome}", 1 if finished.decision else 0)
             self._forget(finished)
@@ -188,6 +189,12 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         assert self._decider is not None
         reached = oldest(self._decider.in_flight(), self._next)
         self._run.meter.reached(self._flow, ACTIVATIONS, self._partition, reached)
+
+
+def _effects(finished: Finished) -> list[Position]:
+    """Where the events lie that a decision published."""
+    tokens = [record.data.get("position") for record in finished.records if record.kind == "effect"]
+    return [Position.parse(token) for token in tokens if token]
 
 
 def oldest(items: Iterable[Item], otherwise: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from headwater.flows.meter import Meter
 from headwater.flows.nyc import data, truth
 from headwater.flows.nyc.app import app
 from headwater.flows.nyc.spoiled import spoiled
+from headwater.flows.recovery import hold
 from headwater.flows.replay import Replay
 from headwater.flows.runtime import wall_clock
 from headwater.flows.settings import Settings
@@ -79,7 +81,7 @@ def run(settings: Settings, start: date, end: date, *, index: bool = True, watch
     home = settings.home / "demo"
     summary = Summary(start, end, str(home), index)
     events = data.events(start, end)
-    shutil.rmtree(home, ignore_errors=True)
+    _clear(home)
     flows = ("index", "detect", "decide", "audit") if index else ("detect", "audit")
     with Up(app, replace(settings, home=home), flows=flows, http=False, idle=False) as up:
         watch = watching(up.run.meter) if watching is not None else nullcontext()
@@ -91,6 +93,17 @@ def run(settings: Settings, start: date, end: date, *, index: bool = True, watch
     summary.activations = _by_rule(summary.fired)
     summary.score = truth.score(summary.fired, start, end)
     return summary
+
+
+def _clear(home: Path) -> None:
+    """Make the folder anew, unless a headwater runs in it. Raises Misused if one does."""
+    lock = hold(home / "lock", f"headwater in {home}")
+    for entry in home.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != "lock":
+            entry.unlink()
+    lock.close()
 
 
 def _replay(up: Up, summary: Summary, events: Iterable[tuple[str, Event]], told: Callable[[int], None] | None) -> None:

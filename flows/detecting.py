@@ -118,7 +118,10 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
         return ([self._detected(self._detector.tick(self._state, self._run.clock()))], StatefulBatchLogic.RETAIN)
 
     def on_eof(self) -> tuple[Iterable[Detected], bool]:
-        return ([], StatefulBatchLogic.RETAIN)
+        """Nothing, for a stop is a pause: the state goes on after it. Unless the broker ends too; then what waits is told now."""
+        if not (self._topic and self._run.ending.is_set()):
+            return ([], StatefulBatchLogic.RETAIN)
+        return ([self._detected(self._detector.finish(self._state, self._run.clock()))], StatefulBatchLogic.RETAIN)
 
     def notify_at(self) -> datetime | None:
         at = self._detector.wake_at(self._state, self._run.clock())

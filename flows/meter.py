@@ -43,6 +43,13 @@ class Meter:
                 self._written[place] = max(self._written.get(place, 0), position.offset + 1)
             self._changed.notify_all()
 
+    def behind(self, flow: str, topics: Iterable[str]) -> int:
+        """How many positions of these topics were written by this process and not yet dealt with by a flow."""
+        names = set(topics)
+        with self._changed:
+            known = self._next.get(flow, {})
+            return sum(max(0, end - known.get(place, 0)) for place, end in self._written.items() if place[0] in names)
+
     def written(self, topic: str) -> dict[Place, int]:
         """Per partition of a topic, the offset after the last acknowledged message of ours."""
         with self._changed:

@@ -4,6 +4,7 @@ Offsets of two broker lives never compare, so a new broker id starts every flow 
 """
 
 import fcntl
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,8 @@ from headwater.lineage.errors import Misused
 PARTITIONS = 4
 """Recovery partitions are fixed when a store is made: as many as processes may ever share it."""
 
+LIVES_KEPT = 5
+
 EPOCH = timedelta(seconds=0.5)
 
 
@@ -25,17 +28,8 @@ class Recovery:
         self.path = home / "recovery" / flow / broker
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / "lock", f"flow {flow}") if lock else None
-        self._make(lock)
-
-    def _make(self, first: bool) -> None:
-        """A store that a kill left half made was never used: it is made anew."""
-        made, parts = self.path / "made", list(self.path.glob("part-*.sqlite3*"))
-        if made.exists() or (parts and not first):
-            return
-        for part in parts:
-            part.unlink()
-        init_db_dir(self.path, PARTITIONS)  # type: ignore[no-untyped-call]
-        made.touch()
+        _make(self.path)
+        _forget(self.path.parent)
 
     @property
     def config(self) -> RecoveryConfig:
@@ -44,6 +38,26 @@ class Recovery:
     def close(self) -> None:
         if self._lock is not None:
             self._lock.close()
+
+
+def _make(path: Path) -> None:
+    """Make the store once, whichever process comes first; one that was killed while being made is made again."""
+    with (path / "making").open("a") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        made = path / "made"
+        if made.exists():
+            return
+        for part in path.glob("part-*"):
+            part.unlink()
+        init_db_dir(path, PARTITIONS)  # type: ignore[no-untyped-call]
+        made.touch()
+
+
+def _forget(lives: Path) -> None:
+    """Keep the stores of the newest broker lives only: an embedded broker has a new one at every start."""
+    newest = sorted((life for life in lives.iterdir() if life.is_dir()), key=lambda life: life.stat().st_mtime, reverse=True)
+    for life in newest[LIVES_KEPT:]:
+        shutil.rmtree(life, ignore_errors=True)
 
 
 def hold(path: Path, what: str) -> IO[str]:

@@ -14,6 +14,7 @@ from headwater.flows.collector import collect_seldom
 from headwater.flows.kafka import Kafka
 from headwater.flows.recovery import Recovery
 from headwater.flows.runtime import Runtime
+from headwater.flows.screen import causes
 from headwater.flows.settings import Settings
 from headwater.flows.target import application
 from headwater.lineage.errors import Misused
@@ -50,7 +51,7 @@ def run(
     failure = _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
     runtime.close()
     if failure:
-        Console(stderr=True).print(f"flow {flow} failed: {failure[0]!r}", style="red", markup=False)
+        Console(stderr=True).print(f"flow {flow} failed: {causes(failure[0])}", style="red", markup=False)
         os._exit(1)
 
 

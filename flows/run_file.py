@@ -10,7 +10,15 @@ NAME = "run.json"
 
 def write_run_file(home: Path, **known: Any) -> None:
     """Say pid, HTTP address, broker address and id."""
-    write_whole(home / NAME, json.dumps({"pid": os.getpid(), **known}))
+    write_whole(home / NAME, json.dumps({"pid": os.getpid(), "started": _started(os.getpid()), **known}))
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks since boot: tells it from a later one with the same pid. Empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -25,12 +33,10 @@ def read_run_file(home: Path) -> dict[str, Any] | None:
     """What the process that runs in `home` says; None if none runs (a file that a killed process left counts for nothing)."""
     try:
         known: dict[str, Any] = json.loads((home / NAME).read_text())
-        os.kill(int(known["pid"]), 0)
-    except PermissionError:  # another user's process: it runs
-        return known
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        started = _started(int(known["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return known
+    return known if started and started == known.get("started") else None
 
 
 def remove_run_file(home: Path) -> None:

@@ -44,6 +44,7 @@ def wall_clock() -> int:
 class Runtime:
     """One process's parts. Everything that opens a file, a socket or a model does so on first use; `close` lets go of all.
 
+    ending   the broker's life ends with this process: nothing follows what it holds
     stops    flow → the event that asks its sources to stop
     indexes       whether a flow `index` runs at all: it then writes the dead letters of the topics it reads
     indexes_here  whether it runs in this process
@@ -67,6 +68,7 @@ class Runtime:
         self.meter = Meter()
         self.idle, self.indexes, self.indexes_here = idle, indexes, indexes_here
         self.stops: dict[str, threading.Event] = {name: threading.Event() for name in ("index", "detect", "decide", "audit")}
+        self.ending = threading.Event()
         self.deciders: dict[tuple[str, int], Decider] = {}
         self.opening: set[tuple[str, int]] = set()
         self._embedder = embedder
@@ -79,7 +81,7 @@ class Runtime:
 
     @cached_property
     def writer(self) -> Writer:
-        writer = Writer(self.kafka, self.broker, self.stops["audit"])
+        writer = Writer(self.kafka, self.broker, self.stops["audit"], told=self.meter.wrote)
         self._open.append(writer.close)
         return writer
 

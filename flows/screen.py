@@ -7,6 +7,16 @@ from rich.console import Console
 PIPED = 132
 
 
+def causes(error: BaseException) -> str:
+    """An error with what caused it: the engine wraps what a step raised."""
+    told: list[str] = []
+    each: BaseException | None = error
+    while each is not None and len(told) < 6:
+        told.append(f"{type(each).__name__}: {each}")
+        each = each.__cause__
+    return " ← ".join(told)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal, or `PIPED` columns where there is none."""
     stream = sys.stderr if stderr else sys.stdout

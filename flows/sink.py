@@ -1,7 +1,7 @@
 """The Kafka sink: idempotent, every delivery acknowledged or raised, before the epoch that wrote it can close."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -35,12 +35,21 @@ def outgoing(topic: str, event: Event, key: str | None = None, partition: int = 
 class Writer:
     """Writes messages and waits for the broker's acknowledgement of each. Thread-safe.
 
+    `told` hears of every acknowledged position.
     While the broker does not answer, `write` waits (that is the back-pressure); when `stop` is set meanwhile, it raises.
     """
 
-    def __init__(self, kafka: Kafka, broker: str, stop: threading.Event | None = None, producer: Producer | None = None) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        broker: str,
+        stop: threading.Event | None = None,
+        producer: Producer | None = None,
+        told: Callable[[Sequence[Position]], None] | None = None,
+    ) -> None:
         self._producer = producer or kafka.producer()
         self._broker = broker
+        self._told = told
         self._stop = stop or threading.Event()
 
     def write(self, messages: Iterable[Outgoing]) -> list[Position]:
@@ -58,7 +67,10 @@ class Writer:
                 raise Unavailable(
                     f"{report.pending(count)} of {count} messages are not acknowledged by the broker, and the flow was told to stop"
                 )
-        return report.positions(count)
+        positions = report.positions(count)
+        if self._told is not None:
+            self._told(positions)
+        return positions
 
     def _produce(self, message: Outgoing, on_delivery: Callable[[KafkaError | None, KafkaMessage], None]) -> None:
         more: dict[str, Any] = {} if message.partition < 0 else {"partition": message.partition}

@@ -149,7 +149,7 @@ class Up:
             self._flows[name].start()
         self._watch = Watch(self.app.files, self.app.root, self.gateway, self.settings.home / "files.json", run.clock)
         self.file_positions = self._watch.publish() if self.app.files and "index" in self._flow_names else []
-        if self.file_positions:
+        if self.app.files and "index" in self._flow_names:
             self._watch.start()
         write_run_file(self.settings.home, http=self.address, broker=kafka.address, broker_id=run.broker, app=self.app.name)
 
@@ -181,8 +181,12 @@ class Up:
             self._watch.close()
         if self._server is not None:
             self._server.stop()
+        deadline = time.monotonic() + (DRAIN_S if self._broker is None else EMBEDDED_DRAIN_S)
+        if self._broker is not None and self._flows:
+            self._settle(deadline)
+            self.run.ending.set()
         if not self.failed.is_set():
-            self._drain(time.monotonic() + (DRAIN_S if self._broker is None else EMBEDDED_DRAIN_S))
+            self._drain(deadline)
         self._leave(time.monotonic() + LEAVE_S)
         if hasattr(self, "run"):
             self.run.close()
@@ -192,6 +196,26 @@ class Up:
             remove_run_file(self.settings.home)
             self._lock.close()
 
+    def _settle(self, deadline: float) -> None:
+        """What was accepted lies in the embedded broker's memory and nowhere else: every flow deals with it before any is stopped.
+
+        A decision's effect may wake further flows, so all are looked at until none is behind.
+        """
+        behind = self._behind()
+        while behind and not self.failed.is_set() and time.monotonic() < deadline:
+            time.sleep(0.05)
+            behind = self._behind()
+        self.undrained += [f"{flow} ({many:,} events)" for flow, many in behind.items()]
+
+    def _behind(self) -> dict[str, int]:
+        """Flow → how many positions of what this process wrote it has not dealt with."""
+        reads = {"index": [*self.app.indexed], "detect": [*self.app.watched]}
+        reads |= {f"decide/{agent.name}": [ACTIVATIONS] for agent in self.app.agents}
+        counts = {
+            flow: self.run.meter.behind(flow, topics) for flow, topics in reads.items() if flow.partition("/")[0] in self._flows
+        }
+        return {flow: many for flow, many in counts.items() if many}
+
     def _drain(self, deadline: float) -> None:
         """Each flow after its upstream; a failure meanwhile, or the end of patience, ends it."""
         for name in self._flow_names:
@@ -199,8 +223,9 @@ class Up:
             if flow is None:
                 continue
             if name == "decide":
+                patience = 2.0 if self._broker is None else max(0.0, deadline - time.monotonic())
                 for agent in self.app.agents:
-                    self.run.meter.await_reached(f"decide/{agent.name}", self.run.meter.written(ACTIVATIONS), 2.0)
+                    self.run.meter.await_reached(f"decide/{agent.name}", self.run.meter.written(ACTIVATIONS), patience)
             elif name == "audit":
                 self._await_audit(deadline)
             flow.ask()

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from headwater.flows.screen import causes
 from headwater.flows.settings import Settings
 from headwater.flows.target import application
 from headwater.flows.up import Up
@@ -42,7 +43,7 @@ def run(settings: Settings, target: str | None, *, http: bool) -> None:
     up.stop()
     if up.failure is not None:
         name, error = up.failure
-        console.print(f"{name} failed: {error!r}", style="red", markup=False)
+        console.print(f"{name} failed: {causes(error)}", style="red", markup=False)
         _leave(console)
     if up.undrained:
         console.print(f"stopped, but not drained: {', '.join(up.undrained)}; the next start recovers", style="yellow")
