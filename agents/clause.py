@@ -19,15 +19,15 @@ _SPLIT = re.compile(
     re.I,
 )
 _PAST = re.compile(
-    r"\b(?:ago|earlier|yesterday(?:'s)?|previously|formerly|(?:hour|day|night|week|evening|morning) before|last (?:night|week|month)(?:'s)?|"
-    r"at (?:dawn|first)|had been)\b|^(?:after|against|compared|up from|down from)\b",
+    r"\b(?:ago|earlier|yesterday(?:'s)?|previously|formerly|(?:hour|day|night|week|evening|morning) before|"
+    r"last (?:night|week|month)(?:'s)?|at (?:dawn|first)|had been)\b|^(?:after|against|compared|up from|down from)\b",
     re.I,
 )
 _AHEAD = re.compile(r"\b(?:forecasts?|expected|expects?|predicted|tomorrow|should|will|may|might|could|not yet)\b", re.I)
 _OVER = re.compile(
-    r"\b(?:lifted|ended|ends|stopped|stops|passed|gone|ceased|cleared up|(?:has|have|had|sk(?:y|ies)|weather|field) cleared|reopened|moved (?:off|on|away)|blown (?:over|out)|"
-    r"(?:is|are|was|were|now) over(?! the| an?\b)|no longer|back (?:above|up|at|to)|died down|subsided|dissolved|melted|burned off|"
-    r"last (?:lightning|flash|thunder|strike|snow|rain)|has passed|shut down)\b",
+    r"\b(?:lifted|ended|ends|stopped|stops|passed|gone|ceased|cleared up|(?:has|have|had|sk(?:y|ies)|weather|field) cleared|reopened|"
+    r"(?:moved|drifted) (?:off|on|away|out)|blown (?:over|out)|(?:is|are|was|were|now) over(?! the| an?\b)|no longer|"
+    r"back (?:above|up|at|to)|died down|subsided|dissolved|melted|burned off|last (?:lightning|flash|thunder|strike|snow|rain))\b",
     re.I,
 )
 _NOT = re.compile(r"\b(?:no|not|none|never|neither|nor|nothing|nobody|without|hardly|isn't|aren't|wasn't|don't|doesn't)\b", re.I)

@@ -107,6 +107,7 @@ class Ports:
     clock      wall clock in µs since 1970
     broker     the id of the broker whose offsets the activations' cuts speak of
     indexed    the topics that the index reads: only their positions are waited for; None: all
+    largest    bytes of the largest entry that the journal takes
     """
 
     search: Search
@@ -117,6 +118,7 @@ class Ports:
     authorise: Authorise = authorise
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
+    largest: int = 19_000_000
 
 
 class Context:

@@ -13,6 +13,7 @@ import pydantic
 
 from headwater.agents.activation import Activation
 from headwater.agents.agent import Agent, Decision, Option, Publish, decision_id, effect_id
+from headwater.agents.answer import checked, fitted, survives, words
 from headwater.agents.authorise import Principal, principal_of
 from headwater.agents.context import Context, Ports
 from headwater.agents.journal import Decided, Done, Outgoing, State
@@ -56,7 +57,7 @@ async def decide(agent: Agent, activation: Activation, ports: Ports, *, position
         decided = msgspec.structs.replace(decided, review=review_event(decided, activation, reason, question))
         asked.append(_review_record(decided, trail, reason, question))
     records = (*trail.records, _decision_record(decided, activation, trail), *asked)
-    return msgspec.structs.replace(decided, records=records)
+    return fitted(msgspec.structs.replace(decided, records=records), ports.largest)
 
 
 def effect_records(decided: Decided, done: Done, tokens: Sequence[str], sent: int) -> tuple[Record, ...]:
@@ -78,8 +79,8 @@ async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: T
         try:
             decision, effects = await _attempt(candidate, activation, ports, trail)
         except Forbidden as error:
-            return Answered(candidate, None, (), attempts, tuple(errors), str(error))
-        except (Exception, asyncio.CancelledError) as error:
+            return Answered(candidate, None, (), attempts, tuple(errors), words(error))
+        except (Exception, asyncio.CancelledError, SystemExit) as error:
             if _cancelled(error):
                 raise
             errors.append(_told(candidate, error))
@@ -108,18 +109,11 @@ async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Tr
         answer = agent.function(activation, context)
         if not inspect.isawaitable(answer):
             raise AgentFailed(f"agent {agent.name} is no coroutine function; write: async def {agent.name}(activation, context)")
-        decision = await answer
-    _check(agent, decision)
-    return decision, _outgoing(agent, activation, trail.decision, decision.effects)
-
-
-def _check(agent: Agent, decision: Any) -> None:
-    if not isinstance(decision, Decision):
-        raise AgentFailed(f"agent {agent.name} answered {type(decision).__name__}, not a Decision; return what context.choose gives")
-    if not (math.isfinite(decision.confidence) and 0 <= decision.confidence <= 1):
-        raise AgentFailed(f"agent {agent.name} answered with confidence {decision.confidence}; it must lie between 0 and 1")
-    if decision.choice is None and decision.effects:
-        raise AgentFailed(f"agent {agent.name} chose nothing and yet has effects; leave them out, or give a choice")
+        decision = checked(agent, await answer)
+    effects = _outgoing(agent, activation, trail.decision, decision.effects)
+    answered = Answered(agent, decision, effects, 1, ())
+    survives(agent, _decided(agent, activation, answered, "acted", trail, {}, 0), ports.largest)
+    return decision, effects
 
 
 def _outgoing(agent: Agent, activation: Activation, decision: str, effects: Sequence[Publish]) -> tuple[Outgoing, ...]:
@@ -180,7 +174,7 @@ def _decided(
     by = answered.by
     decision: Decision[Any] = answered.decision or Decision(choice=None, confidence=0.0)
     # A decision may tell the cost of its last question only; the trail knows that of all.
-    spent = {name: max(amount, decision.cost.get(name, 0)) for name, amount in trail.spent.items()}
+    spent = {name: float(max(amount, decision.cost.get(name, 0))) for name, amount in trail.spent.items() if math.isfinite(amount)}
     return Decided(
         id=trail.decision, agent=agent.name, by=by.name, version=by.version, digest=_digest(by), activation=activation.id,
         key=activation.key, at=activation.at, state=state, choice=plain(decision.choice), summary=summary(decision.choice),
@@ -241,16 +235,15 @@ def _cancelled(error: BaseException) -> bool:
 
 
 def _told(agent: Agent, error: BaseException) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
+    if isinstance(error, TimeoutError) and not error.args:
         return f"{agent.name}@{agent.version} took longer than {agent.timeout}"
-    return f"{agent.name}@{agent.version}: {type(error).__name__}: {error}"
+    return f"{agent.name}@{agent.version}: {type(error).__name__}: {words(error)}"
 
 
 def plain(choice: Any) -> Any:
-    """A choice as JSON values."""
-    if isinstance(choice, pydantic.BaseModel):
-        return choice.model_dump(mode="json")
-    return msgspec.to_builtins(choice, enc_hook=str)
+    """A choice as JSON values, exactly as it will be read again (keys are texts, what is no number is null)."""
+    value = choice.model_dump(mode="json") if isinstance(choice, pydantic.BaseModel) else choice
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
 
 
 def summary(choice: Any) -> str:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypedDict, cast
 
 from headwater.agents.activation import EVENTS_KEPT, Activation, Cause, Phase, activation_id, activation_record
-from headwater.agents.order import NEVER, Idle, Order, Signal, advance, arrive, begin, release, repeated, wake_at
+from headwater.agents.order import NEVER, Ends, Idle, Order, Signal, advance, arrive, begin, release, repeated, wake_at
 from headwater.agents.rules import Rule, is_immediate, judge, matches, shape, window_of
 from headwater.agents.signals import Batch, Reader
 from headwater.agents.window import SHARE, Entry, Group, counted, empty, group, measure, slide, succeed
@@ -96,8 +96,8 @@ class Detector:
             groups={rule.name: {} for rule in self.rules}, due=[], rules=_shapes(self.rules),
         )  # fmt: skip
 
-    def step(self, state: State, batch: Batch, now: int) -> Step:
-        """Take a batch in. The state is changed in place. Raises Gone for a batch of another broker's life."""
+    def step(self, state: State, batch: Batch, now: int, ends: Ends = ()) -> Step:
+        """Take a batch in; `ends` as for `tick`. The state is changed in place. Raises Gone for a batch of another broker's life."""
         if batch.signals and state["broker"] != batch.broker:
             if state["broker"]:
                 raise Gone(
@@ -105,13 +105,17 @@ class Detector:
                     "start detect on an empty recovery store"
                 )
             state["broker"] = batch.broker
-        pace = _Pace(self, state, now)
+        pace = _Pace(self, state, now, ends)
         pace.take(batch.signals)
         return pace.end()
 
-    def tick(self, state: State, now: int) -> Step:
-        """Let time pass: only the idle path can move anything. The state is changed in place."""
-        return _Pace(self, state, now).end()
+    def tick(self, state: State, now: int, ends: Ends = ()) -> Step:
+        """Let time pass: only the idle path can move anything. The state is changed in place.
+
+        ends  per partition: wall clock (µs) when its source last stood at its end with all before it handed to `step`. A partition
+              of which nothing is told is not idle, however silent: perhaps its events merely have not been read.
+        """
+        return _Pace(self, state, now, ends).end()
 
     def finish(self, state: State, now: int) -> Step:
         """The stream is over for good (its broker goes): nothing follows, so all that waits is released. The state is changed in place."""
@@ -120,11 +124,12 @@ class Detector:
         order["floors"] = [max(floor, end) for floor in order["floors"]]
         return _Pace(self, state, now).end()
 
-    def wake_at(self, state: State, now: int) -> int | None:
+    def wake_at(self, state: State, now: int, ends: Ends = ()) -> int | None:
         """The wall clock (µs) at which `tick` may do something, at most a minute ahead; None: only an event can."""
         if self.idle_after is None:
             return None
-        return wake_at(state["order"], state["due"][0][0] if state["due"] else None, now, self.lateness, self.idle_after)
+        deadline = state["due"][0][0] if state["due"] else None
+        return wake_at(state["order"], deadline, now, self.lateness, self.idle_after, ends)
 
     def watermark(self, state: State) -> int:
         """The event time (µs) before which all is released; NEVER (hugely negative) before every partition has spoken."""
@@ -135,6 +140,17 @@ class Detector:
         counts = [0] * self.partitions
         for signal in state["order"]["waiting"]:
             counts[signal.partition] += 1
+        return counts
+
+    def ahead(self, state: State) -> list[int]:
+        """Per partition, how many of its signals wait for other partitions alone: of the one that holds the watermark, none.
+
+        So a source that pauses partitions far ahead never pauses the one that all wait for.
+        """
+        order, counts = state["order"], [0] * self.partitions
+        for signal in order["waiting"]:
+            if signal.time < order["floors"][signal.partition]:
+                counts[signal.partition] += 1
         return counts
 
     def snapshot(self, state: State) -> bytes:
@@ -172,10 +188,11 @@ class Detector:
 class _Pace:
     """One step at work: what it has given so far."""
 
-    def __init__(self, detector: Detector, state: State, now: int) -> None:
+    def __init__(self, detector: Detector, state: State, now: int, ends: Ends = ()) -> None:
         self.detector = detector
         self.state = state
         self.now = now
+        self.ends = ends
         self.activations: list[Activation] = []
         self.outcomes: list[tuple[Position, Outcome]] = []
         self.records: list[Record] = []
@@ -199,7 +216,7 @@ class _Pace:
     def end(self) -> Step:
         """Release what the watermark now allows, and close the step."""
         detector, order = self.detector, self.state["order"]
-        idle = advance(order, self.now, detector.lateness, detector.idle_after)
+        idle = advance(order, self.now, detector.lateness, detector.idle_after, self.ends)
         moved = len(self.outcomes), len(self.activations)
         while (signal := release(order)) is not None:
             self._forward(signal)

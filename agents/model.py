@@ -129,6 +129,8 @@ class LocalModel(DecisionModel[Any]):
         """Vectors of texts, those of earlier decisions from memory: procedures and options come again and again."""
         with self._lock:
             known = {text: self._vectors[text] for text in texts if text in self._vectors}
+            for text in known:
+                self._vectors.move_to_end(text)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
             fresh = dict(zip(missing, self._embedder.embed(missing), strict=True))
@@ -137,7 +139,7 @@ class LocalModel(DecisionModel[Any]):
                 self._vectors.update(fresh)
                 while len(self._vectors) > _CACHED:
                     self._vectors.popitem(last=False)
-        return np.stack([known[text] for text in texts])
+        return np.stack([known[text] for text in texts]) if known else np.zeros((0, 1), dtype=np.float32)
 
 
 class ModelChooser:

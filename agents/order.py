@@ -3,17 +3,28 @@
 What counts as late is decided within each partition alone (older than what that partition allowed), so it hangs on the topic's
 contents and not on how partitions happen to interleave; the watermark of the topic is never ahead of any of its partitions', so
 nothing that is in time for its partition comes too late for the topic. The one exception is idleness, where the wall clock
-speaks: it is passed in, told to the caller each time, and off in replays.
+speaks: it is passed in, told to the caller each time, and off in replays. Silence alone is no idleness: who has not read hears
+nothing either, so a partition is idle only if its source found nothing left to read there, and lately.
 
 All state is plain data (dictionaries, lists, tuples), for it goes into snapshots.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple, TypeAlias, TypedDict
 
 NEVER = -(2**62)
 """Earlier than any event time."""
+
+RECENT = 1_000_000
+"""µs for which "the source stood at the end of the partition" is believed: no more than the lateness that topics allow by default."""
+
+LOOK = 100_000
+"""µs between two looks at a silent partition whose source is not known to stand at its end."""
+
+Ends: TypeAlias = Sequence[int | None]
+"""Per partition: wall clock (µs) when its source last stood at its end, all before it handed over; None or missing: not known."""
 
 Reading: TypeAlias = tuple[str, float]
 """What a rule reads off one event: the key it counts for, and a number."""
@@ -85,17 +96,33 @@ def arrive(order: Order, signal: Signal, lateness: int) -> bool:
     return in_time
 
 
-def advance(order: Order, now: int, lateness: int, idle_after: int | None) -> Idle | None:
-    """Raise the watermark as far as the partitions allow. `idle_after=None` switches the idle path off."""
+def advance(order: Order, now: int, lateness: int, idle_after: int | None, ends: Ends = ()) -> Idle | None:
+    """Raise the watermark as far as the partitions allow. `idle_after=None` switches the idle path off.
+
+    A partition of which `ends` tells nothing (its source may run in another process) is never idle: it holds the watermark.
+    """
     before, floors = order["watermark"], order["floors"]
     skipped: tuple[int, ...] = ()
     if idle_after is not None:
-        skipped = tuple(partition for partition, heard in enumerate(order["heard"]) if now - heard >= idle_after)
+        skipped = tuple(partition for partition in range(len(floors)) if _is_idle(order, partition, now, idle_after, ends))
     clock = len(skipped) == len(floors)
-    held = now - lateness if clock else min(floor for partition, floor in enumerate(floors) if partition not in skipped)
+    if clock:  # what was appended after a source stood at the end is not known here: time is not later than that
+        held = min(now, *(_stood(ends, partition) or now for partition in skipped)) - lateness
+    else:
+        held = min(floor for partition, floor in enumerate(floors) if partition not in skipped)
     after = order["watermark"] = max(before, held)
     changed, order["skipped"] = skipped != order["skipped"], skipped
     return Idle(skipped, clock, before, after, changed) if skipped or changed else None
+
+
+def _stood(ends: Ends, partition: int) -> int | None:
+    return ends[partition] if partition < len(ends) else None
+
+
+def _is_idle(order: Order, partition: int, now: int, idle_after: int, ends: Ends) -> bool:
+    """Silent for long enough, and for want of events: its source stood at its end a moment ago, after the last arrival."""
+    heard, stood = order["heard"][partition], _stood(ends, partition)
+    return now - heard >= idle_after and stood is not None and stood >= heard and now - stood <= RECENT
 
 
 def release(order: Order) -> Signal | None:
@@ -116,7 +143,7 @@ def repeated(order: Order, signal: Signal, lateness: int) -> bool:
     return False
 
 
-def wake_at(order: Order, deadline: int | None, now: int, lateness: int, idle_after: int) -> int | None:
+def wake_at(order: Order, deadline: int | None, now: int, lateness: int, idle_after: int, ends: Ends = ()) -> int | None:
     """Wall clock (µs) at which time alone may move something; None: nothing waits.
 
     `deadline` is the earliest event time at which a window may have emptied. At most a minute ahead.
@@ -129,4 +156,6 @@ def wake_at(order: Order, deadline: int | None, now: int, lateness: int, idle_af
     silent = [heard + idle_after for heard in order["heard"]]
     awake = [moment for moment in silent if moment > now]
     moment = min(awake) if awake else max(now, min(moments) + lateness) + 1
+    if any(since <= now and not _is_idle(order, partition, now, idle_after, ends) for partition, since in enumerate(silent)):
+        moment = min(moment, now + LOOK) if awake else now + LOOK  # only its source can tell when it will be idle
     return min(moment, now + 60_000_000)

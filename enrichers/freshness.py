@@ -49,16 +49,20 @@ class Progress:
     broker  whose offsets these are; tokens of another broker's life are Gone
     clock   wall clock in µs
     topics  what the index reads or will read; a token of any other topic is refused at once
+    places  every (topic, partition) of these, where they are known: while nothing is heard of one, staleness is infinite; and what is
+            learnt of others (topics that the application no longer indexes) counts for nothing
 
     Every method may be called from any thread.
     """
 
-    def __init__(self, broker: str, clock: Callable[[], int], topics: Iterable[str] = ()) -> None:
+    def __init__(self, broker: str, clock: Callable[[], int], topics: Iterable[str] = (), places: Iterable[Place] = ()) -> None:
         self.broker = broker
         self.clock = clock
         self.topics = set(topics)
         self.revision = 0
-        self._partitions: dict[Place, _Partition] = {}
+        self._partitions: dict[Place, _Partition] = {place: _Partition() for place in places}
+        self._only = frozenset(self._partitions)
+        self._told: set[Place] = set()
         self._changed = threading.Condition()
 
     # What the index flow tells.
@@ -66,8 +70,7 @@ class Progress:
     def start(self, topic: str, partition: int, offset: int) -> None:
         """The flow reads this partition from `offset` on. What was settled before a restart stays settled."""
         with self._changed:
-            self.topics.add(topic)
-            part = self._partitions.setdefault((topic, partition), _Partition(next=offset))
+            part = self._of(topic, partition)
             part.read.clear()
             part.ends.clear()
             part.advance(offset)
@@ -167,19 +170,22 @@ class Progress:
                 self._pause(left)
 
     def rows(self) -> list[Row]:
-        """The progress as it is stored for readers in other processes: of partitions that this process knows anything about."""
+        """The progress as it is stored for readers in other processes: of partitions that this process reads and knows anything about.
+
+        What was learnt of the others is theirs to store: an `index` of several processes would else overwrite what is newer.
+        """
         with self._changed:
             return [
                 Row(self.broker, topic, partition, part.next, part.complete_at, dict(part.dead), tuple(sorted(part.moved)))
                 for (topic, partition), part in sorted(self._partitions.items())
-                if part.next or part.complete_at or part.dead or part.moved
+                if (topic, partition) in self._told and (part.next or part.complete_at or part.dead or part.moved)
             ]
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Take over stored progress; rows of another broker's life say nothing here."""
         with self._changed:
             for row in rows:
-                if row.broker != self.broker:
+                if row.broker != self.broker or (self._only and (row.topic, row.partition) not in self._only):
                     continue
                 self.topics.add(row.topic)
                 part = self._partitions.setdefault((row.topic, row.partition), _Partition())
@@ -201,7 +207,9 @@ class Progress:
     # Inside; the lock is held.
 
     def _of(self, topic: str, partition: int) -> _Partition:
+        """The partition as the flow of this process knows it."""
         self.topics.add(topic)
+        self._told.add((topic, partition))
         return self._partitions.setdefault((topic, partition), _Partition())
 
     def _notify(self) -> None:
@@ -249,8 +257,10 @@ class Progress:
 class StoredProgress(Progress):
     """Progress as the index flow of another process stores it (`Index.save_progress`), read anew for every search."""
 
-    def __init__(self, index: Index, broker: str, clock: Callable[[], int], topics: Iterable[str] = ()) -> None:
-        super().__init__(broker, clock, topics)
+    def __init__(
+        self, index: Index, broker: str, clock: Callable[[], int], topics: Iterable[str] = (), places: Iterable[Place] = ()
+    ) -> None:
+        super().__init__(broker, clock, topics, places)
         self._index = index
 
     def refresh(self) -> None:

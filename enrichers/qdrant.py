@@ -1,6 +1,7 @@
 """A Qdrant server or cluster as the index. The client's local mode (`:memory:`) serves tests, at some thousandth of the speed."""
 
 import contextlib
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,12 @@ from headwater.enrichers.sparse import Sparse
 from headwater.lineage.errors import Misused, Unavailable
 
 PUT_AT_ONCE = 256
+SERVER = "v1.20"
+"""The server the client belongs to. All guarantees here rest on conditional upserts; an old server passes over the condition."""
 
 
 class QdrantIndex:
-    """An index in one collection, made on first use with its payload indexes.
+    """An index in one collection, made on first use with its payload indexes. A server that overwrites whatever the condition is refused.
 
     client      a connected client; `connect` makes one from a URL
     collection  one per application
@@ -32,6 +35,7 @@ class QdrantIndex:
         self._name = collection
         with _answering():
             self._prepare()
+            self._prove()
 
     def heads(self, documents: Sequence[str]) -> dict[str, Head]:
         if not documents:
@@ -125,6 +129,18 @@ class QdrantIndex:
         for names, schema in ((KEYWORDS, models.PayloadSchemaType.KEYWORD), (NUMBERS, models.PayloadSchemaType.INTEGER)):
             for name in names:
                 self._client.create_payload_index(self._name, name, schema, wait=True)
+
+    def _prove(self) -> None:
+        """A condition that never holds must leave a point as it is. Raises Misused if it does not. Every proof has its own point."""
+        probe = str(uuid.uuid4())
+        try:
+            for said, condition in (("first", None), ("second", _only(_is("rev", NEVER)))):
+                self._upsert([models.PointStruct(id=probe, vector={}, payload={"kind": "probe", "said": said})], condition)
+            found = self._client.retrieve(self._name, [probe], with_payload=True)
+        finally:
+            self._client.delete(self._name, points_selector=[probe], wait=True)
+        if not found or (found[0].payload or {}).get("said") != "first":
+            raise Misused(f"this Qdrant server overwrites points whatever the condition: headwater needs Qdrant {SERVER} or newer")
 
     def _small(self) -> bool:
         return self._count() < EXACT_BELOW

@@ -11,6 +11,10 @@ from headwater.lineage.topic import DEAD
 
 NAMESPACE = uuid.UUID("0d9e7f52-6c1b-5f8e-9a44-1b6f0c2f8e10")
 CAUSE, ERROR, ORIGIN, ID, FLOW = (f"headwater-{word}" for word in ("cause", "error", "origin", "id", "flow"))
+_OURS = frozenset((CAUSE, ERROR, ORIGIN, ID, FLOW))
+
+TRUNCATED = "headwater-truncated"
+"""The header of a dead letter whose original was too large to keep whole: the bytes its value had."""
 
 
 def dead_letter_id(position: Position) -> str:
@@ -30,6 +34,21 @@ def bury(flow: str, failures: Sequence[Failure], now: int) -> tuple[list[Outgoin
         for f in failures
     ]  # fmt: skip
     return messages, records
+
+
+def fitted(message: Outgoing, largest: int) -> Outgoing:
+    """A dead letter of at most `largest` bytes: the value's beginning, as much as there is room for, and the header `headwater-truncated`.
+
+    If the key and the original's headers alone leave no room, they go too; ours, which say where the original lies, always stay.
+    """
+    if message.size <= largest:
+        return message
+    told = (TRUNCATED, str(len(message.value or b"")).encode())
+    bare = message._replace(value=b"", headers=[*message.headers, told])
+    if bare.size > largest:
+        ours = {name: value for name, value in message.headers if name in _OURS}  # the last counts, and the last are ours
+        bare = bare._replace(key=(message.key or b"")[:1000] or None, headers=[*ours.items(), told])
+    return bare._replace(value=(message.value or b"")[: max(0, largest - bare.size)])
 
 
 def _message(flow: str, failure: Failure) -> Outgoing:

@@ -13,13 +13,17 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 
 from headwater.flows.sink import Writer, outgoing
+from headwater.lineage.duration import duration
 from headwater.lineage.errors import HeadwaterError, Invalid, NotFound, Oversized, Undecodable
 from headwater.lineage.event import JSON, STRUCTURED, Event, Position, from_binary, from_structured
-from headwater.lineage.topic import Topic
+from headwater.lineage.topic import INTERNAL, Topic
 
 BATCH = "application/cloudevents-batch+json"
 NDJSON = "application/x-ndjson"
 LARGEST = 16_000_000
+HOUR = duration("1h")
+AHEAD = HOUR
+"""How far an event's time may lie ahead of the clock: beyond it, it would make every other event of its partition late for the rules."""
 
 
 class Accepted(NamedTuple):
@@ -30,12 +34,22 @@ class Accepted(NamedTuple):
 
 
 class Gateway:
-    """Normalises and produces. `ids` and `clock` (µs) are injected."""
+    """Normalises and produces. `ids` and `clock` (µs) are injected; `ahead` is how far beyond the clock an event's time may lie, in µs.
+
+    Names under `headwater.` are not for what comes from outside: neither topics nor event types (a time mark would end a partition's hour).
+    Our own topics are published to by us alone, with the topic itself in hand (the watched files), and what we say there is not questioned.
+    """
 
     def __init__(
-        self, topics: Mapping[str, Topic[Any]], writer: Writer, clock: Callable[[], int], ids: Callable[[], str] | None = None
+        self,
+        topics: Mapping[str, Topic[Any]],
+        writer: Writer,
+        clock: Callable[[], int],
+        ids: Callable[[], str] | None = None,
+        ahead: int = AHEAD,
     ) -> None:
-        self._topics = topics
+        self._topics = {name: topic for name, topic in topics.items() if not name.startswith(INTERNAL)}
+        self._ahead = ahead
         self._writer = writer
         self._clock = clock
         self._ids = ids or (lambda: str(uuid.uuid4()))
@@ -47,7 +61,7 @@ class Gateway:
 
     def publish(self, topic: Topic[Any], events: list[Event]) -> list[Accepted]:
         """Produce events and wait for the broker. Raises Undecodable, Invalid, Oversized, before anything is produced, and Unavailable."""
-        keyed = [(event, topic.key_of(_checked(topic, event, n, len(events)))) for n, event in enumerate(events, 1)]
+        keyed = [(event, topic.key_of(self._checked(topic, event, n, len(events)))) for n, event in enumerate(events, 1)]
         positions = self._writer.write(outgoing(topic.name, event, key) for event, key in keyed)
         return [Accepted(event, position) for event, position in zip(events, positions, strict=True)]
 
@@ -78,14 +92,32 @@ class Gateway:
         source = "headwater/gateway"
         return [Event(id=self._ids(), source=source, type=topic.name, time=now + n, data=each) for n, each in enumerate(data)]
 
+    def _checked(self, topic: Topic[Any], event: Event, number: int, many: int) -> Any:
+        """The event's model; what is wrong with it is told with its place in the request."""
+        try:
+            if not topic.name.startswith(INTERNAL):
+                self._admit(event)
+            return topic.decode(event.data)
+        except HeadwaterError as error:
+            place = f"event {number} of {many} for {topic.name}" if many > 1 else f"the event for {topic.name}"
+            raise type(error)(f"{place}: {error}", **error.details) from None
 
-def _checked(topic: Topic[Any], event: Event, number: int, many: int) -> Any:
-    """The event's model; what is wrong with it is told with its place in the request."""
-    try:
-        return topic.decode(event.data)
-    except HeadwaterError as error:
-        place = f"event {number} of {many} for {topic.name}" if many > 1 else f"the event for {topic.name}"
-        raise type(error)(f"{place}: {error}", **error.details) from None
+    def _admit(self, event: Event) -> None:
+        """Whether something from outside may say this at all."""
+        if event.type.startswith(INTERNAL):
+            raise Invalid(f"type {event.type!r}: types under {INTERNAL} are headwater's own; use another")
+        if (error := too_far_ahead(event, self._clock(), self._ahead)) is not None:
+            raise error
+
+
+def too_far_ahead(event: Event, now: int, ahead: int) -> Invalid | None:
+    """What is wrong with an event whose time lies more than `ahead` µs beyond the clock, if it does."""
+    if event.time - now <= ahead:
+        return None
+    return Invalid(
+        f"its time lies {(event.time - now) / HOUR:.1f} h ahead of the clock, and at most {ahead / HOUR:g} h is taken; "
+        "set the sender's clock, or give the time at which it happened"
+    )
 
 
 def _array(body: bytes) -> list[msgspec.Raw]:

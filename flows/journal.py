@@ -2,26 +2,28 @@
 
 Correctness rests on the fence, never on abort: what a fenced owner had open stays out, and readers take the first `decided` of an id.
 Commits are grouped: what arrives within a few milliseconds shares one transaction.
+A commit whose answer is late is asked for again, never aborted: aborted or not would be unknown, and some readers see what was aborted.
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, encode
 from headwater.flows.kafka import Kafka
 from headwater.flows.source import drain
-from headwater.lineage.errors import Terminal, Unavailable
+from headwater.lineage.errors import EffectFailed, HeadwaterError, Terminal, Unavailable
 from headwater.lineage.event import Position, to_binary
 from headwater.lineage.topic import DECISIONS
 
@@ -32,7 +34,9 @@ GROUP_S = 0.005
 LARGEST_GROUP = 500
 LOOK_BACK = 20_000
 """Offsets: an activation that comes a second time (its flow was killed between two snapshots) is known within this distance."""
-_COMMIT_S = 20.0
+COMMIT_S = 20.0
+"""How long one call to the broker may take before the same commit is asked for again."""
+_PAUSE_S = 0.05
 _TRANSACTION_S = 30.0
 _READ_S = 2 * _TRANSACTION_S
 """An open transaction that nobody ends is ended by the broker after `_TRANSACTION_S`, at its next look around."""
@@ -44,6 +48,30 @@ class Fenced(Terminal):
     cause = "fenced"
 
 
+class Broken(Terminal):
+    """This owner can write no more and cannot mend it: closed, or its transactions are in no known state. The next owner starts afresh."""
+
+    cause = "journal_broken"
+
+
+_REFUSED = frozenset(
+    (
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    )
+)
+"""What sending again cannot mend."""
+
+
 @dataclass
 class _Request:
     entries: Sequence[Entry]
@@ -52,16 +80,32 @@ class _Request:
     loop: asyncio.AbstractEventLoop
     placed: dict[int, Position] = field(default_factory=dict)
 
+    @property
+    def tokens(self) -> list[str]:
+        return [str(self.placed[index]) for index in range(len(self.effects))]
+
+    def settle(self, tokens: list[str], error: Exception | None = None) -> None:
+        with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(_settle, self.answer, tokens, error)
+
 
 class KafkaJournal:
     """The decisions of one agent in one partition. Opening it fences the former owner at once; what was decided is read beside.
 
     Reading waits until no transaction is open before the end of the partition: one that another agent's killed owner left there hides
     all that comes after it, ours included. That agent's next owner ends it by fencing; so opening must not wait for reading.
+
+    While the broker does not answer, the same commit is asked for until it is known how it ended: its callers wait meanwhile, and
+    nothing is sent twice. What breaks the journal (a fence, a state it cannot leave) is told to every caller, now and later.
+
+    commit_s   how long one call to the broker may take before it is repeated
     """
 
-    def __init__(self, kafka: Kafka, broker: str, app: str, agent: str, partition: int, since: int = 0) -> None:
+    def __init__(
+        self, kafka: Kafka, broker: str, app: str, agent: str, partition: int, since: int = 0, *, commit_s: float = COMMIT_S
+    ) -> None:
         self._kafka, self._broker, self._agent, self._partition = kafka, broker, agent, partition
+        self._commit_s = commit_s
         self._producer: Producer = kafka.producer(
             transactional_id=f"headwater-{app}-{agent}-{partition}",
             transaction_timeout_ms=int(_TRANSACTION_S * 1000),
@@ -76,6 +120,10 @@ class KafkaJournal:
         self._decided_at: dict[str, int] = {}
         self._book: Future[list[Entry]] = Future()
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._pending: list[_Request] = []
+        self._failed: list[KafkaError] = []
+        self._closing = threading.Event()
+        self._broken: HeadwaterError | None = None
         self._thread = threading.Thread(target=self._run, name=f"journal-{agent}-{partition}", daemon=True)
         self._thread.start()
 
@@ -89,15 +137,12 @@ class KafkaJournal:
         """The entries from offset `since` to the end of the partition, as they lie there. Waits for them. Raises Unavailable."""
         return self._book.result()
 
-    def _read_back(self) -> None:
-        try:
-            self._mark_opened()
-            place = (self._kafka, DECISIONS, self._partition, self._since)
-            there = drain(*place, "read_uncommitted")  # ends of partitions cannot be compared: markers count for some readers only
-            messages = drain(*place, until=there[-1].offset + 1 if there else 0, patience_s=_READ_S)
-            self._book.set_result([entry for message in messages if (entry := self._read(message)) is not None])
-        except BaseException as error:
-            self._book.set_exception(error)
+    def _read_back(self) -> list[Entry]:
+        self._mark_opened()
+        place = (self._kafka, DECISIONS, self._partition, self._since)
+        there = drain(*place, "read_uncommitted")  # ends of partitions cannot be compared: markers count for some readers only
+        messages = drain(*place, until=there[-1].offset + 1 if there else 0, patience_s=_READ_S)
+        return [entry for message in messages if (entry := self._read(message)) is not None]
 
     def _mark_opened(self) -> None:
         """A transaction of our own in our partition: some brokers end what a killed owner left open there only then, not at the fence."""
@@ -105,7 +150,7 @@ class KafkaJournal:
         told = msgspec.json.encode({"entry": "opened", "agent": self._agent})
         self._producer.produce(DECISIONS, told, self._agent.encode(), partition=self._partition, headers=[("opened", self._agent.encode())])
         self._flush()
-        self._producer.commit_transaction(_COMMIT_S)
+        self._resume(self._producer.commit_transaction)
 
     def _read(self, message: Any) -> Entry | None:
         self._end = message.offset + 1
@@ -135,95 +180,182 @@ class KafkaJournal:
         loop = asyncio.get_running_loop()
         request = _Request(entries, effects, loop.create_future(), loop)
         self._requests.put(request)
+        if self._broken is not None:  # the thread may be gone and see it no more
+            request.settle([], self._broken)
         return await request.answer
 
     def close(self) -> None:
+        self._closing.set()
         self._requests.put(None)
-        self._thread.join(_COMMIT_S)
+        self._thread.join(COMMIT_S)
 
     def _run(self) -> None:
-        self._read_back()
-        while (first := self._requests.get()) is not None:
-            group = [first]
-            until = time.monotonic() + GROUP_S
-            while len(group) < LARGEST_GROUP:
-                try:
-                    request = self._requests.get(timeout=max(0.0, until - time.monotonic()))
-                except queue.Empty:
-                    break
-                if request is None:
-                    self._requests.put(None)
-                    break
-                group.append(request)
-            self._commit(group)
+        """The journal's thread. Whatever ends it, nobody is left waiting for an answer."""
+        end: HeadwaterError = Broken(f"{self._name} is closed")
+        try:
+            self._book.set_result(self._read_back())
+            while self._gather():
+                self._commit(self._pending)
+                self._pending = []
+        except BaseException as error:
+            end = self._breaking(error)
+            if not self._book.done():
+                self._book.set_exception(error if isinstance(error, HeadwaterError) else end)
+            if not self._closing.is_set():
+                _log.warning("the journal broke", agent=self._agent, partition=self._partition, error=str(end))
+        self._broken = end
+        while True:
+            for request in self._pending:
+                request.settle([], end)
+            try:
+                request_or_end = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            self._pending = [request_or_end] if request_or_end is not None else []
+
+    @property
+    def _name(self) -> str:
+        return f"the journal of {self._agent}/{self._partition}"
+
+    def _breaking(self, error: BaseException) -> HeadwaterError:
+        """What callers are told about an error that ends this owner."""
+        if isinstance(error, Terminal):
+            return error
+        # The client raises a fatal error in the midst of its callbacks, which then fail on it.
+        found = error.__cause__ if isinstance(error, SystemError) else error
+        cause = found.args[0] if isinstance(found, (KafkaException, _Undelivered)) else None
+        if cause is not None and cause.fatal():
+            return Fenced(f"{self._name} has another owner now ({cause.name()})")
+        told = cause.str() if cause is not None else f"{type(error).__name__}: {error}"
+        return Broken(f"{self._name} can write no more: {told}; restart the flow, the next owner reads what was committed")
+
+    def _gather(self) -> bool:
+        """Requests that share a commit, into `_pending`; False at the end."""
+        first = self._requests.get()
+        if first is None:
+            return False
+        self._pending = [first]
+        until = time.monotonic() + GROUP_S
+        while len(self._pending) < LARGEST_GROUP:
+            try:
+                request = self._requests.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if request is None:
+                self._requests.put(None)
+                break
+            self._pending.append(request)
+        return True
 
     def _commit(self, group: list[_Request]) -> None:
-        try:
-            self._producer.begin_transaction()
-            for request in group:
-                for index, effect in enumerate(request.effects):
-                    self._send(effect, request, index)
-            self._flush()
-            for request in group:
-                tokens = [str(request.placed[index]) for index in range(len(request.effects))]
-                for entry in request.entries:
-                    self._write(entry.placed(tokens) if isinstance(entry, Done) else entry)
-            self._flush()
-            self._producer.commit_transaction(_COMMIT_S)
-        except (KafkaException, Unavailable) as error:
-            self._refuse(group, error)
-            return
+        """One transaction. Unavailable or EffectFailed to all of the group where it was ended with nothing written.
+
+        Raises what breaks this owner.
+        """
+        refusal = self._write(group)
         for request in group:
-            self._answer(request, [str(request.placed[index]) for index in range(len(request.effects))])
+            request.settle([] if refusal is not None else request.tokens, refusal)
+
+    def _write(self, group: list[_Request]) -> HeadwaterError | None:
+        self._failed = []
+        self._producer.begin_transaction()
+        try:
+            self._fill(group)
+        except (KafkaException, _Undelivered) as error:
+            return self._given_up(error.args[0])  # nobody has asked for a commit yet
+        try:
+            self._resume(self._producer.commit_transaction)
+        except KafkaException as error:
+            if not error.args[0].txn_requires_abort():
+                raise
+            return self._given_up(error.args[0])
+        return None
+
+    def _fill(self, group: list[_Request]) -> None:
+        for request in group:
+            for index, effect in enumerate(request.effects):
+                self._send(effect, request, index)
+        self._flush()
+        for request in group:
+            for entry in request.entries:
+                self._enter(entry.placed(request.tokens) if isinstance(entry, Done) else entry)
+        self._flush()
 
     def _send(self, effect: Outgoing, request: _Request, index: int) -> None:
         headers, value = to_binary(effect.event)
+        failed = self._failed  # of this transaction: what an abort throws away is told late
 
-        def delivered(error: Any, message: KafkaMessage) -> None:
+        def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
             if error is None:
                 request.placed[index] = Position(self._broker, message.topic(), message.partition(), message.offset())
+            else:
+                failed.append(error)
 
         key = effect.key if effect.key is not None else effect.id
-        self._producer.produce(effect.topic, value, key.encode(), headers=headers, on_delivery=delivered)
+        self._produce(effect.topic, value, key.encode(), headers=headers, on_delivery=delivered)
 
-    def _write(self, entry: Entry) -> None:
-        def delivered(error: Any, message: KafkaMessage) -> None:
-            if error is None:
-                self._end = max(self._end, message.offset() + 1)
-                if isinstance(entry, Decided):
-                    self._decided_at.setdefault(entry.id, message.offset())
+    def _enter(self, entry: Entry) -> None:
+        failed = self._failed
+
+        def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
+            if error is not None:
+                failed.append(error)
+                return
+            self._end = max(self._end, message.offset() + 1)
+            if isinstance(entry, Decided):
+                self._decided_at.setdefault(entry.id, message.offset())
 
         headers = [("agent", self._agent.encode()), ("content-type", b"application/json")]
-        self._producer.produce(
-            DECISIONS, encode(entry), entry.id.encode(), partition=self._partition, headers=headers, on_delivery=delivered
-        )
+        self._produce(DECISIONS, encode(entry), entry.id.encode(), partition=self._partition, headers=headers, on_delivery=delivered)
+
+    def _produce(self, topic: str, value: bytes | None, key: bytes, **more: Any) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, **more)
+                return
+            except BufferError:  # the client's queue is full: let the broker catch up
+                self._producer.poll(0.1)
 
     def _flush(self) -> None:
-        if left := self._producer.flush(_COMMIT_S):
-            raise Unavailable(f"{left} journal entries of {self._agent}/{self._partition} are not acknowledged")
+        """Every message has its answer: an acknowledgement, or an error once its own time is over. Raises _Undelivered."""
+        while self._producer.flush(self._commit_s) and not self._closing.is_set():
+            _log.warning("the broker does not answer", agent=self._agent, partition=self._partition)
+        if self._failed:
+            raise _Undelivered(next((error for error in self._failed if error.code() in _REFUSED), self._failed[0]))
 
-    def _refuse(self, group: list[_Request], error: Exception) -> None:
-        cause = error.args[0] if isinstance(error, KafkaException) else None
-        refusal: Exception
-        if cause is not None and cause.fatal():
-            refusal = Fenced(f"the journal of {self._agent}/{self._partition} has another owner now ({cause.name()})")
-        else:
-            refusal = Unavailable(f"the journal of {self._agent}/{self._partition} did not commit: {error}")
+    def _resume(self, call: Callable[[float], None]) -> None:
+        """Commit or abort until it is known how that ended: called again, the client takes up the same commit, it sends none twice.
+
+        Aborting instead of asking again would leave the client in a state it never leaves, and the outcome unknown.
+        """
+        while True:
             try:
-                self._producer.abort_transaction(_COMMIT_S)
-            except KafkaException as failed:
-                _log.warning("abort failed", agent=self._agent, error=str(failed))
-        for request in group:
-            request.loop.call_soon_threadsafe(_settle, request.answer, None, refusal)
+                call(self._commit_s)
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable() or self._closing.is_set():
+                    raise
+                _log.warning("the broker does not answer", agent=self._agent, partition=self._partition, error=error.args[0].str())
+                self._closing.wait(_PAUSE_S)
 
-    def _answer(self, request: _Request, tokens: list[str]) -> None:
-        request.loop.call_soon_threadsafe(_settle, request.answer, tokens, None)
+    def _given_up(self, cause: KafkaError) -> HeadwaterError:
+        """End a transaction that was not committed; gives what its callers are told. Raises what breaks this owner."""
+        if cause.fatal():
+            raise KafkaException(cause)
+        self._resume(self._producer.abort_transaction)
+        if cause.code() in _REFUSED:
+            return EffectFailed(f"{self._name}: the broker refuses what is to be written: {cause.str()}; mend that and restart the flow")
+        return Unavailable(f"{self._name} did not commit: {cause.str()}")
 
 
-def _settle(future: "asyncio.Future[list[str]]", tokens: list[str] | None, error: Exception | None) -> None:
+class _Undelivered(Exception):
+    """A message of the open transaction was not accepted; the KafkaError is its only argument."""
+
+
+def _settle(future: "asyncio.Future[list[str]]", tokens: list[str], error: Exception | None) -> None:
     if future.done():
         return
     if error is not None:
         future.set_exception(error)
     else:
-        future.set_result(tokens or [])
+        future.set_result(tokens)

@@ -9,6 +9,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from headwater.lineage.errors import Misused, Unavailable
+from headwater.lineage.topic import DECISIONS
+
+LARGEST_MESSAGE = 20_000_000
+"""Bytes of one message, key and headers included: a request to the gateway (16 MB) with what is added to it. The embedded broker
+was seen to take 50 MB, and the client to fetch as much. `HEADWATER_KAFKA__MESSAGE_MAX_BYTES` says otherwise where a broker takes less."""
+_FRAME = 100_000
+"""A topic's limit counts what the protocol puts around a message too."""
 
 _log = structlog.get_logger("headwater.kafka")
 
@@ -25,6 +32,14 @@ class Kafka:
     @property
     def address(self) -> str:
         return self.properties["bootstrap.servers"]
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message that producers made here send."""
+        try:
+            return int(self.properties.get("message.max.bytes", LARGEST_MESSAGE))
+        except ValueError:
+            raise Misused(f"HEADWATER_KAFKA__MESSAGE_MAX_BYTES={self.properties['message.max.bytes']!r} is no number of bytes") from None
 
     @property
     def admin(self) -> AdminClient:
@@ -51,7 +66,10 @@ class Kafka:
         return 0 if found is None or found.error is not None else len(found.partitions)
 
     def create(self, topics: Mapping[str, int], compact: Iterable[str] = ()) -> None:
-        """Create topics that do not exist, name → partitions; a keyed topic of another size is refused. Raises Misused."""
+        """Create topics that do not exist, name → partitions; a keyed topic of another size is refused. Raises Misused, Unavailable.
+
+        Each takes messages as large as we send; a broker that does not let a topic say so gets it without, and keeps its own limit.
+        """
         existing = self.admin.list_topics(timeout=10).topics
         for name, wanted in topics.items():
             if name in existing and existing[name].error is None and len(existing[name].partitions) != wanted:
@@ -59,21 +77,33 @@ class Kafka:
                     f"topic {name} has {len(existing[name].partitions)} partitions at the broker, the application declares {wanted}; "
                     "partitions of a keyed topic never change in place: declare what is there, or use a new topic"
                 )
-        squeezed = set(compact)
-        new = [
-            NewTopic(name, count, config={"cleanup.policy": "compact"} if name in squeezed else {})
-            for name, count in topics.items()
-            if name not in existing or existing[name].error is not None
-        ]
-        if not new:
+        missing = {name: count for name, count in topics.items() if name not in existing or existing[name].error is not None}
+        if not missing:
             return
-        for name, future in self.admin.create_topics(new).items():
+        squeezed = set(compact)
+        configs = {name: _topic_config(name, name in squeezed) for name in missing}
+        room = {"max.message.bytes": str(self.largest + _FRAME)}
+        refused = self._create(missing, {name: {**config, **room} for name, config in configs.items()})
+        if refused:
+            _log.warning("the broker keeps its own limit of message sizes", topics=sorted(refused), why=next(iter(refused.values())))
+            again = self._create({name: missing[name] for name in refused}, configs)
+            for name, why in again.items():
+                raise Unavailable(f"topic {name} could not be created: {why}")
+        self._await(set(missing))
+
+    def _create(self, topics: Mapping[str, int], configs: Mapping[str, dict[str, str]]) -> dict[str, str]:
+        """Create topics; gives those whose configuration the broker does not accept, and why. Raises Unavailable."""
+        refused: dict[str, str] = {}
+        for name, future in self.admin.create_topics([NewTopic(name, n, config=configs[name]) for name, n in topics.items()]).items():
             try:
                 future.result(30)
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise Unavailable(f"topic {name} could not be created: {error.args[0].str()}") from None
-        self._await({topic.topic for topic in new})
+                cause = error.args[0]
+                if cause.code() in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
+                    refused[name] = cause.str()
+                elif cause.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise Unavailable(f"topic {name} could not be created: {cause.str()}") from None
+        return refused
 
     def _await(self, names: set[str]) -> None:
         for _ in range(100):
@@ -92,6 +122,7 @@ class Kafka:
                 "partitioner": "murmur2_random",  # as Java clients do; the default scatters empty keys
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 500_000,
+                "message.max.bytes": LARGEST_MESSAGE,  # batches stay below 1 MB (`batch.size`): only what is larger by itself goes larger
                 **self.properties,
                 "logger": _SILENT,
                 **_dotted(more),
@@ -105,11 +136,13 @@ class Kafka:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 5,  # the embedded broker answers a fetch late, not when data comes
+                "fetch.wait.max.ms": 10,  # the embedded broker answers a fetch late, not when data comes
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": 16_384,
                 "fetch.queue.backoff.ms": 5,  # the default rests a whole second once the queue is full: six times slower
                 "isolation.level": "read_committed",
+                # A fetch brings its first message whole however large (KIP-74); this raises what a whole answer may hold, and it alone.
+                "message.max.bytes": LARGEST_MESSAGE,
                 **self.properties,
                 "group.id": group,
                 "logger": _SILENT,
@@ -126,6 +159,12 @@ class _Silent:
 
 
 _SILENT = _Silent()
+
+
+def _topic_config(name: str, compact: bool) -> dict[str, str]:
+    """The decisions are the journal: they stay for as long as the topic does."""
+    policy = {"cleanup.policy": "compact"} if compact else {}
+    return {**policy, "retention.ms": "-1"} if name == DECISIONS else policy
 
 
 def _dotted(more: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,10 @@ NEEDS_INDEX = ("index", "decide")
 def run(
     settings: Settings, flow: str, target: str | None, workers: int, process: int | None, addresses: list[str], snapshot: float
 ) -> None:
-    """Run until SIGTERM or Ctrl-C. Raises Misused: unknown flow, no broker, no Qdrant server, `audit` in more than one process."""
+    """Run until SIGTERM or Ctrl-C.
+
+    Raises Misused: unknown flow, no broker, no Qdrant server, `audit` or `decide` in more than one process.
+    """
     if flow not in walk.FLOWS:
         raise Misused(f"flow {flow!r} is none of {', '.join(walk.FLOWS)}")
     if not settings.kafka:
@@ -36,11 +39,20 @@ def run(
         raise Misused(f"flow {flow} by itself needs a Qdrant server: set HEADWATER_QDRANT__URL; the embedded engine belongs to one process")
     if flow == "audit" and (addresses or workers > 1):
         raise Misused("audit has one writer: run it once, with one worker")
+    if flow == "decide" and len(addresses) > 1:  # an agent's bound on what is in flight is kept by asking the deciders of this process
+        raise Misused("decide runs in one process for now: leave out -a and -i; more workers (-w) are fine")
     collect_seldom()
     app = application(settings, target)
     runtime = Runtime(app, settings, Kafka(settings.kafka), indexes_here=flow == "index")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: _stop(runtime))
+    broken: list[BaseException] = []
+
+    def fail(part: str, error: BaseException) -> None:
+        broken.append(error)
+        _stop(runtime)
+
+    runtime.failed = fail
     runtime.prepare()
     if flow == "index":
         runtime.keep_progress()
@@ -48,7 +60,7 @@ def run(
         runtime.store.lost_with_broker(runtime.broker)
     recovery = None if flow == "audit" else Recovery(settings.home, flow, runtime.broker, lock=not process)
     Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")
-    failure = _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
+    failure = broken + _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
     runtime.close()
     if failure:
         Console(stderr=True).print(f"flow {flow} failed: {causes(failure[0])}", style="red", markup=False)

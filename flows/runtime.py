@@ -20,6 +20,7 @@ from headwater.enrichers.freshness import Progress, StoredProgress
 from headwater.enrichers.index import Indexer
 from headwater.enrichers.retrieve import Retriever
 from headwater.flows.app import App
+from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka
 from headwater.flows.meter import Meter
 from headwater.flows.settings import Settings
@@ -34,6 +35,10 @@ _log = structlog.get_logger("headwater.runtime")
 SAVE_S = 0.02
 """How often progress is written beside the points it covers, when it changed."""
 HEARTBEAT_S = 0.5
+SLOTS = 8
+"""Parts of a source that processes share, fixed for the life of a recovery store."""
+RETRY_S = 0.5
+"""How long the writing of progress pauses after the store refused it."""
 
 
 def wall_clock() -> int:
@@ -46,6 +51,8 @@ class Runtime:
 
     ending   the broker's life ends with this process: nothing follows what it holds
     stops    flow → the event that asks its sources to stop
+    ends     where the sources of `detect` stand, for its rules;  far_ahead  topic → partitions that its rules want paused
+    failed   called with a name and the error when a part dies that flows lean on; whoever runs the flows sets it, to end them
     indexes       whether a flow `index` runs at all: it then writes the dead letters of the topics it reads
     indexes_here  whether it runs in this process
     """
@@ -71,6 +78,9 @@ class Runtime:
         self.ending = threading.Event()
         self.deciders: dict[tuple[str, int], Decider] = {}
         self.opening: set[tuple[str, int]] = set()
+        self.ends = Ends(clock)
+        self.far_ahead: dict[str, frozenset[int]] = {}
+        self.failed: Callable[[str, BaseException], None] | None = None
         self._embedder = embedder
         self._index_path = index_path or settings.home / "index"
         self._open: list[Callable[[], None]] = []
@@ -99,14 +109,15 @@ class Runtime:
     def progress(self) -> Progress:
         """Of this broker's life: what an earlier life reached says nothing about the offsets of this one.
 
-        Where `index` runs in this process, it is one shared object; elsewhere it is read from the store.
+        Where `index` runs in this process, it is one shared object, which goes on from what was stored before a restart; its sources
+        tell where they begin. Elsewhere it is read from the store.
         """
+        places = [(name, partition) for name, topic in self.app.indexed.items() for partition in range(topic.partitions)]
         if not self.indexes_here:
-            return StoredProgress(self.index, self.broker, self.clock, self.app.indexed)
-        progress = Progress(self.broker, self.clock, self.app.indexed)
-        for name, topic in self.app.indexed.items():
-            for partition in range(topic.partitions):
-                progress.start(name, partition, 0)
+            return StoredProgress(self.index, self.broker, self.clock, self.app.indexed, places)
+        progress = Progress(self.broker, self.clock, self.app.indexed, places)
+        if self.indexes:
+            progress.learn(self.index.load_progress())
         return progress
 
     @cached_property
@@ -121,9 +132,14 @@ class Runtime:
 
     @cached_property
     def tables(self) -> Tables:
-        tables = Tables(self.kafka, self.broker, self.app.tables, self.meter)
+        tables = Tables(self.kafka, self.broker, self.app.tables, self.meter, failed=self._tables_failed)
         self._open.append(tables.close)
         return tables
+
+    def _tables_failed(self, error: BaseException) -> None:
+        """Look-ups that no longer learn anything make every answer old: the flows must not go on with them."""
+        if self.failed is not None:
+            self.failed("tables", error)
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -147,6 +163,7 @@ class Runtime:
             clock=self.clock,
             broker=self.broker,
             indexed=frozenset(self.app.indexed),
+            largest=self.kafka.largest * 9 // 10,  # the rest is for what the protocol puts around an entry
         )
 
     def indexer(self) -> Indexer:
@@ -155,7 +172,11 @@ class Runtime:
         )
 
     def source(self, flow: str, topics: Mapping[str, Any], **options: Any) -> TopicSource:
-        """A source over whole topics, stopped with its flow."""
+        """A source over whole topics, stopped with its flow.
+
+        On the embedded broker one process reads, so one client for each flow is enough; elsewhere there are slots for a cluster.
+        """
+        options.setdefault("slots", SLOTS if self.settings.kafka else 1)
         partitions = self.app.partitions
         return TopicSource(
             self.kafka,
@@ -175,6 +196,13 @@ class Runtime:
 
         return open_now
 
+    def rules_gate(self, topic: str, partition: int) -> bool:
+        """Partitions that are far ahead of the one that the rules wait for are paused, so that what waits in memory is bounded.
+
+        The rules' and the source's part must be in one process for it; elsewhere nothing is paused.
+        """
+        return partition not in self.far_ahead.get(topic, ())
+
     def progress_at_end(self, topic: str, partition: int, offset: int) -> None:
         self.progress.at_end(topic, partition, self.clock(), offset)
 
@@ -185,17 +213,26 @@ class Runtime:
         _ = self.tables
 
     def keep_progress(self) -> None:
-        """Write progress into the index's store, when it changed and as a heartbeat, until this runtime closes."""
+        """Write progress into the index's store, when it changed and as a heartbeat, until this runtime closes; and then once more.
+
+        A store that refuses is tried again: readers see their answers grow stale meanwhile, as they are.
+        """
         stop = threading.Event()
         index = self.index  # opened before this thread is, so that it is closed after it
 
         def run() -> None:
-            saved, saved_at = -1, 0.0
-            while not stop.wait(SAVE_S):
+            saved, saved_at, pause = -1, 0.0, SAVE_S
+            while not stop.wait(pause):
                 revision, now = self.progress.revision, time.monotonic()
-                if (revision != saved and self.settings.qdrant_url) or now - saved_at > HEARTBEAT_S:
+                if not ((revision != saved and self.settings.qdrant_url) or now - saved_at > HEARTBEAT_S):
+                    continue
+                try:
                     index.save_progress(self.progress.rows())
-                    saved, saved_at = revision, now
+                    saved, saved_at, pause = revision, now, SAVE_S
+                except Exception as error:  # whatever it is, the thread must outlive it
+                    if pause == SAVE_S:
+                        _log.warning("progress not stored; trying again", error=str(error))
+                    pause = RETRY_S
 
         thread = threading.Thread(target=run, name="progress", daemon=True)
         thread.start()
@@ -203,6 +240,7 @@ class Runtime:
         def end() -> None:
             stop.set()
             thread.join(5)
+            index.save_progress(self.progress.rows())
 
         self._open.append(end)
 

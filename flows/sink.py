@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import structlog
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from headwater.flows.kafka import Kafka
-from headwater.lineage.errors import Unavailable
+from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
 from headwater.lineage.event import Event, Position, to_binary
 
 _log = structlog.get_logger("headwater.sink")
@@ -24,6 +24,12 @@ class Outgoing(NamedTuple):
     value: bytes | None
     headers: list[tuple[str, bytes]]
     partition: int = -1
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire, at most: the protocol's own for the message and for each header included."""
+        headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers + 100
 
 
 def outgoing(topic: str, event: Event, key: str | None = None, partition: int = -1) -> Outgoing:
@@ -48,17 +54,21 @@ class Writer:
         told: Callable[[Sequence[Position]], None] | None = None,
     ) -> None:
         self._producer = producer or kafka.producer()
+        self.largest = kafka.largest
         self._broker = broker
         self._told = told
         self._stop = stop or threading.Event()
 
     def write(self, messages: Iterable[Outgoing]) -> list[Position]:
-        """Their positions, in the order given. Raises Unavailable."""
+        """Their positions, in the order given. Raises Oversized, before anything is produced if the client can tell, and Unavailable."""
+        given = list(messages)
+        for message in given:
+            if message.size > self.largest:
+                raise _oversized(f"{message.size} bytes with key and headers for {message.topic}; at most {self.largest}")
         report = _Report(self._broker)
-        count = 0
-        for message in messages:
-            self._produce(message, report.slot(count))
-            count += 1
+        count = len(given)
+        for number, message in enumerate(given):
+            self._produce(message, report.slot(number))
         waited = 0.0
         while report.pending(count):
             self._producer.flush(0.2)
@@ -82,6 +92,10 @@ class Writer:
                 return
             except BufferError:  # the client's queue is full: let the broker catch up
                 self._producer.poll(0.1)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise
+                raise _oversized(f"{message.size} bytes with key and headers for {message.topic}") from None
 
     def close(self) -> None:
         self._producer.flush(5)
@@ -91,12 +105,14 @@ class _Report:
     def __init__(self, broker: str) -> None:
         self._broker = broker
         self._done: dict[int, Position] = {}
-        self._error: str | None = None
+        self._error: HeadwaterError | None = None
 
     def slot(self, index: int) -> Callable[[KafkaError | None, KafkaMessage], None]:
         def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
-            if error is not None:
-                self._error = f"{message.topic()}: {error.str()}"
+            if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                self._error = _oversized(f"the broker takes no message of this size on {message.topic()}")
+            elif error is not None:
+                self._error = Unavailable(f"the broker refused a message on {message.topic()}: {error.str()}")
             else:
                 self._done[index] = Position(self._broker, message.topic(), message.partition(), message.offset())
 
@@ -104,11 +120,15 @@ class _Report:
 
     def pending(self, count: int) -> int:
         if self._error is not None:
-            raise Unavailable(f"the broker refused a message on {self._error}")
+            raise self._error
         return count - len(self._done)
 
     def positions(self, count: int) -> list[Position]:
         return [self._done[index] for index in range(count)]
+
+
+def _oversized(what: str) -> Oversized:
+    return Oversized(f"{what}; send less at once, or raise the limit (HEADWATER_KAFKA__MESSAGE_MAX_BYTES, max.message.bytes of the topic)")
 
 
 class TopicSink(DynamicSink[Outgoing]):

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -28,6 +28,12 @@ Start = Literal["earliest", "latest"] | int
 """Where a source without a snapshot begins: an int is an append time, µs since 1970."""
 
 STATE = 1
+
+TRUST_S = 1.0
+"""How long "this is the end" is believed after it was asked for: a broker that has fallen silent since may have more to tell."""
+ASK_S = 0.4
+"""How often a source that stands at an end asks again. It costs a fetch that brings nothing."""
+_CUT_OFF = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
 
 
 class Batch:
@@ -97,8 +103,10 @@ class TopicSource(FixedPartitionedSource[Batch, dict[Place, int]]):
     coalesce few large batches instead of many small ones, for consumers whose cost is per batch
     end      stop at the end of every partition (a finite replay) instead of waiting for more
     gate     (topic, partition) → may more be read now? A source pauses by demand and never blocks
+    begun    called with (topic, partition, offset) that a partition is read from
     read     called with (topic, partition, next offset, append time in µs of the first) as soon as messages are read
-    at_end   called with (topic, partition, offset) while a partition stands at its end, at every poll that finds nothing
+    at_end   called with (topic, partition, next offset) while a partition stands at its end, at every poll that finds nothing there:
+             every message before the offset was handed on, and the broker has said within the last second that no other follows
     """
 
     kafka: Kafka
@@ -113,6 +121,7 @@ class TopicSource(FixedPartitionedSource[Batch, dict[Place, int]]):
     end: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     gate: Callable[[str, int], bool] | None = None
+    begun: Callable[[str, int, int], None] | None = None
     read: Callable[[str, int, int, int], None] | None = None
     at_end: Callable[[str, int, int], None] | None = None
     resume: Mapping[Place, int] = field(default_factory=dict)
@@ -141,6 +150,9 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
         self._source = source
         self._places = list(places)
         self._ended: dict[Place, int] = {}
+        self._asked: dict[Place, float] = {}
+        self._proved: dict[Place, float] = {}
+        self._open: set[Place] = set()
         self._paused: set[Place] = set()
         self._idle = False
         self._consumer: Consumer | None = None
@@ -149,6 +161,10 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
             return
         self._consumer = source.kafka.consumer(source.group)
         self._next = _starts(self._consumer, source, self._places, resume)
+        if source.begun is not None:
+            for place, offset in self._next.items():
+                source.begun(*place, offset)
+        self._asked = dict.fromkeys(self._places, time.monotonic())
         self._consumer.assign([TopicPartition(topic, p, self._next[topic, p]) for topic, p in self._places])
 
     def next_batch(self) -> list[Batch]:
@@ -159,6 +175,7 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
             return []
         self._apply_gate(self._consumer)
         by_place: dict[Place, list[KafkaMessage]] = {}
+        standing = [place for place in self._ended if place not in self._paused]
         found = self._consumer.consume(self._source.batch, 0)
         for message in found:
             error = message.error()
@@ -166,17 +183,38 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
                 by_place.setdefault((message.topic(), message.partition()), []).append(message)
             else:
                 self._note(message, error)
-        if not found and self._source.at_end is not None:
-            for place, offset in self._ended.items():
-                self._source.at_end(*place, offset)
         self._idle = not by_place or (self._source.coalesce and len(found) < self._source.batch)
-        return [self._batch(place, messages) for place, messages in by_place.items()]
+        batches = [self._batch(place, messages) for place, messages in by_place.items()]
+        if self._source.at_end is not None and len(found) < self._source.batch:  # else more may lie behind what was taken
+            self._tell_ends(self._source.at_end, self._consumer, [place for place in standing if place not in by_place])
+        return batches
+
+    def _tell_ends(self, at_end: Callable[[str, int, int], None], consumer: Consumer, places: Sequence[Place]) -> None:
+        """Tell of the partitions that stand at their ends, and have the broker say again that they do.
+
+        The client tells an end once, and nothing when its broker stops answering; and after this process stood still, what it told
+        may be old. So an end counts from the moment it was asked for, and not for long: a seek to where we are asks for it.
+        It is told at our own next offset: between that and the broker's end lie transaction markers and what compaction took.
+        """
+        now = time.monotonic()
+        for place in places:
+            if now - self._proved.get(place, -TRUST_S) < TRUST_S:
+                at_end(*place, self._next[place])
+            if place not in self._open and now - self._asked[place] >= ASK_S:
+                self._asked[place] = now
+                self._open.add(place)  # asked again only once answered: the client keeps trying, and a seek drops what is on its way
+                try:
+                    consumer.seek(TopicPartition(*place, self._next[place]))
+                except KafkaException as error:
+                    self._open.discard(place)
+                    _log.debug("end not asked for", topic=place[0], partition=place[1], error=str(error))
 
     def _batch(self, place: Place, messages: list[KafkaMessage]) -> Batch:
         batch = Batch(self._source.broker, *place, messages, self._next[place])
         self._next[place] = batch.next
         if self._ended.get(place, batch.next) < batch.next:  # an end told in the same poll as the last messages still holds
             del self._ended[place]
+            self._proved.pop(place, None)
         if self._source.read is not None:
             self._source.read(*place, batch.next, messages[0].timestamp()[1] * 1000)
         return batch
@@ -187,6 +225,8 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             self._ended[place] = message.offset()
+            self._proved[place] = self._asked[place]
+            self._open.discard(place)
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE) and self._consumer is not None:
             # What retention overtook shows as a jump in offsets, and so as `absent`.
             low, _ = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)
@@ -195,6 +235,9 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
         elif error.fatal():
             raise Unavailable(f"{self._source.group}: {place[0]}/{place[1]}: {error.str()}")
         else:
+            if code in _CUT_OFF:
+                self._proved.clear()
+                self._open.clear()
             _log.warning("broker", group=self._source.group, error=error.str())
 
     def _apply_gate(self, consumer: Consumer) -> None:
@@ -207,6 +250,7 @@ class _Part(StatefulSourcePartition[Batch, dict[Place, int]]):
         if resume := self._paused - closed:
             consumer.resume([TopicPartition(*place) for place in resume])
         self._paused = closed
+        self._open -= closed  # what a paused partition was asked is dropped with what it had fetched
 
     def next_awake(self) -> datetime | None:
         if not self._idle:
@@ -246,16 +290,21 @@ def _starts(consumer: Consumer, source: TopicSource, places: Sequence[Place], re
     return starts
 
 
-def end_of(kafka: Kafka, topic: str, partition: int) -> int:
+_PASSING = frozenset((KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT))
+"""What the client mends by itself."""
+_READ_S = 0.02
+
+
+def end_of(kafka: Kafka, topic: str, partition: int, isolation: str = "read_committed") -> int:
     """The offset after the last message, found by reading to the end: the embedded broker's watermarks are wrong. Raises Unavailable."""
-    consumer = kafka.consumer("headwater-end")
+    consumer = kafka.consumer("headwater-end", isolation_level=isolation)
     try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        low, high = _watermarks(consumer, topic, partition)
         consumer.assign([TopicPartition(topic, partition, max(low, high - 1))])
-        for _ in range(1000):
-            for message in consumer.consume(1000, 0.1):
-                error = message.error()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+        deadline = time.monotonic() + 100
+        while time.monotonic() < deadline:
+            for message in consumer.consume(1000, _READ_S):
+                if _stands_at_end(message, topic, partition):
                     return int(message.offset())
         raise Unavailable(f"the end of {topic}/{partition} was not reached")
     finally:
@@ -263,27 +312,54 @@ def end_of(kafka: Kafka, topic: str, partition: int) -> int:
 
 
 def drain(
-    kafka: Kafka, topic: str, partition: int, first: int, isolation: str = "read_committed", *, until: int = 0, patience_s: float = 1000.0
+    kafka: Kafka, topic: str, partition: int, first: int, isolation: str = "read_committed", *, until: int = 0, patience_s: float = 60.0
 ) -> list[Message]:
-    """Every message from offset `first` to the end of a partition, which must reach `until`. Raises Unavailable.
+    """Every message from offset `first`, or the oldest there is, to the end of a partition, which must reach `until`.
 
-    A reader of what is committed sees the end before the first open transaction, whosever it is: with `until` it waits for that to end.
+    A reader of what is committed sees the end before the first open transaction, whosever it is: with `until` it waits for that to end,
+    as long as in `patience_s` something comes. Raises Unavailable: at once where waiting cannot help (no such partition, `first` lies
+    beyond its end, access refused).
     """
     consumer = kafka.consumer("headwater-drain", isolation_level=isolation)
     found: list[Message] = []
-    deadline = time.monotonic() + patience_s
     try:
-        consumer.assign([TopicPartition(topic, partition, first)])
+        low, high = _watermarks(consumer, topic, partition)
+        # Beyond the end some brokers say nothing at all. The watermark may lie too low, so it only says when to look.
+        if first > high and first > (end := end_of(kafka, topic, partition, "read_uncommitted")):
+            raise Unavailable(f"{topic}/{partition} ends at {end}, before the offset {first} that is to be read from: was it made anew?")
+        consumer.assign([TopicPartition(topic, partition, max(first, low))])
+        deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            for message in consumer.consume(5000, 0.1):
-                error: Any = message.error()
-                if error is None:
-                    stamp = message.timestamp()[1]
-                    found.append(
-                        Message(topic, partition, message.offset(), stamp, message.key(), message.value(), message.headers() or [])
-                    )
-                elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= until:
+            for message in consumer.consume(5000, _READ_S):
+                if not _stands_at_end(message, topic, partition):
+                    if message.error() is None:
+                        found.append(_plain(message))
+                        deadline = time.monotonic() + patience_s
+                elif message.offset() >= until:
                     return found
         raise Unavailable(f"the end of {topic}/{partition} was not reached in {patience_s:g} s; a transaction may be open there")
     finally:
         consumer.close()
+
+
+def _watermarks(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    except KafkaException as error:
+        raise Unavailable(f"{topic}/{partition} cannot be read: {error.args[0].str()}") from None
+    return low, high
+
+
+def _stands_at_end(message: KafkaMessage, topic: str, partition: int) -> bool:
+    """Whether a poll told the end of the partition. Raises Unavailable for what the client does not mend by itself."""
+    error: KafkaError | None = message.error()
+    if error is None or error.code() in _PASSING:
+        return False
+    if error.code() == KafkaError._PARTITION_EOF:
+        return True
+    raise Unavailable(f"{topic}/{partition} cannot be read: {error.str()}")
+
+
+def _plain(message: KafkaMessage) -> Message:
+    stamp = message.timestamp()[1]
+    return Message(message.topic(), message.partition(), message.offset(), stamp, message.key(), message.value(), message.headers() or [])

@@ -1,27 +1,32 @@
 """The steps of the flows, as plain callables over batches; `walk` wires them into dataflows."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import structlog
 
 from headwater.enrichers.enrich import enrich
 from headwater.enrichers.freshness import Progress
 from headwater.enrichers.index import Indexed, Indexer
-from headwater.flows.deadletter import bury, dead_letter_id
+from headwater.flows.deadletter import bury, dead_letter_id, fitted
+from headwater.flows.kafka import LARGEST_MESSAGE
 from headwater.flows.meter import Meter
 from headwater.flows.sink import Outgoing, Writer
 from headwater.flows.source import Batch
 from headwater.lineage.decode import Failure, Received, decode
-from headwater.lineage.errors import HeadwaterError, Unavailable
+from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
 from headwater.lineage.event import Message, Position
 from headwater.lineage.record import Record, encode_batch, outcomes
 from headwater.lineage.topic import LINEAGE, Topic
 
 Clock = Callable[[], int]
 RECORDS_PER_MESSAGE = 200
+BYTES_PER_MESSAGE = 800_000
+"""Several records share a message up to this size, which every broker takes by default; a larger record goes alone."""
+KEPT_OF_A_TEXT = 1000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 
 _log = structlog.get_logger("headwater.index")
@@ -126,14 +131,56 @@ def bury_all(flow: str, failures: Sequence[Failure], writer: Writer, now: int, *
     if not own:
         return []
     if messages:
-        writer.write(messages)
+        try:
+            writer.write([fitted(message, writer.largest) for message in messages])
+        except Oversized as error:  # a broker that takes less than we send: better the beginning of each than a flow that ends
+            _log.warning("dead letters are cut to what every broker takes", error=str(error))
+            writer.write([fitted(message, BYTES_PER_MESSAGE) for message in messages])
     return records
 
 
-def to_lineage(flow: str, records: Sequence[Record]) -> list[Outgoing]:
-    """Records as messages of the lineage topic, a few hundred in each."""
-    pieces = [records[start : start + RECORDS_PER_MESSAGE] for start in range(0, len(records), RECORDS_PER_MESSAGE)]
-    return [Outgoing(LINEAGE, flow.encode(), encode_batch(piece), []) for piece in pieces]
+def to_lineage(flow: str, records: Sequence[Record], largest: int = LARGEST_MESSAGE) -> list[Outgoing]:
+    """Records as messages of the lineage topic, a few hundred in each, fewer where they are large; none is larger than `largest` bytes."""
+    room = largest - Outgoing(LINEAGE, flow.encode(), b"[]", []).size
+    encoded = (_encoded(record, room) for record in records)
+    return [Outgoing(LINEAGE, flow.encode(), b"[" + b",".join(piece) + b"]", []) for piece in _packed(encoded)]
+
+
+def _packed(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:
+    piece: list[bytes] = []
+    size = 0
+    for one in encoded:
+        if piece and (len(piece) == RECORDS_PER_MESSAGE or size + len(one) > BYTES_PER_MESSAGE):
+            yield piece
+            piece, size = [], 0
+        piece.append(one)
+        size += len(one) + 1
+    if piece:
+        yield piece
+
+
+def _encoded(record: Record, room: int) -> bytes:
+    """One record's JSON. Of one that no message holds the long texts are cut, so that form and ids stay; failing that, all its data."""
+    whole = encode_batch([record])[1:-1]
+    if len(whole) <= room:
+        return whole
+    told = {"cut": len(whole)}
+    for data in ({**_shortened(record.data), **told}, told):
+        cut = encode_batch([msgspec.structs.replace(record, data=data)])[1:-1]
+        if len(cut) <= room:
+            break
+    return cut
+
+
+def _shortened(value: Any) -> Any:
+    """The same value with the beginnings of its texts."""
+    if isinstance(value, str):
+        return value[:KEPT_OF_A_TEXT]
+    if isinstance(value, Mapping):
+        return {name: _shortened(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(one) for one in value]
+    return value
 
 
 def positions_of(batch: Batch) -> list[Position]:

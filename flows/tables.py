@@ -1,7 +1,7 @@
 """Look-ups into other topics: one reader per process keeps every `Latest` current, read to its end before any flow starts."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from confluent_kafka import KafkaError, TopicPartition
@@ -10,26 +10,39 @@ from headwater.enrichers.lookup import Latest
 from headwater.flows.kafka import Kafka
 from headwater.flows.meter import Meter
 from headwater.lineage.decode import decode
+from headwater.lineage.errors import Unavailable
 from headwater.lineage.event import Message
 
 _log = structlog.get_logger("headwater.tables")
 
 FLOW = "tables"
+PATIENCE_S = 60.0
+"""How long a start waits for the look-up topics to be read to their ends."""
 
 
 class Tables:
     """Feeds the look-ups from their topics, from the beginning of what the broker keeps.
 
     The constructor returns when every partition was read to its end. The meter's flow `tables` tells how far they are.
+
+    failed      told the error if reading ends by one later on; from then on the look-ups learn nothing
+    patience_s  how long the constructor waits
+
+    Raises Unavailable: the topics could not be read to their ends.
     """
 
-    def __init__(self, kafka: Kafka, broker: str, tables: Sequence[Latest], meter: Meter) -> None:
+    def __init__(
+        self, kafka: Kafka, broker: str, tables: Sequence[Latest], meter: Meter,
+        failed: Callable[[BaseException], None] | None = None, patience_s: float = PATIENCE_S,
+    ) -> None:  # fmt: skip
         self._broker, self._meter = broker, meter
         self._tables = list(tables)
         self._topics = {table.topic.name: table.topic for table in tables}
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
+        self._failed = failed
+        self._failure: BaseException | None = None
         if not self._topics:
             return
         self._consumer = kafka.consumer("headwater-tables")
@@ -39,9 +52,31 @@ class Tables:
         self._behind = set(places)
         self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
         self._thread.start()
-        self._ready.wait()
+        self._await_ready(patience_s)
+
+    def _await_ready(self, patience_s: float) -> None:
+        ready = self._ready.wait(patience_s)
+        if ready and self._failure is None:
+            return
+        self.close()
+        names = ", ".join(sorted({topic for topic, _ in self._behind})) or ", ".join(sorted(self._topics))
+        if self._failure is not None:
+            raise Unavailable(f"the look-up topics {names} could not be read: {self._failure}") from self._failure
+        raise Unavailable(f"the look-up topics {names} were not read to their ends within {patience_s:g} s; does the broker answer?")
 
     def _run(self) -> None:
+        try:
+            self._read()
+        except Exception as error:
+            _log.error("look-ups are no longer kept current", topics=sorted(self._topics), error=repr(error))
+            self._failure = error
+            if self._ready.is_set() and self._failed is not None:
+                self._failed(error)
+            self._ready.set()
+        finally:
+            self._consumer.close()
+
+    def _read(self) -> None:
         while not self._stop.is_set():
             by_topic: dict[str, list[Message]] = {}
             for message in self._consumer.consume(2000, 0.02):
@@ -58,7 +93,6 @@ class Tables:
                 self._feed(name, messages)
             if not self._behind:
                 self._ready.set()
-        self._consumer.close()
 
     def _feed(self, name: str, messages: list[Message]) -> None:
         """What cannot be decoded is not for us to bury: the flow that reads the topic does."""

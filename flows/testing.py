@@ -22,6 +22,7 @@ from headwater.enrichers.index import Indexer
 from headwater.enrichers.retrieve import Retriever
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import FILES_TOPIC, App
+from headwater.flows.detecting import facts_needed
 from headwater.flows.files import file_events
 from headwater.lineage.decode import MARK, Received
 from headwater.lineage.duration import duration, parse_time
@@ -32,6 +33,7 @@ from headwater.lineage.topic import Topic
 
 START = parse_time("2030-01-01T00:00:00Z")
 BROKER = "walk"
+Refusal: TypeAlias = tuple[Received, HeadwaterError]
 FOREVER = duration("36500d")
 
 Given: TypeAlias = tuple[Topic[Any], Any] | tuple[Topic[Any], Any, str]
@@ -67,6 +69,8 @@ def walk(app: App, events: Iterable[Given], *, model: Chooser | None = None, emb
     with tempfile.TemporaryDirectory(prefix="headwater-walk-") as folder:
         index = EdgeIndex(Path(folder), size=vectors.size)
         try:
+            for table in app.tables:
+                table.feed([each for each in received if each.position.topic == table.topic.name])
             _index(app, received, index, vectors, result)
             _detect(app, received, result)
             asyncio.run(_decide(app, Retriever(index, vectors, _settled(received)), model or model_from(None, vectors), result))
@@ -102,18 +106,23 @@ def _received(app: App, events: Iterable[Given]) -> list[Received]:
 
 
 def _index(app: App, received: Sequence[Received], index: EdgeIndex, vectors: Embedder, result: Walk) -> None:
-    for table in app.tables:
-        table.feed([each for each in received if each.position.topic == table.topic.name])
     ready: list[Received] = []
+    refused: list[Refusal] = []
     for each in received:
-        enriched, refused = enrich(app.topics[each.position.topic], [each])
-        ready += enriched
-        result.failed += [(one.event.id, error) for one, error in refused]
-    indexer = Indexer(index, vectors, app.document_types, clock=_clock, history_us=FOREVER)
-    indexed = indexer.index([each for each in ready if each.position.topic in app.indexed])
-    result.failed += [(one.event.id, error) for one, error in indexed.failures]
-    result.records += [*indexed.records, *outcomes("index", sorted(indexed.outcomes), START)]
+        if each.position.topic in app.indexed:
+            enriched, failures = enrich(app.topics[each.position.topic], [each])
+            ready += enriched
+            refused += failures
+    indexed = Indexer(index, vectors, app.document_types, clock=_clock, history_us=FOREVER).index(ready)
+    refused += indexed.failures
+    ended = [*indexed.outcomes, *_dead(refused)]
+    result.failed += [(one.event.id, error) for one, error in refused]
+    result.records += [*indexed.records, *outcomes("index", sorted(ended), START)]
     result.documents = _documents(index, indexed.records)
+
+
+def _dead(refused: Iterable[Refusal]) -> list[tuple[Position, str]]:
+    return [(one.position, "dead_lettered") for one, _ in refused]
 
 
 def _documents(index: EdgeIndex, records: Iterable[Record]) -> dict[str, str]:
@@ -128,15 +137,24 @@ def _documents(index: EdgeIndex, records: Iterable[Record]) -> dict[str, str]:
 
 
 def _detect(app: App, received: Sequence[Received], result: Walk) -> None:
-    """Every rule over its topic; at the end a time mark, so that what is complete is told, and windows stay open."""
+    """Every rule over its topic; at the end a time mark, so that what is complete is told, and windows stay open.
+
+    As in the flows, the rules know nothing of the index: they see events whose document function failed, and enrich by themselves, with
+    what they look at. An event that an enricher refuses is a dead letter of the index, if its topic is indexed, and else of the rules.
+    """
     latest = max((each.event.time for each in received), default=START)
     for name, topic in app.watched.items():
         detector = Detector(topic, [rule for rule in app.triggers if rule.of is topic], topic.partitions, idle=False)
         state = detector.start(START)
         mine = [each for each in received if each.position.topic == name]
-        step = detector.step(state, detector.signals([*mine, *_marks(topic, mine, latest + 1)]), START)
+        ready, refused = enrich(facts_needed({name: detector})[name], mine)
+        signals = detector.signals([*ready, *_marks(topic, mine, latest + 1)])
+        step = detector.step(state, signals._replace(failures=[]), START)
+        ended = [*step.outcomes, *_dead([*refused, *signals.failures])]
+        told = [*([] if name in app.indexed else refused), *signals.failures]
+        result.failed += [(one.event.id, error) for one, error in told]
         result.activations += step.activations
-        result.records += [*step.records, *outcomes("detect", step.outcomes, START)]
+        result.records += [*step.records, *outcomes("detect", sorted(ended), START)]
     result.activations.sort(key=lambda activation: (activation.at, activation.rule, activation.key))
 
 

@@ -135,6 +135,7 @@ class Up:
         )
         for warning in changed(self.settings.home, self.app.agents):
             _log.warning(warning)
+        run.failed = self._fail
         run.prepare()
         run.store.lost_with_broker(run.broker)
         if "index" in self._flow_names:

@@ -30,9 +30,8 @@ def index(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress."""
     flow = Dataflow("index")
     topics = run.app.indexed
-    batches = op.input(
-        "read", flow, run.source("index", topics, batch=INDEX_BATCH, read=run.progress.note_appended, at_end=run.progress_at_end)
-    )
+    told = {"begun": run.progress.start, "read": run.progress.note_appended, "at_end": run.progress_at_end}
+    batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, **told))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
     work = op.flat_map_batch("enrich", work, enrich_step(topics))
     settled = op.flat_map_batch(
@@ -47,7 +46,8 @@ def detect(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → rules in event-time order → activations."""
     flow = Dataflow("detect")
     topics = run.app.watched
-    batches = op.input("read", flow, run.source("detect", topics))
+    told = {"begun": run.ends.begun, "read": run.ends.read, "at_end": run.ends.at_end} if run.idle else {}
+    batches = op.input("read", flow, run.source("detect", topics, gate=run.rules_gate, **told))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
     known = detectors(run)
     work = op.flat_map_batch("enrich", work, enrich_step(facts_needed(known)))

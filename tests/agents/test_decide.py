@@ -1,9 +1,11 @@
 import asyncio
+import enum
 import math
 from types import SimpleNamespace
 from typing import Literal
 
 import msgspec
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
@@ -11,9 +13,10 @@ from headwater.agents.agent import Agent, Decision, Option, Publish, decision_id
 from headwater.agents.authorise import Ruling
 from headwater.agents.context import Ports
 from headwater.agents.decide import decide, effect_records, plain, summary
-from headwater.agents.journal import Done
+from headwater.agents.journal import Done, decode, encode
 from headwater.agents.review import review_id
 from headwater.agents.testing import MemoryHit, MemorySearch, ScriptedModel, activation, scripted
+from headwater.lineage.errors import Forbidden
 from headwater.lineage.topic import REVIEWS, Topic
 
 
@@ -137,6 +140,20 @@ def test_a_cancelled_wait_of_the_agent_is_a_failure():
     assert (decided.state, decided.attempts) == ("waiting", 2)
 
 
+class Unsayable:
+    def __str__(self):
+        raise ValueError("no words")
+
+
+class Wordless(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+CYCLE: dict = {}
+CYCLE["again"] = CYCLE
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
@@ -146,6 +163,26 @@ def test_a_cancelled_wait_of_the_agent_is_a_failure():
         (Decision(None).with_effects(*HOLD.effects), "chose nothing"),
         (Decision("hold").with_effects(Publish(PLANS, Crew(name="x"))), "does not fit the topic plans"),
         (Decision("hold").with_effects(Publish(CREWS, {"nam": "x"})), "does not fit the topic crews"),
+        (Decision("hold", confidence="high"), "confidence 'high'; a finite number"),
+        (Decision("hold", confidence=True), "confidence True"),
+        (Decision("hold", cost={"tokens": math.inf}), "cost tokens inf"),
+        (Decision("hold", cost={"tokens": None}), "cost tokens None"),
+        (Decision("hold", cost={"tokens": 10**400}), "OverflowError"),
+        (Decision("hold", cost=None), "cost None; a mapping"),
+        (Decision("hold", rationale=None), "rationale None; a text"),
+        (Decision("hold", rationale="half \ud800"), "cannot be written"),
+        (Decision("hold", evidence="a"), "evidence 'a'; a tuple"),
+        (Decision("hold", evidence=(1,)), "evidence 1; a text"),
+        (Decision("hold", options=("hold",)), "options 'hold'; an Option"),
+        (Decision("hold", options=(Option("hold", math.nan),)), "options: confidence nan"),
+        (Decision("hold", without={"a": 1}), "without a 1; an Option"),
+        (Decision("hold", effects=("plans",)), "effects 'plans'; a Publish"),
+        (Decision("hold", effects=(Publish("plans", {}),)), "a Publish on a Topic"),
+        (Decision("hold", effects=(Publish(PLANS, HOLD.choice, key=7),)), "effects: key 7; a text"),
+        (Decision("hold", effects=(Publish(PLANS, HOLD.choice, key="\udfff"),)), "cannot be written"),
+        (Decision({"half": "\ud800"}), "UnicodeEncodeError"),
+        (Decision(CYCLE), "RecursionError"),
+        (Decision(Unsayable()), "ValueError"),
     ],
 )
 def test_what_is_no_decision_fails(answer, says):
@@ -156,6 +193,64 @@ def test_what_is_no_decision_fails(answer, says):
 
     decided, _ = run(an_agent(function, publishes=(PLANS, CREWS)))
     assert decided.state == "waiting" and not decided.effects and says in decided.error
+    assert encode(decode(encode(decided))) == encode(decided)
+
+
+class Hue(enum.StrEnum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Decision("hold", confidence=np.float32(0.75), cost={"tokens": 3, "share": np.float64(0.5)}, evidence=["a"]),
+        Decision({1: "a", "b": math.nan}, options=[Option(Hue.RED, 1)], rationale=Hue.RED),
+        Decision(Hue.RED, without={Hue.RED: Option("x", 0)}),
+    ],
+)
+def test_what_means_the_same_is_made_plain(answer):
+    """Numbers of other libraries, texts of enumerations and lists are what they stand for, and come back from the journal as they are."""
+    decided, _ = run(an_agent(scripted(answer)))
+    assert decided.state == "acted"
+    assert type(decided.confidence) is float and all(type(option.name) is str for option in decided.options)
+    again = decode(encode(decided))
+    assert encode(again) == encode(decided) and (again.choice, again.cost) == (decided.choice, decided.cost)
+    assert (again.options, again.without, again.rationale) == (decided.options, decided.without, decided.rationale)
+
+
+def test_an_answer_too_large_asks_a_person():
+    """An effect that the journal cannot hold fails the attempt; it is not sent, and the question fits."""
+    large = Decision("hold").with_effects(Publish(CREWS, Crew(name="x" * 3000)))
+    decided, _ = run(an_agent(scripted(large), publishes=(CREWS,)), largest=10_000)
+    assert decided.state == "waiting" and not decided.effects and "at most 2500 go into the journal" in decided.error
+    assert len(encode(decided)) <= 10_000
+
+
+def test_records_too_large_are_cut():
+    """What an agent saw and said beyond what the journal holds is cut from its records, which say so; the decision is as it was."""
+
+    async def talks(activation, context):
+        context.note("short")
+        for n in range(3):
+            context.note(str(n) * 6_000)
+        return HOLD
+
+    whole, _ = run(an_agent(talks))
+    decided, _ = run(an_agent(talks), largest=20_000)
+    assert len(encode(decided)) <= 20_000 < len(encode(whole))
+    assert (decided.state, decided.effects, [r.id for r in decided.records]) == ("acted", whole.effects, [r.id for r in whole.records])
+    notes = [record.data for record in decided.records if record.kind == "note"]
+    assert notes[0] == {"text": "short"} and notes[3] == {"text": "2" * 6_000}
+    assert notes[1] == {"text": "0" * 500, "cut": ["text"]}
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("half \ud800"), ValueError("x" * 10_000_000), Wordless(), SystemExit(1), Forbidden("half \udfff")]
+)
+def test_whatever_an_agent_raises_is_told(error):
+    """No error of an agent gets past the decision, nor what it says into the journal unreadable."""
+    decided, _ = run(an_agent(scripted(error)))
+    assert decided.state == "waiting" and decode(encode(decided)).error == decided.error and len(encode(decided)) < 100_000
 
 
 def test_a_plain_function_is_told_to_be_async():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.agents.detect import Detector, State, Step
-from headwater.agents.order import NEVER
+from headwater.agents.order import LOOK, NEVER, RECENT, Ends
 from headwater.agents.rules import Rate, Threshold
 from headwater.lineage.decode import MARK, Received
 from headwater.lineage.errors import Gone, Misused
@@ -45,10 +45,14 @@ class Bench:
         self.state: State = self.detector.start(NOW)
 
     def step(self, *received: Received, now: int = NOW) -> Step:
-        return self.detector.step(self.state, self.detector.signals(received), now)
+        """Both sources stand at their ends: all there is was read."""
+        return self.detector.step(self.state, self.detector.signals(received), now, [now, now])
 
-    def tick(self, now: int) -> Step:
-        return self.detector.tick(self.state, now)
+    def tick(self, now: int, ends: Ends | None = None) -> Step:
+        return self.detector.tick(self.state, now, [now, now] if ends is None else ends)
+
+    def wake_at(self, now: int) -> int | None:
+        return self.detector.wake_at(self.state, now, [now, now])
 
     @property
     def watermark(self) -> int:
@@ -145,6 +149,42 @@ def test_when_all_are_silent_the_clock_moves_the_watermark() -> None:
     assert [record.data["clock"] for record in closed.records if record.kind == "idle"] == [True]
 
 
+@pytest.mark.parametrize(
+    "ends", [(), (None, None), (NOW - 1, NOW + 60 * S), (NOW + 60 * S, None), (NOW + 59 * S - 1, NOW + 60 * S), (NOW + 60 * S,)]
+)
+def test_silence_is_no_idleness_while_the_source_is_not_known_to_be_at_its_end(ends: Ends) -> None:
+    """Unread, unknown, at its end before the last arrival or too long ago: such a partition holds the watermark, however long a silence."""
+    bench = Bench(idle=True)
+    bench.step(ping(0, 0, 100), ping(1, 0, 90))
+    later = NOW + 60 * S
+    held = bench.watermark
+    partial = bench.tick(later, ends)
+    assert partial.idle is None or not partial.idle.clock
+    wake = bench.detector.wake_at(bench.state, later, ends)
+    assert wake is not None
+    assert wake <= later + LOOK
+    assert bench.watermark <= max(held, 98 * S)
+    backlog = bench.step(ping(0, 1, 99), ping(1, 1, 99), now=later)
+    assert [each for each in ended(backlog) if each[2] == "late"] == []
+
+
+def test_the_clock_moves_the_watermark_no_further_than_the_sources_have_looked() -> None:
+    """All are idle: what was appended after a source last stood at its end is not known, so time has come no further than that."""
+    bench = Bench(idle=True)
+    bench.step(ping(0, 0, 100), ping(1, 0, 90))
+    later = NOW + 60 * S
+    assert bench.tick(later, [later, later - RECENT]).idle is not None
+    assert bench.watermark == later - RECENT - 2 * S
+
+
+def test_what_waits_for_others_alone_is_told_apart() -> None:
+    """Of the partition that holds the watermark nothing is `ahead`, however much waits for its own lateness: it is never paused."""
+    bench = Bench()
+    bench.step(*(ping(0, offset, 100 + offset) for offset in range(10)), *(ping(1, offset, 90) for offset in range(5)))
+    assert bench.detector.waiting(bench.state) == [10, 5]
+    assert bench.detector.ahead(bench.state) == [7, 0]
+
+
 def test_without_the_idle_path_time_moves_nothing() -> None:
     """Replays switch idleness off: however long a silence, only events and marks move the watermark."""
     bench = Bench(idle=False)
@@ -168,7 +208,7 @@ def test_wake_at_is_the_first_moment_at_which_time_does_something(arrivals: list
         offsets[partition] += 1
     now += pause * S
     bench.tick(now)
-    wake = bench.detector.wake_at(bench.state, now)
+    wake = bench.wake_at(now)
     if wake is None:
         assert not any(bench.detector.waiting(bench.state))
         return

@@ -1,3 +1,6 @@
+from importlib.metadata import version
+from pathlib import Path
+
 import pytest
 from qdrant_client import QdrantClient
 
@@ -5,7 +8,7 @@ import headwater.enrichers.edge as edge
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.engine import EXACT_BELOW, Scope, tag_of
 from headwater.enrichers.head import Head
-from headwater.enrichers.qdrant import QdrantIndex, connect
+from headwater.enrichers.qdrant import SERVER, QdrantIndex, connect
 from headwater.lineage.errors import Misused, Unavailable
 
 HOUR = 3_600_000_000
@@ -89,3 +92,30 @@ def test_the_optimiser_runs_beside_writes_and_searches(edge_world, monkeypatch):
     assert edge_world.index._optimiser is not None
     vector = edge_world.embedder.embed(["snow 7"])[0]
     assert len(edge_world.index.nearest(vector, Scope(), 1_000)) == 400
+
+
+class Forgetful(QdrantClient):
+    """A client of a server from before conditional upserts: the condition is passed over."""
+
+    def upsert(self, *args, update_filter=None, **more):
+        return super().upsert(*args, **more)
+
+
+def test_a_server_that_knows_no_conditions_is_refused():
+    """Misused, naming the version to use; for it would overwrite newer versions with older ones, silently."""
+    with pytest.raises(Misused, match=r"overwrites.*v1\.\d+"):
+        QdrantIndex(Forgetful(":memory:"), "notes", 16)
+
+
+def test_the_proof_of_conditions_leaves_nothing_behind():
+    """Opened twice, an empty index is empty."""
+    client = QdrantClient(":memory:")
+    for _ in range(2):
+        assert QdrantIndex(client, "notes", 16).count() == (0, 0, 0)
+
+
+def test_the_composed_server_is_the_one_the_client_belongs_to():
+    """docker-compose.yml, the message and the installed client name one version."""
+    compose = (Path(__file__).parents[2] / "docker-compose.yml").read_text()
+    assert f"image: qdrant/qdrant:{SERVER}." in compose
+    assert version("qdrant-client").startswith(SERVER.removeprefix("v") + ".")

@@ -128,6 +128,57 @@ def test_the_stalest_partition_counts_and_silence_is_no_freshness():
     p.wait([], timeout_s=0, max_staleness_us=300_000)
 
 
+def test_a_partition_nobody_tells_of_is_no_freshness(world):
+    """An index process that never came up stored nothing: its partitions are known to the reader, and make every answer's age unknown."""
+    p = Progress("b", lambda: 1_000_000)
+    p.at_end("notes", 0, 900_000)
+    world.index.save_progress(p.rows())
+    reader = StoredProgress(world.index, "b", lambda: 1_000_000, ["notes"], [("notes", 0), ("notes", 1)])
+    with pytest.raises(Behind):
+        reader.wait([], timeout_s=0, max_staleness_us=3_600_000_000)
+    assert math.isinf(reader.staleness_ms()) and reader.as_of() == {"notes/0": 0, "notes/1": 0}
+    p.at_end("notes", 1, 800_000)
+    world.index.save_progress(p.rows())
+    reader.wait([], timeout_s=0, max_staleness_us=200_000)
+
+
+def test_what_was_learnt_is_not_stored_as_our_own():
+    """Two processes index one topic: what one learnt of the other's partition at its start never overwrites what that one stores since."""
+    theirs, ours = Progress("b", lambda: 0), Progress("b", lambda: 0)
+    theirs.settle("t", 1, 5)
+    ours.learn(theirs.rows())
+    assert ours.rows() == []
+    ours.settle("t", 0, 3)
+    assert [(row.partition, row.next) for row in ours.rows()] == [(0, 3)]
+
+
+def test_topics_that_are_no_longer_indexed_do_not_count():
+    """Rows of a topic that the application indexed once would make every answer stale for ever."""
+    before = Progress("b", lambda: 0)
+    before.at_end("old", 0, 1)
+    before.at_end("t", 0, 900_000)
+    now = Progress("b", lambda: 1_000_000, ["t"], [("t", 0)])
+    now.learn(before.rows())
+    assert now.staleness_ms() == 100.0
+    with pytest.raises(Misused, match="old"):
+        now.wait([at(0, topic="old")], timeout_s=0)
+
+
+def test_progress_goes_on_from_what_was_stored():
+    """Resumed from an older snapshot, what was settled stays settled; what is read again makes nothing stale; the end counts again."""
+    before = Progress("b", lambda: 0)
+    before.settle("t", 0, 9)
+    before.at_end("t", 0, 500_000, 9)
+    p = Progress("b", lambda: 1_000_000, ["t"], [("t", 0)])
+    p.learn(before.rows())
+    p.start("t", 0, 6)
+    p.note_appended("t", 0, 9, 100_000)
+    p.wait([at(8)], timeout_s=0)
+    assert p.as_of() == {"t/0": 9} and p.staleness_ms() == 500.0
+    p.at_end("t", 0, 900_000, 9)
+    assert p.staleness_ms() == 100.0
+
+
 def test_progress_travels_through_the_store(world):
     """What the index flow saves, a reader of another process learns before it answers; another broker's rows say nothing."""
     p = Progress("b", lambda: 1_000_000)

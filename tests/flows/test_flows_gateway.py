@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from headwater.flows.gateway import BATCH, LARGEST, NDJSON, Gateway
+from headwater.flows.app import FILES, FILES_TOPIC, FileText
+from headwater.flows.gateway import AHEAD, BATCH, LARGEST, NDJSON, Gateway
+from headwater.lineage.decode import MARK
 from headwater.lineage.errors import HeadwaterError, Invalid, NotFound, Oversized, Undecodable
 from headwater.lineage.event import JSON, STRUCTURED, Event, Position, to_structured
 from headwater.lineage.topic import Topic
@@ -105,3 +107,54 @@ def test_header_names_are_read_in_any_case(writer):
     headers = {"CE-Id": "mine", "Ce-Source": "/s", "ce-type": "t", "CE-Custom": "Z%C3%BCrich%20%25"}
     [event] = gateway(writer).events(readings, b'{"id":"1","metres":1}', JSON, headers)
     assert (event.id, event.source, event.type, event.extensions) == ("mine", "/s", "t", {"custom": "Zürich %"})
+
+
+@pytest.mark.parametrize("kind", [MARK, "headwater.", "headwater.file.gone"])
+def test_event_types_of_our_own_are_refused(writer, kind):
+    """A time mark from outside would make every later event of its partition late: types under headwater. are Invalid, in every form."""
+    door = gateway(writer)
+    structured = to_structured(Event(id="m", source="s", type=kind, time=NOW, data=b'{"id":"1","metres":1}'))
+    headers = {"ce-id": "m", "ce-source": "s", "ce-type": kind}
+    for events in (
+        door.events(readings, structured, STRUCTURED),
+        door.events(readings, b"[" + structured + b"]", BATCH),
+        door.events(readings, b'{"id":"1","metres":1}', JSON, headers),
+    ):
+        with pytest.raises(Invalid, match=r"the event for readings: type 'headwater\..*use another"):
+            door.publish(readings, events)
+    assert writer.messages == []
+
+
+def test_topics_of_our_own_are_not_for_what_comes_from_outside(writer):
+    """NotFound, though the application has them among its topics; and the message does not offer them."""
+    door = Gateway({"readings": readings, FILES: FILES_TOPIC}, writer, lambda: NOW)
+    with pytest.raises(NotFound, match=r"declares readings$"):
+        door.topic(FILES)
+
+
+def test_what_we_publish_ourselves_is_not_questioned(writer):
+    """The watched files go to their own topic, under types of our own, with whatever time the file bears."""
+    data = FILES_TOPIC.encode(FileText("a.md", "text", 1))
+    event = Event(id="f", source="headwater/files", type="headwater.file.changed", time=NOW + 10 * AHEAD, data=data)
+    [accepted] = Gateway({}, writer, lambda: NOW).publish(FILES_TOPIC, [event])
+    assert accepted.position.topic == FILES
+
+
+@pytest.mark.parametrize(("ahead", "fine"), [(0, True), (AHEAD, True), (AHEAD + 1, False), (30 * 24 * AHEAD, False)])
+def test_events_from_the_future_are_refused(writer, ahead, fine):
+    """One event dated a month ahead would make all others of its partition late: Invalid, saying how far ahead it lies."""
+    door = gateway(writer)
+    events = [Event(id=str(n), source="s", type="t", time=time, data=b'{"id":"1","metres":1}') for n, time in enumerate((5, NOW + ahead))]
+    if fine:
+        assert len(door.publish(readings, events)) == 2
+    else:
+        with pytest.raises(Invalid, match=rf"event 2 of 2 for readings: its time lies {ahead / AHEAD:.1f} h ahead of the clock"):
+            door.publish(readings, events)
+        assert writer.messages == []
+
+
+def test_how_far_ahead_is_too_far_can_be_said(writer):
+    """`ahead` in µs."""
+    door = Gateway({"readings": readings}, writer, lambda: NOW, ahead=0)
+    with pytest.raises(Invalid, match="at most 0 h"):
+        door.publish(readings, [Event(id="1", source="s", type="t", time=NOW + 1, data=b'{"id":"1","metres":1}')])

@@ -1,18 +1,23 @@
 """The journal over a real broker: fenced, read back in order, grouped, effects and their `done` together (law 2)."""
 
 import asyncio
+import os
+import signal
 import uuid
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from headwater.agents.journal import Book, Decided, Done, Outgoing
 from headwater.flows.broker import Broker
-from headwater.flows.journal import LOOK_BACK, Fenced, KafkaJournal
+from headwater.flows.journal import LOOK_BACK, Broken, Fenced, KafkaJournal
+from headwater.flows.kafka import Kafka
 from headwater.flows.sink import Outgoing as Message
 from headwater.flows.sink import Writer
 from headwater.flows.source import drain
-from headwater.lineage.errors import Unavailable
+from headwater.lineage.errors import EffectFailed, Unavailable
 from headwater.lineage.topic import DECISIONS
 
 
@@ -181,3 +186,183 @@ def test_a_broker_that_is_gone_is_unavailable(tmp_path, agent):
         kafka.create({DECISIONS: 1})
     with pytest.raises(Unavailable, match=agent):
         KafkaJournal(kafka, broker.id, "app", agent, 0)
+
+
+class Door(Kafka):
+    """The broker's door, with a hand on the producer: `before` is told each call's name before it is made, and may raise.
+
+    Messages of the topics in `refused` are not sent: their delivery fails with that error code.
+    """
+
+    def __init__(self, kafka, before=lambda name: None, refused=None):
+        super().__init__(kafka.properties)
+        self.before, self.refused = before, refused or {}
+
+    def producer(self, **more):
+        return Hand(super().producer(**more), self)
+
+
+class Hand:
+    def __init__(self, producer, door):
+        self._producer, self._door, self._failing = producer, door, []
+
+    def __getattr__(self, name):
+        def call(*given, **named):
+            self._door.before(name)
+            return getattr(self._producer, name)(*given, **named)
+
+        return call
+
+    def produce(self, topic, *given, on_delivery=None, **named):
+        self._door.before("produce")
+        if topic in self._door.refused:
+            self._failing.append((on_delivery, KafkaError(self._door.refused[topic])))
+        else:
+            self._producer.produce(topic, *given, on_delivery=on_delivery, **named)
+
+    def flush(self, timeout):
+        failing, self._failing = self._failing, []
+        for on_delivery, error in failing:
+            on_delivery(error, None)
+        return self._producer.flush(timeout)
+
+
+def test_a_pause_of_the_broker_is_waited_out(tmp_path, agent):
+    """A commit whose answer takes longer than its time limit is asked for again: it goes through once, and the journal goes on."""
+    with Broker(tmp_path / "log") as broker:
+        commits = []
+
+        def before(name):
+            if name == "commit_transaction":
+                commits.append(name)
+            if name == "commit_transaction" and len(commits) in (2, 5):  # the first is the opening
+                os.kill(broker.process.pid, signal.SIGSTOP if len(commits) == 2 else signal.SIGCONT)
+
+        kafka = Door(broker.kafka, before)
+        kafka.create({DECISIONS: 1, "plans": 1})
+        journal = KafkaJournal(kafka, broker.id, "app", agent, 0, commit_s=0.2)
+        decision = decided(agent)
+        [tokens] = run(journal.perform([effect("plans", decision)], Done(id=decision.id, effects=("e",), at=1)))
+        assert len(commits) >= 5
+        assert [str(m.offset) for m in drain(kafka, "plans", 0, 0, "read_uncommitted")] == [tokens[0].rpartition("/")[2]]
+        run(journal.append([decided(agent, 1)]))
+        journal.close()
+        again = KafkaJournal(kafka, broker.id, "app", agent, 0)
+        assert [type(entry).__name__ for entry in again.book] == ["Done", "Decided"]
+        again.close()
+
+
+@pytest.fixture
+def door(kafka, app, agent):
+    """Opens a journal behind a hand on its producer."""
+    journals = []
+
+    def opening(*given, **named) -> KafkaJournal:
+        journals.append(KafkaJournal(Door(kafka, *given, **named), kafka.broker_id(), app, agent, 0))
+        assert journals[-1].book is not None
+        return journals[-1]
+
+    yield opening
+    for journal in journals:
+        journal.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, EffectFailed),
+        (KafkaError.MSG_SIZE_TOO_LARGE, EffectFailed),
+        (KafkaError._MSG_TIMED_OUT, Unavailable),
+    ],
+)
+def test_an_undelivered_effect_is_told(door, agent, app, code, told):
+    """A message that the broker does not take ends its transaction with an answer to all in it; the journal goes on."""
+    journal = door(refused={app: code})
+    decision = decided(agent)
+    done = Done(id=decision.id, effects=("e",), at=1)
+
+    async def both():
+        asked = journal.perform([effect(app, decision)], done), journal.append([decided(agent, 2)])
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(asyncio.wait_for(both(), 30))
+    assert type(answers[0]) is told
+    run(journal.append([decided(agent, 3)]))
+
+
+def test_a_message_too_large_to_send_is_told(opened, agent, app, kafka):
+    """What the client refuses to take is refused for good; the journal goes on."""
+    journal = opened(agent)
+    decision = decided(agent)
+    large = msgspec.structs.replace(effect(app, decision), data=msgspec.Raw(b'"' + b"x" * kafka.largest + b'"'))
+    with pytest.raises(EffectFailed, match=agent):
+        run(journal.perform([large], Done(id=decision.id, effects=("e",), at=1)))
+    run(journal.append([decided(agent, 1)]))
+    assert [entry.id for entry in opened(agent).book] == [f"{agent}-1"]
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), KafkaException(KafkaError(KafkaError._STATE, "no such state"))])
+@pytest.mark.parametrize("where", ["begin_transaction", "commit_transaction"])
+def test_a_journal_that_breaks_says_so(door, opened, agent, where, error):
+    """Whatever its thread dies of, who waits is answered, and who comes later: this owner must stop, and the next one can write."""
+    broken = []
+
+    def before(name):
+        if broken and name == where:
+            raise error
+
+    journal = door(before)
+    broken.append(True)
+    for n in range(2):
+        with pytest.raises(Broken, match="restart the flow"):
+            asyncio.run(asyncio.wait_for(journal.append([decided(agent, n)]), 30))
+    run(opened(agent).append([decided(agent, 2)]))
+
+
+def test_a_closed_journal_answers(opened, agent):
+    """Who asks after the end is told so, and does not wait for ever."""
+    journal = opened(agent)
+    journal.close()
+    with pytest.raises(Broken, match="closed"):
+        asyncio.run(asyncio.wait_for(journal.append([decided(agent)]), 30))
+
+
+class Retained:
+    """A door and its consumer in one, over a partition whose messages 0 to 6 are gone: what it tells is `told`."""
+
+    def __init__(self, *told: int):
+        self.told, self.assigned = told, []
+
+    def consumer(self, group, **more):
+        return self
+
+    def get_watermark_offsets(self, place, timeout):
+        return 7, 7
+
+    def assign(self, places):
+        self.assigned = [place.offset for place in places]
+
+    def consume(self, many, timeout):
+        return [SimpleNamespace(error=lambda code=code: KafkaError(code), offset=lambda: 7) for code in self.told]
+
+    def close(self):
+        pass
+
+
+def test_reading_starts_at_what_is_left():
+    """Messages that retention took are not waited for."""
+    door = Retained(KafkaError._TRANSPORT, KafkaError._PARTITION_EOF)
+    assert drain(door, "t", 0, 3) == [] and door.assigned == [7]
+
+
+@pytest.mark.parametrize("code", [KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError.TOPIC_AUTHORIZATION_FAILED])
+def test_reading_ends_where_waiting_cannot_help(code):
+    """An error that the client does not mend by itself is told, whatever the patience."""
+    with pytest.raises(Unavailable, match="cannot be read"):
+        drain(Retained(code), "t", 0, 3, patience_s=10_000)
+
+
+def test_reading_beyond_the_end_is_refused(kafka, app):
+    """An offset of another life of the topic is named, and not waited for."""
+    with pytest.raises(Unavailable, match="ends at 0"):
+        drain(kafka, app, 0, 1000, patience_s=10_000)

@@ -1,0 +1,153 @@
+"""What an agent answered, made plain, or refused as no decision: nothing else may reach the journal, which is read back for ever."""
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from headwater.agents.agent import Agent, Decision, Option, Publish
+from headwater.agents.journal import Decided, decode, encode
+from headwater.lineage.errors import AgentFailed
+from headwater.lineage.record import Record, encode_batch
+from headwater.lineage.topic import Topic
+
+_log = structlog.get_logger("headwater.answer")
+T = TypeVar("T")
+
+SHARE = 4
+"""An answer takes at most this part of an entry: its decision says it twice, and the question to a person once more."""
+_SHORT = 500
+"""Characters that are left of a text that is cut."""
+
+
+def checked(agent: Agent, answer: Any) -> Decision[Any]:
+    """The answer as a Decision whose fields are what they are declared to be; the choice is looked at by `survives`. Raises AgentFailed."""
+    if not isinstance(answer, Decision):
+        raise AgentFailed(f"agent {agent.name} answered {type(answer).__name__}, not a Decision; return what context.choose gives")
+    try:
+        decision: Decision[Any] = Decision(
+            choice=answer.choice,
+            options=_all("options", answer.options, _option),
+            rationale=_text("rationale", answer.rationale),
+            confidence=_number("confidence", answer.confidence),
+            evidence=_all("evidence", answer.evidence, _text),
+            without=_named("without", answer.without, _option),
+            cost=_named("cost", answer.cost, _number),
+            effects=_all("effects", answer.effects, _publish),
+        )
+    except (TypeError, ValueError) as error:
+        raise AgentFailed(f"agent {agent.name} answered with {error}") from None
+    if not 0 <= decision.confidence <= 1:
+        raise AgentFailed(f"agent {agent.name} answered with confidence {decision.confidence}; it must lie between 0 and 1")
+    if decision.choice is None and decision.effects:
+        raise AgentFailed(f"agent {agent.name} chose nothing and yet has effects; leave them out, or give a choice")
+    return decision
+
+
+def survives(agent: Agent, decided: Decided, largest: int) -> None:
+    """Whether a decision can be written and read again, as an entry of `largest` bytes. Raises AgentFailed."""
+    try:
+        entry = encode(decided)
+        decode(entry)
+    except Exception as error:
+        raise AgentFailed(f"agent {agent.name} answered what cannot be written and read again: {error}") from None
+    if len(entry) > largest // SHARE:
+        raise AgentFailed(
+            f"agent {agent.name} answered {len(entry)} bytes, effects included; at most {largest // SHARE} go into the journal: "
+            "publish a reference to what is large"
+        )
+
+
+def fitted(decided: Decided, largest: int) -> Decided:
+    """The decision as an entry of at most `largest` bytes: what its records say at too great length, or what cannot be written, is cut.
+
+    Each record stays, names in `cut` what was taken from it, and keeps the shape of its data. The largest are cut first, the
+    decision's own and its review's last.
+    """
+    records = list(decided.records)
+    order = sorted(range(len(records)), key=lambda n: (records[n].kind in ("decision", "review"), -_size(records[n])))
+    for n in order:
+        if _entry_size(decided) <= largest:
+            return decided
+        records[n] = _cut(records[n])
+        decided = msgspec.structs.replace(decided, records=tuple(records))
+    return decided
+
+
+def words(told: object) -> str:
+    """A text that can be written, whatever is told: half characters are replaced, what is endless is cut."""
+    try:
+        text = str(told)
+    except Exception:  # an error of the agent that cannot even say what it is
+        text = type(told).__name__
+    return text[: 4 * _SHORT].encode(errors="replace").decode()
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} {value!r:.100}; a finite number is needed")
+    return float(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} {value!r:.100}; a text is needed")
+    return str.__str__(value)  # of an enumeration of texts, the text
+
+
+def _option(name: str, value: Any) -> Option:
+    if not isinstance(value, Option):
+        raise ValueError(f"{name} {value!r:.100}; an Option is needed")
+    return Option(_text(f"{name}: name", value.name), _number(f"{name}: confidence", value.confidence))
+
+
+def _publish(name: str, value: Any) -> Publish:
+    if not isinstance(value, Publish) or not isinstance(value.topic, Topic):
+        raise ValueError(f"{name} {value!r:.100}; a Publish on a Topic is needed")
+    return value if value.key is None else Publish(value.topic, value.data, _text(f"{name}: key", value.key))
+
+
+def _all(name: str, values: Any, check: Callable[[str, Any], T]) -> tuple[T, ...]:
+    if not isinstance(values, (tuple, list)):
+        raise ValueError(f"{name} {values!r:.100}; a tuple is needed")
+    return tuple(check(name, value) for value in values)
+
+
+def _named(name: str, values: Any, check: Callable[[str, Any], T]) -> dict[str, T]:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name} {values!r:.100}; a mapping is needed")
+    return {_text(f"{name}: key", key): check(f"{name} {key}", value) for key, value in values.items()}
+
+
+def _entry_size(decided: Decided) -> float:
+    try:
+        return len(encode(decided))
+    except Exception:  # whatever lies in it, it cannot be written
+        return math.inf
+
+
+def _size(record: Record) -> float:
+    try:
+        return len(encode_batch([record]))
+    except Exception:
+        return math.inf
+
+
+def _cut(record: Record) -> Record:
+    short = {name: _shortened(value) for name, value in record.data.items()}
+    cut = sorted(name for name, value in record.data.items() if short[name] is not value)
+    return msgspec.structs.replace(record, data={**short, "cut": cut})
+
+
+def _shortened(value: Any) -> Any:
+    try:
+        if len(msgspec.json.encode(value)) <= _SHORT:
+            return value
+    except Exception as error:
+        _log.debug("cut from a record", error=words(error))
+    if isinstance(value, str):
+        return value[:_SHORT].encode(errors="replace").decode()
+    return [] if isinstance(value, (list, tuple)) else {} if isinstance(value, Mapping) else None
