@@ -133,8 +133,8 @@ def decode(value: bytes) -> Entry:
 class Journal(Protocol):
     """Where entries are written: one owner per (agent, partition), the former owner fenced.
 
-    Both calls return when what they wrote is committed. Unavailable means: not known to be committed, call again.
-    Any other error means that this owner must stop: it is fenced, or the broker lost its memory.
+    Both calls return when what they wrote is committed, however long the broker pauses. Unavailable means: not committed, call again.
+    Any other error means that this owner must stop: it is fenced, closed or broken, or the broker refuses what is to be written.
     """
 
     async def append(self, entries: Sequence[Entry]) -> None:

@@ -35,6 +35,8 @@ UNTESTED = 0.6
 SUBJECT, SAME, NAMED = 0.4, 0.15, 0.7
 """From the first cosine on two quantities are about the same, and so are others of the situation that are less alike by the second
 at most. The third is the least where one has all words of the other."""
+UNKNOWN = 0.2
+"""What scores lose if the situation says nothing of the quantities that the descriptions require."""
 FACTS = 0.2
 """What a clause of a fact counts for, beside 1 of the situation itself."""
 UNFIT = 2.0
@@ -146,12 +148,13 @@ class Scale:
         self._rarity = _rarity(list(self._words.values()))
         self.judged = [[self._judge(way) for way in spoken.ways] for spoken in self.statements]
         self.fits = self._fits()
+        self._sure = 1 - UNKNOWN * float(np.mean([self._unknown(option) for option in options] or [0.0]))
 
     def score(self, option: str, leave_out: str = "") -> float:
         """How much speaks for an option, without the chunk `leave_out`."""
         back = OTHERWISE.match(self.options[option]) is not None
         weighted = zip(OTHERWISE_WEIGHTS if back else WEIGHTS, self.features(option, leave_out), strict=True)
-        return OTHERWISE_SCORE * back + math.fsum(weight * value for weight, value in weighted)
+        return self._sure * (OTHERWISE_SCORE * back + math.fsum(weight * value for weight, value in weighted))
 
     def features(self, option: str, leave_out: str = "") -> Features:
         """What speaks for and against an option, without the chunk `leave_out`."""
@@ -173,6 +176,12 @@ class Scale:
         for n in sorted(range(len(loud)), key=lambda n: (-loud[n], n)):
             spoken.setdefault(self.statements[n].option, self.statements[n])
         return spoken
+
+    def _unknown(self, option: str) -> float:
+        """The share of the quantities of an option's description that the situation says nothing of."""
+        own = [j for n, said in enumerate(self.statements) if said.option == option and not said.source for j in self.judged[n]]
+        required = sum(judged.quantities for judged in own)
+        return 1 - sum(len(judged.outcomes) for judged in own) / required if required else 0.0
 
     def _met(self, among: Sequence[int]) -> float:
         return max((judged.met for n in among for judged in self.judged[n]), default=0.0)

@@ -92,5 +92,5 @@ FLOWS = {"index": index, "detect": detect, "decide": decide, "audit": audit}
 def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:
     """Every record of a flow, merged once, to the lineage topic."""
     merged = op.merge("records", *streams)
-    messages = op.flat_map("encode", merged, lambda records: to_lineage(flow, records))
+    messages = op.flat_map("encode", merged, lambda records: to_lineage(flow, records, run.kafka.largest))
     op.output("lineage", messages, TopicSink(run.writer, run.meter.wrote))

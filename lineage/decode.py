@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.errors import HeadwaterError, Invalid
 from headwater.lineage.event import Event, Message, Position, from_binary
 from headwater.lineage.topic import Topic
+
+LATEST_MS = 32_503_680_000_000
+"""The year 3000: a producer may set a message's timestamp to anything."""
 
 MARK = "headwater.mark"
 """The type of a time mark: no event earlier than the mark's time follows in this partition. Replays send them."""
@@ -46,6 +49,8 @@ def decode(topic: Topic[Any], broker: str, messages: Iterable[Message]) -> tuple
         appended = message.timestamp * 1000
         event = None
         try:
+            if not 0 <= message.timestamp <= LATEST_MS:
+                raise Invalid(f"the broker's timestamp {message.timestamp} ms is no time of this age")
             event = from_binary(message.headers, message.value, topic=message.topic, appended=appended)
             model = None if event.type == MARK else topic.decode(event.data)
         except HeadwaterError as error:

@@ -1,5 +1,7 @@
 """Event-time order: watermark, lateness, marks, idleness."""
 
+from dataclasses import replace
+
 import msgspec
 import polars as pl
 import pytest
@@ -166,6 +168,16 @@ def test_silence_is_no_idleness_while_the_source_is_not_known_to_be_at_its_end(e
     assert bench.watermark <= max(held, 98 * S)
     backlog = bench.step(ping(0, 1, 99), ping(1, 1, 99), now=later)
     assert [each for each in ended(backlog) if each[2] == "late"] == []
+
+
+def test_an_end_before_the_last_arrival_says_nothing() -> None:
+    """With an `idle_after` shorter than an end is believed: what arrived since the end may be the first of many."""
+    detector = Detector(replace(pings, idle_after="100ms"), [down])
+    state = detector.start(NOW - S)
+    detector.step(state, detector.signals([ping(0, 0, 100), ping(1, 0, 90)]), NOW)
+    later = NOW + S // 5
+    assert detector.tick(state, later, [NOW - 1, NOW - 1]).idle is None
+    assert detector.tick(state, later, [NOW, NOW]).idle is not None
 
 
 def test_the_clock_moves_the_watermark_no_further_than_the_sources_have_looked() -> None:

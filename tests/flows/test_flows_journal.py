@@ -221,29 +221,31 @@ class Hand:
             self._producer.produce(topic, *given, on_delivery=on_delivery, **named)
 
     def flush(self, timeout):
+        self._door.before("flush")
         failing, self._failing = self._failing, []
         for on_delivery, error in failing:
             on_delivery(error, None)
         return self._producer.flush(timeout)
 
 
-def test_a_pause_of_the_broker_is_waited_out(tmp_path, agent):
-    """A commit whose answer takes longer than its time limit is asked for again: it goes through once, and the journal goes on."""
+@pytest.mark.parametrize("stopped", ["flush", "commit_transaction"])
+def test_a_pause_of_the_broker_is_waited_out(tmp_path, agent, stopped):
+    """A call whose answer takes longer than its time limit is made again: the commit goes through once, and the journal goes on."""
     with Broker(tmp_path / "log") as broker:
-        commits = []
+        calls = []
 
         def before(name):
-            if name == "commit_transaction":
-                commits.append(name)
-            if name == "commit_transaction" and len(commits) in (2, 5):  # the first is the opening
-                os.kill(broker.process.pid, signal.SIGSTOP if len(commits) == 2 else signal.SIGCONT)
+            if name == stopped:
+                calls.append(name)
+                if len(calls) in (2, 5):  # the first is the opening's
+                    os.kill(broker.process.pid, signal.SIGSTOP if len(calls) == 2 else signal.SIGCONT)
 
         kafka = Door(broker.kafka, before)
         kafka.create({DECISIONS: 1, "plans": 1})
         journal = KafkaJournal(kafka, broker.id, "app", agent, 0, commit_s=0.2)
         decision = decided(agent)
         [tokens] = run(journal.perform([effect("plans", decision)], Done(id=decision.id, effects=("e",), at=1)))
-        assert len(commits) >= 5
+        assert len(calls) >= 5
         assert [str(m.offset) for m in drain(kafka, "plans", 0, 0, "read_uncommitted")] == [tokens[0].rpartition("/")[2]]
         run(journal.append([decided(agent, 1)]))
         journal.close()

@@ -180,5 +180,9 @@ def test_an_end_is_forgotten_with_the_broker_and_told_again_after(clock, code):
     clock.now += ASK_S + 0.01
     assert standing.poll() == []
     assert standing.broker.sought == [(0, 5)]
+    assert standing.poll([Told(0, code)]) == []  # cut off with the question still open: it is asked anew
+    clock.now += ASK_S + 0.01
+    assert standing.poll() == []
+    assert standing.broker.sought == [(0, 5), (0, 5)]
     standing.poll([end(5)])
     assert standing.poll() == [(0, 5)]

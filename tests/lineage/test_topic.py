@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.lineage.decode import decode
 from headwater.lineage.duration import duration, format_time, parse_time
 from headwater.lineage.errors import Invalid, Misused, Oversized, Undecodable
+from headwater.lineage.event import Message
 from headwater.lineage.topic import Topic
 
 
@@ -88,3 +90,12 @@ def test_instants_round_trip(us):
 def test_durations(text, us):
     """Durations read as people write them."""
     assert duration(text) == us
+
+
+def test_a_forged_timestamp_is_a_failure_not_a_fall():
+    """A producer may set a message's timestamp to anything; what no time can be is refused, and the rest of the batch goes on."""
+    ids = [("ce_id", b"1")]
+    messages = [Message("t", 0, n, stamp, None, b'{"id":"7","status":"due"}', ids) for n, stamp in enumerate((2**62, -1, 0))]
+    received, failures = decode(Topic("t", Fast), "b", messages)
+    assert [one.position.offset for one in received] == [2]
+    assert [(each.position.offset, each.error.cause) for each in failures] == [(0, "invalid"), (1, "invalid")]
