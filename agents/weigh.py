@@ -35,7 +35,7 @@ UNTESTED = 0.6
 SUBJECT, SAME, NAMED = 0.4, 0.15, 0.7
 """From the first cosine on two quantities are about the same, and so are others of the situation that are less alike by the second
 at most. The third is the least where one has all words of the other."""
-UNKNOWN = 0.2
+UNKNOWN = 0.3
 """What scores lose if the situation says nothing of the quantities that the descriptions require."""
 FACTS = 0.2
 """What a clause of a fact counts for, beside 1 of the situation itself."""
