@@ -86,10 +86,6 @@ class Range(NamedTuple):
     low_open: bool = False
     high_open: bool = False
 
-    def meets(self, other: "Range") -> bool:
-        """Whether some value lies in both."""
-        return not self.both(other).empty
-
     def both(self, other: "Range") -> "Range":
         """The values that lie in both; may be empty."""
         low, high = max(self.low, other.low), min(self.high, other.high)
@@ -225,10 +221,10 @@ _SLASH = re.compile(r"(?<![\d./])(\d+)/(\d+)(?![\d/])")
 _DID = r"(?:are|were|is|was|have|has|had|cancelled|canceled)\b"
 """What follows a number that is a part of another one: "of the 40 flights, 3 are …"."""
 _REVERSED = re.compile(
-    rf"(?<!\d )\bof (?:the |its |all )?({_N}) ([^.;,]{{0,60}}?)(?:,| only| just| some)(?: only| just| some)? ({_N}) (?={_DID})", re.I
+    rf"(?<!\d )\bof (?:the |its |all )?({_N}) ([^.;,]{{0,60}}?)(?:[,;]| only| just| some)(?: only| just| some)? ({_N}) (?={_DID})", re.I
 )
 _FOLLOWED = re.compile(
-    rf"({_N}) ((?!{_UNIT})[a-z]+s\b[^.;,\d]{{0,40}}),(?: of which| only| just)? ({_N})(?: of (?:them|these|which))? (?={_DID})", re.I
+    rf"({_N}) ((?!{_UNIT})[a-z]+s\b[^.;,\d]{{0,40}})[,;](?: of which| only| just)? ({_N})(?: of (?:them|these|which))? (?={_DID})", re.I
 )
 _EVERY = re.compile(rf"\bevery ({_DENOMINATOR}|other|second) ", re.I)
 _ALL = re.compile(

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.agents.weigh import Passage, best_of, described, sentences, stated, weigh
+from headwater.agents.statement import Passage
+from headwater.agents.weigh import best_of, weigh
 from headwater.enrichers.testing import HashEmbedder
 
 PLANS = {"hold departures": "", "rebook passengers": "", "keep watching": ""}
@@ -41,24 +42,63 @@ def test_without_is_the_choice_without_that_chunk():
     assert outcome.without["flight"] != outcome.probabilities
 
 
-def test_only_unmistakable_sentences_speak():
-    """A sentence speaks for an option if it names it, does not negate it, and names no other."""
-    text = "Hold the departures. Do not rebook passengers yet. Hold departures or rebook passengers. Nothing is named here at all."
-    assert [(spoken.text, spoken.option) for spoken in stated(Passage("p", text), PLANS)] == [("Hold the departures.", "hold departures")]
+@pytest.mark.parametrize(
+    ("case", "choice"),
+    [
+        ("10 of the 50 flights were cancelled.", "rebook passengers"),
+        ("9 of the 50 flights were cancelled; visibility is three quarters of a mile.", "hold departures"),
+        ("Visibility is exactly one mile, after 3 miles an hour ago; none of the 20 flights were cancelled.", "hold departures"),
+        ("A fifth of the 50 flights were cancelled; visibility is a mile and a quarter.", "rebook passengers"),
+    ],
+)
+def test_limits_decide(case, choice):
+    """On which side of a rule's limit a quantity lies decides, however alike the words are; what was before does not count."""
+    text = "Rebook passengers when a fifth or more of the flights were cancelled.\nWith visibility of a mile or less, hold departures."
+    rules = Passage("rules", text)
+    assert weigh(case, PLANS, [rules], embed).choice == choice
 
 
-def test_an_option_speaks_for_itself():
-    """A description's clauses are statements, and the option's name is one."""
-    assert [(s.text, s.option) for s in described({"hold": "fog, snow on the runway; late."})] == [
-        ("hold", "hold"), ("fog", "hold"), ("snow on the runway", "hold"), ("late", "hold")
-    ]  # fmt: skip
+def test_a_broken_rule_speaks_against_its_option():
+    """Less speaks for an option whose rule the case breaks than for one of which nothing is said."""
+    near = weigh("6 of the 50 flights were cancelled.", PLANS, [RULES], embed).probabilities
+    assert near["rebook passengers"] < min(near["keep watching"], near["hold departures"])
 
 
-def test_list_items_are_sentences():
-    """Numbers and dashes of lists are no part of a sentence, short scraps are none."""
-    assert sentences("1. Hold departures at the gate. Ask again later.\n- keep watching it all\nNo.") == [
-        "Hold departures at the gate.", "Ask again later.", "keep watching it all"
-    ]  # fmt: skip
+def test_rules_that_disagree_leave_doubt():
+    """Two options whose rules the case meets share the probability; and without any rule met, no option is sure."""
+    one = weigh("7 of the 25 flights were cancelled; visibility is 5 miles.", PLANS, [RULES], embed)
+    both = weigh("7 of the 25 flights were cancelled; visibility is half a mile.", PLANS, [RULES], embed)
+    none = weigh("The lounge has new chairs.", PLANS, [RULES], embed)
+    assert max(one.probabilities.values()) > max(both.probabilities.values()) and max(none.probabilities.values()) < 0.5
+
+
+def test_what_is_over_is_no_reason():
+    """A cause that has passed speaks less for an option than one that lasts."""
+    rules = Passage("rules", "While a ground stop is in force, hold departures.")
+    lasts, over = (weigh(case, PLANS, [rules], embed) for case in ("A ground stop is in force.", "The ground stop was lifted."))
+    assert lasts.probabilities["hold departures"] > over.probabilities["hold departures"]
+
+
+def test_otherwise_stands_back():
+    """An option for "otherwise" is chosen where no other has a reason, and not where one has."""
+    options = {**PLANS, "keep watching": "Otherwise: all is well."}
+    quiet, foggy = (weigh(case, options, [RULES], embed) for case in ("The lounge has new chairs.", "The view is half a mile in fog."))
+    assert quiet.choice == "keep watching" and foggy.choice == "hold departures"
+
+
+def test_what_is_not_known_lowers_confidence():
+    """If the situation is silent on a quantity that a description requires, the choice is less sure."""
+    options = {"hold departures": "Fewer than a fifth of the flights were cancelled.", "rebook passengers": ""}
+    known = weigh("The view is half a mile in fog; 1 of the 20 flights were cancelled.", options, [RULES], embed)
+    silent = weigh("The view is half a mile in fog.", options, [RULES], embed)
+    assert silent.probabilities[silent.choice] < known.probabilities[known.choice]
+
+
+def test_all_texts_are_embedded_in_one_call():
+    """However many chunks are left out in turn, the embedder is asked once, and never twice for a text."""
+    asked = []
+    weigh("7 of the 25 flights were cancelled.", PLANS, [RULES, FLIGHT], lambda texts: asked.append(list(texts)) or embed(texts))
+    assert len(asked) == 1 and len(asked[0]) == len(set(asked[0]))
 
 
 @pytest.mark.parametrize(("situation", "likely"), [("the server room is on fire", "yes"), ("lunch was served at noon", "no")])

@@ -144,7 +144,7 @@ def test_the_state_of_a_topic_that_no_rule_watches_any_more_is_dropped():
 
 
 def test_progress_goes_on_after_a_restart(kafka, name, tmp_path, monkeypatch):
-    """A broker that outlives the process: what was settled is known at the start, without a new event; by the store, and by the snapshot."""
+    """A broker that outlives the process: what was settled is known at the start, without a new event; by store and by snapshot."""
     topic = Topic(name, Reading, key="gauge", partitions=2)
     app = App(name, documents=[document(topic)(level.function)], root=tmp_path)
     settings = Settings(home=tmp_path / "home", kafka=dict(kafka.properties))
