@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-PIPED = 132
+PIPED = 150
 
 
 def causes(error: BaseException) -> str:

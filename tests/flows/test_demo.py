@@ -21,9 +21,9 @@ def demo(home, *arguments):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs of the blizzard's first day."""
+    """Two runs of the blizzard's second day."""
     homes = [tmp_path_factory.mktemp(f"demo{n}") for n in range(2)]
-    return homes, [demo(home, "--from", "2013-02-08") for home in homes]
+    return homes, [demo(home, "--from", "2013-02-09") for home in homes]
 
 
 def test_every_offset_is_accounted_for(runs):

@@ -16,7 +16,9 @@ def test_the_run_file_is_there_while_it_runs(tmp_path):
     """Written whole, read by others, gone after."""
     assert read_run_file(tmp_path) is None
     write_run_file(tmp_path, http="http://x")
-    assert read_run_file(tmp_path) == {"pid": os.getpid(), "http": "http://x"}
+    found = read_run_file(tmp_path)
+    assert found is not None
+    assert (found["pid"], found["http"]) == (os.getpid(), "http://x")
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     remove_run_file(tmp_path)
     remove_run_file(tmp_path)
