@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ from headwater.agents.weigh import Vectors, Weighed, best_of, weigh
 from headwater.lineage.errors import AgentFailed, Misused, Unavailable
 
 T = TypeVar("T")
+
+os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")  # else it greets every terminal in the middle of what we show
 
 _CACHED = 4096
 _INSTRUCTIONS = (

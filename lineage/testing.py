@@ -125,4 +125,5 @@ def landings(records: Sequence[Record], size: int = 10, broker: str = BROKER) ->
 def _result(n: int, document: str, version: int, text: str, score: float, place: Position | None) -> dict[str, object]:
     id = name("chunk", place or document)
     token = str(place) if place else ""
-    return {"id": id, "document": document, "version": version, "n": 0, "section": f"§{n}", "text": text, "score": score, "dense": score, "position": token}
+    said = {"document": document, "version": version, "n": 0, "section": f"§{n}", "text": text}
+    return {"id": id, **said, "score": score, "dense": score, "position": token}

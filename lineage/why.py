@@ -69,7 +69,12 @@ class ActivationSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChunkSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A chunk that an agent saw. `score`: its cosine to the query. `used`: it named the chunk as evidence. `without`: what it would have chosen without it."""
+    """A chunk that an agent saw.
+
+    score    its cosine to the query
+    used     the agent named it as evidence
+    without  what it would have chosen without it
+    """
 
     id: str
     document: str

@@ -37,8 +37,10 @@ def level(reading: Reading, facts: Mapping[str, Any]) -> Document:
 @agent(wakes_on=[high_water], publishes=[alarms], act_above=0.6, timeout="10s")
 async def watch(activation: Activation, context: Context) -> Decision[Alarm]:
     """Look at what the gauge and the procedures say, and choose."""
-    evidence = await context.retrieve(f"what to do about high water at {activation.key}", limit=5)
-    decision = await context.choose(Alarm, evidence)
+    level = "two metres high or more" if activation.value >= 2 else "higher than usual"
+    case = f"The water at {activation.key} stands {activation.value:.1f} metres high, {level}."
+    evidence = await context.retrieve(case, limit=5)
+    decision = await context.choose(Alarm, evidence, situation=case)
     return decision.with_effects(Publish(alarms, key=activation.key, data=decision.choice))
 
 
