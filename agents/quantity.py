@@ -61,7 +61,12 @@ _PERIOD = re.compile(r"\b(?:within|in|for|every|each|per|of|first|next|last|comi
 _OF = re.compile(r"\b(?:delays?|average|waits?) of $", re.I)
 _FORMER = re.compile(r"\b(?:from|after|against|with) $", re.I)
 _LATEST = re.compile(r"\b(?:now|by now|at present|currently|meanwhile|coming|next|latest)\b|^but\b", re.I)
-_OTHERS = re.compile(r"\b(?:still|remain\w*|others?|the rest|as planned|on time)\b", re.I)
+_OTHERS = re.compile(
+    r"\b(?:still|remain\w*|others?|the rest|as (?:planned|scheduled)|on time|"
+    r"(?:are|is|were|was) (?:going|flying|operating|running|leaving))\b",
+    re.I,
+)
+"""Such a share is of those that go, not of those that the rules count."""
 _NONE = re.compile(r"\b(?:no|none|nothing|nobody|not one|not a single|zero)\b(?! (?:more|less|fewer|longer|later)\b)", re.I)
 _VAGUE = (
     (re.compile(r"\bfew (?!that\b|who\b|of\b|which\b|minutes\b|hours\b|miles\b)", re.I), SHARE, -math.inf, 0.15),
@@ -174,7 +179,8 @@ def _compared(hit: re.Match[str], stated: bool) -> list[Range]:
     if "since" in said and unit == MINUTES:
         unit = SINCE
     if "low" in said:
-        return [Range(unit, float(said["low"]) * value / float(said["amount"]), value)]
+        one = float(said["low"]) * value / float(said["amount"])
+        return [Range(unit, min(one, value), max(one, value))]
     if unit == MINUTES and not _LIMITS & said.keys() and _PERIOD.search(before) and not _OF.search(before):
         return []
     if not stated:

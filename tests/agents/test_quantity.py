@@ -155,3 +155,9 @@ numbers = st.sampled_from(spoken.split())
 def test_any_numbers_can_be_read(text, stated):
     """No row of number words is an error."""
     assert all(found.low <= found.high for found in quantities(text, stated=stated))
+
+
+def test_the_share_of_those_that_go_is_not_the_share_of_those_that_do_not():
+    """"All 27 flights are going" says nothing of a hundred per cent cancelled."""
+    assert quantities("All 27 flights due within the hour are going.", stated=False) == ()
+    assert quantities("All 27 flights due within the hour were cancelled.", stated=False) != ()
