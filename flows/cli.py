@@ -270,7 +270,7 @@ def bench(
     runs: Annotated[int, typer.Option(help="Counted pairs of each; the median is told")] = 5,
 ) -> None:
     """Measure, each figure beside a reference measured in the same run, so that the ratio holds on any machine."""
-    from headwater.flows.bench import command
+    import headwater.flows.bench.command as command
 
     command.run(names or [], json_file, runs)
 
