@@ -22,7 +22,7 @@ INDEX_BATCH = 64
 """Messages per poll and part: a batch is embedded at once, and its first event waits for its last."""
 
 
-LANDING_MS = 100
+LANDING_MS = 200
 """A transaction costs the same for one record and for a thousand: land what has come within this time together."""
 
 
