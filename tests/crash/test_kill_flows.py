@@ -214,14 +214,14 @@ def chance_sleep(chance: random.Random, least: float, most: float) -> None:
     time.sleep(chance.uniform(least, most))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_killed_as_if_it_never_was(seed, tmp_path, start, undisturbed):
     """Outcomes once, decided once, effects once; index and activations those of an undisturbed run."""
     kill_and_check(seed, tmp_path, start, undisturbed, kills=3)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(100, 120))
+@pytest.mark.parametrize("seed", [2, *range(100, 120)])
 def test_killed_many_times_as_if_it_never_was(seed, tmp_path, start, undisturbed):
     """The same, more often and at more moments."""
     kill_and_check(seed, tmp_path, start, undisturbed, kills=8)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -56,3 +59,10 @@ def test_bfloat16_is_used_where_the_cpu_has_it(tmp_path):
     (tmp_path / "with").write_text("flags : sse avx512_bf16\n")
     (tmp_path / "without").write_text("flags : sse avx2\n")
     assert [bfloat16_pays(tmp_path / name) for name in ("with", "without", "none")] == [True, False, False]
+
+
+def test_the_model_loads_beside_a_marimo_notebook():
+    """A process that has imported marimo loads the model as any other: an analyst may search from a notebook."""
+    code = "import marimo; from headwater.enrichers.embed import minilm; print(minilm().embed(['snow']).shape)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert result.stdout.strip() == "(1, 384)", result.stderr[-2000:]
