@@ -4,6 +4,7 @@
     lineage.sql("from decisions where agent = 'recover'")
 """
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -48,9 +49,9 @@ def connect(where: str | Path, *, time_limit_s: float = TIME_LIMIT_S, transport:
     return File(Path(where), time_limit_s)
 
 
-class _Closing:
-    def close(self) -> None:
-        raise NotImplementedError
+class _Closing(ABC):
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
