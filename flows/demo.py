@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from headwater.agents.activation import Activation, activation_of
+from headwater.flows.drain import drain
 from headwater.flows.meter import Meter
 from headwater.flows.nyc import data, truth
 from headwater.flows.nyc.app import app
@@ -23,7 +24,6 @@ from headwater.flows.replay import Replay
 from headwater.flows.runtime import wall_clock
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.duration import from_datetime
 from headwater.lineage.event import Event, from_binary

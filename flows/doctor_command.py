@@ -122,8 +122,8 @@ def system(name: str, machine: str) -> Report:
 def broker() -> Report:
     """Start the embedded broker, write an event and read it back."""
     from headwater.flows.broker import Broker
+    from headwater.flows.drain import drain
     from headwater.flows.sink import Outgoing, Writer
-    from headwater.flows.source import drain
 
     with Broker() as started:
         started.kafka.create({"doctor": 1})

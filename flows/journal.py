@@ -21,8 +21,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, encode
+from headwater.flows.drain import drain
 from headwater.flows.kafka import Kafka
-from headwater.flows.source import drain
 from headwater.lineage.errors import EffectFailed, HeadwaterError, Terminal, Unavailable
 from headwater.lineage.event import Position, to_binary
 from headwater.lineage.topic import DECISIONS

@@ -65,6 +65,14 @@ class Kafka:
             raise Unavailable(f"no broker answers at {self.address}: {error.args[0].str()}") from None
         return 0 if found is None or found.error is not None else len(found.partitions)
 
+    def topics(self, timeout: float = 10.0) -> dict[str, int]:
+        """Every topic there is, name → partitions. Raises Unavailable."""
+        try:
+            found = self.admin.list_topics(timeout=timeout).topics
+        except KafkaException as error:
+            raise Unavailable(f"no broker answers at {self.address}: {error.args[0].str()}") from None
+        return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None}
+
     def create(self, topics: Mapping[str, int], compact: Iterable[str] = ()) -> None:
         """Create topics that do not exist, name → partitions; a keyed topic of another size is refused. Raises Misused, Unavailable.
 

@@ -5,6 +5,7 @@ Offsets of two broker lives never compare, so a new broker id starts every flow 
 
 import fcntl
 import shutil
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -16,19 +17,37 @@ from headwater.lineage.errors import Misused
 PARTITIONS = 4
 """Recovery partitions are fixed when a store is made: as many as processes may ever share it."""
 
+SLOTS = 64
+"""Parts of a flow's sources, unless the store was made with another number. More workers than this take as many as they are."""
+
+SLOTS_UNTOLD = 8
+"""What stores were made with before they told."""
+
+LOCK = "lock"
+
 LIVES_KEPT = 5
 
 EPOCH = timedelta(seconds=0.5)
 
 
 class Recovery:
-    """A locked recovery store. `lock=False` for the second and further processes of one cluster."""
+    """A locked recovery store.
 
-    def __init__(self, home: Path, flow: str, broker: str, *, lock: bool = True) -> None:
+    process, addresses  which process of which cluster this is; those of one cluster share the store, each holds a lock of its own
+    slots               parts of the flow's sources: what the store was made with counts, `slots` only where it is made now
+
+    Raises Misused: this process runs already, or another cluster does, over this store.
+    """
+
+    def __init__(
+        self, home: Path, flow: str, broker: str, *, process: int = 0, addresses: Sequence[str] = (), slots: int = SLOTS
+    ) -> None:
         self.path = home / "recovery" / flow / broker
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(self.path / "lock", f"flow {flow}") if lock else None
-        _make(self.path)
+        with (self.path / "making").open("a") as making:  # one process at a time gets its lock, and makes what is not made
+            fcntl.flock(making, fcntl.LOCK_EX)
+            self._lock = _join(self.path, f"flow {flow}", process, addresses)
+            self.slots = _make(self.path, slots)
         _forget(self.path.parent)
 
     @property
@@ -36,21 +55,30 @@ class Recovery:
         return RecoveryConfig(str(self.path))  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.close()
 
 
-def _make(path: Path) -> None:
-    """Make the store once, whichever process comes first; one that was killed while being made is made again."""
-    with (path / "making").open("a") as making:
-        fcntl.flock(making, fcntl.LOCK_EX)
-        made = path / "made"
-        if made.exists():
-            return
+def _join(path: Path, what: str, process: int, addresses: Sequence[str]) -> IO[str]:
+    """This process's lock, if whoever else holds one is of the same cluster. Raises Misused."""
+    mine, cluster = path / (f"{LOCK}-{process}" if process else LOCK), path / "cluster"
+    ours = ";".join(addresses)
+    if not cluster.exists() or cluster.read_text() != ours:
+        for other in sorted(path.glob(f"{LOCK}*")):
+            hold(other, f"{what} in another cluster ({cluster.read_text() if cluster.exists() else 'one process'})").close()
+        cluster.write_text(ours)
+    return hold(mine, what)
+
+
+def _make(path: Path, slots: int) -> int:
+    """Make the store once, whichever process comes first; one that was killed while being made is made again. The number of its slots."""
+    made, number = path / "made", path / "slots"
+    if not made.exists():
         for part in path.glob("part-*"):
             part.unlink()
         init_db_dir(path, PARTITIONS)  # type: ignore[no-untyped-call]
+        number.write_text(str(slots))
         made.touch()
+    return int(number.read_text()) if number.exists() else SLOTS_UNTOLD
 
 
 def _forget(lives: Path) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from headwater.flows import walk
 from headwater.flows.collector import collect_seldom
 from headwater.flows.kafka import Kafka
-from headwater.flows.recovery import Recovery
+from headwater.flows.recovery import SLOTS, Recovery
 from headwater.flows.runtime import Runtime
 from headwater.flows.screen import causes
 from headwater.flows.settings import Settings
@@ -58,7 +58,12 @@ def run(
         runtime.keep_progress()
     if flow == "audit":
         runtime.store.lost_with_broker(runtime.broker)
-    recovery = None if flow == "audit" else Recovery(settings.home, flow, runtime.broker, lock=not process)
+    runtime.workers, runtime.epoch = max(1, workers) * max(1, len(addresses)), snapshot
+    recovery = None
+    if flow != "audit":
+        slots = max(SLOTS, runtime.workers)
+        recovery = Recovery(settings.home, flow, runtime.broker, process=process or 0, addresses=addresses, slots=slots)
+        runtime.slots[flow] = recovery.slots
     Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")
     failure = broken + _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
     runtime.close()

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from headwater.flows.app import App
 from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka
 from headwater.flows.meter import Meter
+from headwater.flows.partitions import PATTERN, Partitions, declared_of
+from headwater.flows.recovery import EPOCH, SLOTS
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Writer
 from headwater.flows.source import TopicSource
@@ -35,8 +37,6 @@ _log = structlog.get_logger("headwater.runtime")
 SAVE_S = 0.02
 """How often progress is written beside the points it covers, when it changed."""
 HEARTBEAT_S = 0.5
-SLOTS = 8
-"""Parts of a source that processes share, fixed for the life of a recovery store."""
 RETRY_S = 0.5
 """How long the writing of progress pauses after the store refused it."""
 
@@ -52,6 +52,8 @@ class Runtime:
     ending   the broker's life ends with this process: nothing follows what it holds
     stops    flow → the event that asks its sources to stop
     ends     where the sources of `detect` stand, for its rules;  far_ahead  topic → partitions that its rules want paused
+    slots    flow → slots of its sources, where its recovery store says so;  workers  that share the flow, in all its processes
+    epoch    seconds between two snapshots
     failed   called with a name and the error when a part dies that flows lean on; whoever runs the flows sets it, to end them
     indexes       whether a flow `index` runs at all: it then writes the dead letters of the topics it reads
     indexes_here  whether it runs in this process
@@ -79,6 +81,8 @@ class Runtime:
         self.deciders: dict[tuple[str, int], Decider] = {}
         self.opening: set[tuple[str, int]] = set()
         self.ends = Ends(clock)
+        self.slots: dict[str, int] = {}
+        self.workers, self.epoch = 1, EPOCH.total_seconds()
         self.far_ahead: dict[str, frozenset[int]] = {}
         self.failed: Callable[[str, BaseException], None] | None = None
         self._embedder = embedder
@@ -112,13 +116,20 @@ class Runtime:
         Where `index` runs in this process, it is one shared object, which goes on from what was stored before a restart; its sources
         tell where they begin. Elsewhere it is read from the store.
         """
-        places = [(name, partition) for name, topic in self.app.indexed.items() for partition in range(topic.partitions)]
+        places = self.partitions.places(self.app.indexed)
         if not self.indexes_here:
             return StoredProgress(self.index, self.broker, self.clock, self.app.indexed, places)
         progress = Progress(self.broker, self.clock, self.app.indexed, places)
         if self.indexes:
             progress.learn(self.index.load_progress())
         return progress
+
+    @cached_property
+    def partitions(self) -> Partitions:
+        """The partitions of the application's topics at the broker, followed while this runtime is open."""
+        partitions = Partitions(self.kafka, *declared_of(self.app.topics, self.app.partitions)).start()
+        self._open.append(partitions.close)
+        return partitions
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -172,20 +183,27 @@ class Runtime:
         )
 
     def source(self, flow: str, topics: Mapping[str, Any], **options: Any) -> TopicSource:
-        """A source over whole topics, stopped with its flow.
-
-        On the embedded broker one process reads, so one client for each flow is enough; elsewhere there are slots for a cluster.
-        """
-        options.setdefault("slots", SLOTS if self.settings.kafka else 1)
-        partitions = self.app.partitions
+        """A source over whole topics, or (`^…`) patterns of topics, stopped with its flow."""
+        declared = self.app.partitions
+        if options.setdefault("slots", self.slots.get(flow, SLOTS)) is not None and "watch" not in options:
+            options["watch"] = self._watch(topics)
         return TopicSource(
             self.kafka,
             self.broker,
-            {name: partitions[name] for name in topics},
+            {name: 0 if name.startswith(PATTERN) else declared[name] for name in topics},
             group=f"headwater-{self.app.name}-{flow.replace('/', '-')}",
             stop=self.stops[flow.partition("/")[0]],
+            epoch=self.epoch if self.workers > 1 else 0.0,
             **options,
         )
+
+    def _watch(self, topics: Iterable[str]) -> Partitions:
+        """Who follows the partitions of these topics: the application's own are followed once; patterns reach beyond them."""
+        if not any(name.startswith(PATTERN) for name in topics):
+            return self.partitions
+        partitions = Partitions(self.kafka, dict.fromkeys(topics, 0)).start()
+        self._open.append(partitions.close)
+        return partitions
 
     def gate(self, agent: Agent) -> Callable[[str, int], bool]:
         """An agent at its bound pauses its own partitions, and nobody else's."""
@@ -210,6 +228,7 @@ class Runtime:
         """Make the topics that are missing, and fill the tables."""
         compact = [name for name, topic in self.app.topics.items() if topic.compact]
         self.kafka.create(self.app.partitions, compact)
+        _ = self.partitions
         _ = self.tables
 
     def keep_progress(self) -> None:

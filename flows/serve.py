@@ -40,7 +40,7 @@ def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastA
     @app.get("/readyz", tags=["process"], summary="All flows run")
     def readyz() -> JSONResponse:
         there = ready()
-        return JSONResponse({"ready": there, "counts": run.meter.counts()}, 200 if there else 503)
+        return JSONResponse({"ready": there, "counts": run.meter.counts(), "partitions": run.partitions.told()}, 200 if there else 503)
 
     @app.get("/v1/topics", tags=["process"], summary="The application's topics")
     def topics() -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ class FlowThread:
     def __init__(self, name: str, run: Runtime, failed: Callable[[str, BaseException], None]) -> None:
         self.name, self._run, self._failed = name, run, failed
         self._recovery = Recovery(run.home, name, run.broker) if name != "audit" else None
+        if self._recovery is not None:
+            run.slots[name] = self._recovery.slots
         self._flow = walk.FLOWS[name](run)
         self._thread = threading.Thread(target=self._main, name=f"flow-{name}", daemon=True)
 

@@ -14,9 +14,9 @@ import pytest
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.broker import Broker
+from headwater.flows.drain import drain
 from headwater.flows.kafka import Kafka
 from headwater.flows.sink import Outgoing, Writer, outgoing
-from headwater.flows.source import drain
 from headwater.lineage.decode import MARK
 from headwater.lineage.duration import parse_time
 from headwater.lineage.event import Event

@@ -12,11 +12,11 @@ from confluent_kafka import KafkaError, KafkaException
 
 from headwater.agents.journal import Book, Decided, Done, Outgoing
 from headwater.flows.broker import Broker
+from headwater.flows.drain import drain
 from headwater.flows.journal import LOOK_BACK, Broken, Fenced, KafkaJournal
 from headwater.flows.kafka import Kafka
 from headwater.flows.sink import Outgoing as Message
 from headwater.flows.sink import Writer
-from headwater.flows.source import drain
 from headwater.lineage.errors import EffectFailed, Unavailable
 from headwater.lineage.topic import DECISIONS
 

@@ -67,7 +67,6 @@ def test_a_recovery_store_is_per_flow_and_broker(tmp_path):
     assert len({first.path, *(other.path for other in others)}) == 3
     with pytest.raises(Misused, match="flow index runs already"):
         Recovery(tmp_path, "index", "b1")
-    Recovery(tmp_path, "index", "b1", lock=False)
     for store in (first, *others):
         store.close()
     Recovery(tmp_path, "index", "b1").close()

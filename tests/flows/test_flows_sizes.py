@@ -15,10 +15,10 @@ from headwater.enrichers.document import Document, DocumentType
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import App
 from headwater.flows.deadletter import CAUSE, ERROR, FLOW, ID, ORIGIN, TRUNCATED, bury, fitted
+from headwater.flows.drain import drain
 from headwater.flows.kafka import LARGEST_MESSAGE, Kafka
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing, Writer
-from headwater.flows.source import drain
 from headwater.flows.steps import BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE, bury_all, to_lineage
 from headwater.flows.up import Up
 from headwater.lineage.decode import Failure

@@ -3,8 +3,9 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from headwater.flows import source as source_module
-from headwater.flows.source import ASK_S, TRUST_S, TopicSource
+from headwater.flows import reader as reader_module
+from headwater.flows.reader import ASK_S, TRUST_S
+from headwater.flows.source import TopicSource
 
 
 class Clock:
@@ -20,7 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(source_module, "time", clock)
+    monkeypatch.setattr(reader_module, "time", clock)
     return clock
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import load
+from headwater.flows.drain import drain
 from headwater.flows.settings import Settings
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.client import connect
 from headwater.lineage.event import Message

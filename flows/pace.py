@@ -1,0 +1,78 @@
+"""Keeps the epochs of a flow's workers in step, so that idle ones do not stall busy ones (law 6)."""
+
+import time
+from collections.abc import Callable
+
+TOLERATED = 0.04
+"""Waiting for the others up to this share of an epoch is nothing to mend."""
+LONGEST_REST = 64
+"""Epochs, at most, until holding back is tried again after it did not help."""
+_GUARD_S = 0.002
+
+
+class Pace:
+    """When the slots of one worker are to be looked at.
+
+    The engine ends a worker's epoch at the first look after its time is up; nobody reads in the next epoch before every worker has ended
+    this one; and that waiting counts as part of the next. So a worker whose epochs end just before another's reads once in an epoch and
+    waits for the rest of it, for as long as the flow runs. Two rules prevent it. A worker that sleeps wakes when its epoch ends. And one
+    that had to wait for others sleeps as long once, over the end of its epoch: from then on they end together. Where that did not help
+    (it was slow steps that it waited for) it is tried seldom.
+
+    epoch  seconds of an epoch;  clock  seconds, of which only differences count
+    """
+
+    def __init__(self, epoch: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._epoch, self._clock = epoch, clock
+        self._began = clock()
+        self._ended = False
+        self._wanted = self._began
+        self._last_look = self._began
+        self._gap = _GUARD_S
+        self._hold = self._held = 0.0
+        self._rest, self._skip = 1, 0
+
+    def looked(self) -> None:
+        """The worker may read, and looks: to be told first in every look."""
+        now = self._clock()
+        self._gap = max(now - self._last_look, 0.9 * self._gap) if not self._ended and now - self._last_look < self._epoch else self._gap
+        self._last_look = now
+        if self._ended:
+            self._ended = False
+            self._judge(max(0.0, now - max(self._began, self._wanted)))
+
+    def ended(self) -> None:
+        """The epoch ended: to be told at every snapshot; the slots of one worker are snapshotted together."""
+        if self._ended:
+            return
+        self._ended = True
+        self._began = self._clock()
+        self._held, self._hold = self._hold, 0.0
+
+    def until(self, wanted: float) -> float:
+        """When to look again if `wanted` (of this clock) is when the slot would like to."""
+        end = self._began + self._epoch
+        due = end + self._hold
+        if self._hold and end - self._guard <= wanted < due:
+            return due
+        return min(wanted, due) if self._clock() < due else wanted
+
+    def wants(self, wanted: float) -> float:
+        """The same for the slot that looks for all."""
+        self._wanted = self.until(wanted)
+        return self._wanted
+
+    @property
+    def _guard(self) -> float:
+        """A look that may begin so long before the epoch's end is the last: the next would end it."""
+        return min(max(_GUARD_S, 2 * self._gap), self._epoch / 4)
+
+    def _judge(self, waited: float) -> None:
+        """How long to hold back in this epoch, by how long the others were waited for."""
+        if self._held:
+            self._rest = 1 if waited < self._held / 2 else min(2 * self._rest, LONGEST_REST)
+            self._skip = self._rest
+        if self._skip:
+            self._skip -= 1
+        elif waited > TOLERATED * self._epoch:
+            self._hold = min(waited, self._epoch)
