@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypedDict, cast
 
 from headwater.agents.activation import EVENTS_KEPT, Activation, Cause, Phase, activation_id, activation_record
-from headwater.agents.order import NEVER, Ends, Idle, Order, Signal, advance, arrive, begin, release, repeated, wake_at
+from headwater.agents.order import NEVER, Ends, Idle, Order, Signal, advance, arrive, begin, grow, release, repeated, wake_at
 from headwater.agents.rules import Rule, is_immediate, judge, matches, shape, window_of
 from headwater.agents.signals import Batch, Reader
 from headwater.agents.window import SHARE, Entry, Group, counted, empty, group, measure, slide, succeed
@@ -63,7 +63,7 @@ class Step(NamedTuple):
 class Detector:
     """The rules over one topic.
 
-    partitions  of the topic, all of them
+    partitions  of the topic, all of them now; `grow` where a topic without a key has got more
     idle        whether silent partitions stop holding the watermark (`topic.idle_after`); replays send time marks and switch it off
     """
 
@@ -75,10 +75,29 @@ class Detector:
         self.lateness = duration(topic.lateness)
         self.idle_after = duration(topic.idle_after) if idle else None
         self._reader = Reader(topic, rules)
-        ways = [(is_immediate(rule, self.partitions), ordinal, rule) for ordinal, rule in enumerate(rules)]
+        self._arrange()
+        self.by_name = {rule.name: rule for rule in rules}
+
+    def _arrange(self) -> None:
+        """Which rules need not wait for the watermark: what looks at one event alone, where one partition holds all of a key."""
+        ways = [(is_immediate(rule, self.partitions), ordinal, rule) for ordinal, rule in enumerate(self.rules)]
         self.immediate = [(ordinal, rule) for immediate, ordinal, rule in ways if immediate]
         self.ordered = [(ordinal, rule) for immediate, ordinal, rule in ways if not immediate]
-        self.by_name = {rule.name: rule for rule in rules}
+
+    def grow(self, state: State, partitions: int, now: int) -> None:
+        """The topic has so many partitions by now (never fewer). New ones begin where the watermark stands, see `order`.
+
+        The state is changed in place. Raises Misused for a keyed topic: its keys would lie elsewhere than before.
+        """
+        if partitions > self.partitions and self.topic.key is not None:
+            raise Misused(f"topic {self.topic.name} is keyed: its {self.partitions} partitions do not grow to {partitions} under its rules")
+        if partitions > self.partitions:
+            self.partitions = partitions
+            self._arrange()
+        more = self.partitions - len(state["cut"])
+        if more > 0:
+            state["cut"] += [0] * more
+            grow(state["order"], self.partitions, now)
 
     @property
     def facts(self) -> frozenset[str]:
@@ -162,14 +181,17 @@ class Detector:
     def restore(self, saved: bytes, now: int) -> State:
         """The state of a snapshot, under the rules of today: a rule that is new or reads otherwise starts afresh.
 
-        Silence counts from `now`, not from before the stop. Raises Misused for a snapshot of another form, topic or partition count.
+        Silence counts from `now`, not from before the stop. A topic without a key may have got more partitions since, or this process
+        may not know yet of all that it has. Raises Misused for a snapshot of another form or topic, or of a keyed topic of another size.
         """
         state: State = pickle.loads(saved)  # noqa: S301 (our own recovery store)
-        if state["version"] != VERSION or state["topic"] != self.topic.name or len(state["cut"]) != self.partitions:
+        sizes = len(state["cut"]), self.partitions
+        if state["version"] != VERSION or state["topic"] != self.topic.name or (self.topic.key is not None and sizes[0] != sizes[1]):
             raise Misused(
                 f"the snapshot is of {state['topic']} with {len(state['cut'])} partitions, version {state['version']}; detect now has "
                 f"{self.topic.name} with {self.partitions}, version {VERSION}: start it on an empty recovery store"
             )
+        self.grow(state, max(sizes), now)
         today = _shapes(self.rules)
         kept = [state["rules"].index(one) if one in state["rules"] else None for one in today]
         order, groups, due = state["order"], state["groups"], state["due"]

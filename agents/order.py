@@ -6,6 +6,9 @@ nothing that is in time for its partition comes too late for the topic. The one 
 speaks: it is passed in, told to the caller each time, and off in replays. Silence alone is no idleness: who has not read hears
 nothing either, so a partition is idle only if its source found nothing left to read there, and lately.
 
+A partition that is added while events flow begins where the watermark stands: nothing that was released is touched, it holds the
+watermark from then on like any other, and what it says of earlier times is late.
+
 All state is plain data (dictionaries, lists, tuples), for it goes into snapshots.
 """
 
@@ -83,6 +86,13 @@ def begin(partitions: int, now: int) -> Order:
         floors=[NEVER] * partitions, heard=[now] * partitions, watermark=NEVER,
         waiting=[], seen={}, recent=deque(), skipped=(),
     )  # fmt: skip
+
+
+def grow(order: Order, partitions: int, now: int) -> None:
+    """Have the buffer hold so many partitions; it never holds fewer than before. The silence of new ones counts from `now` (µs)."""
+    more = partitions - len(order["floors"])
+    order["floors"] += [order["watermark"]] * more
+    order["heard"] += [now] * more
 
 
 def arrive(order: Order, signal: Signal, lateness: int) -> bool:

@@ -50,7 +50,8 @@ class Progress:
     clock   wall clock in µs
     topics  what the index reads or will read; a token of any other topic is refused at once
     places  every (topic, partition) of these, where they are known: while nothing is heard of one, staleness is infinite; and what is
-            learnt of others (topics that the application no longer indexes) counts for nothing
+            learnt of other topics (that the application no longer indexes) counts for nothing. Partitions that appear later count from
+            when the flow begins to read them, or stores that it does
 
     Every method may be called from any thread.
     """
@@ -61,7 +62,7 @@ class Progress:
         self.topics = set(topics)
         self.revision = 0
         self._partitions: dict[Place, _Partition] = {place: _Partition() for place in places}
-        self._only = frozenset(self._partitions)
+        self._only = frozenset(topic for topic, _ in self._partitions)
         self._told: set[Place] = set()
         self._changed = threading.Condition()
 
@@ -185,7 +186,7 @@ class Progress:
         """Take over stored progress; rows of another broker's life say nothing here."""
         with self._changed:
             for row in rows:
-                if row.broker != self.broker or (self._only and (row.topic, row.partition) not in self._only):
+                if row.broker != self.broker or (self._only and row.topic not in self._only):
                     continue
                 self.topics.add(row.topic)
                 part = self._partitions.setdefault((row.topic, row.partition), _Partition())

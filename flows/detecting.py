@@ -56,9 +56,14 @@ class Detected:
 def detectors(run: "Runtime") -> dict[str, Detector]:
     """A detector for each watched topic."""
     return {
-        name: Detector(topic, [rule for rule in run.app.triggers if rule.of is topic], topic.partitions, idle=run.idle)
+        name: Detector(topic, [rule for rule in run.app.triggers if rule.of is topic], _partitions(run, topic), idle=run.idle)
         for name, topic in run.app.watched.items()
     }
+
+
+def _partitions(run: "Runtime", topic: Topic[Any]) -> int:
+    """How many partitions the rules over a topic reckon with: of a keyed topic those declared, else those that are there by now."""
+    return topic.partitions if topic.key is not None else max(run.partitions.count(topic.name), 1)
 
 
 def facts_needed(known: dict[str, Detector]) -> dict[str, Topic[Any]]:
@@ -142,6 +147,9 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
         self._state = self._detector.start(self._run.clock())
 
     def _ends(self) -> list[int | None]:
+        """Where the sources stand, in all partitions that there are by now: those that appeared hold the watermark from here on."""
+        heard = max(self._seen, default=-1) + 1  # the source of another process may know of more
+        self._detector.grow(self._state, max(heard, _partitions(self._run, self._detector.topic)), self._run.clock())
         ends = self._run.ends
         return [ends.stood(self._topic, partition, self._seen.get(partition, 0)) for partition in range(self._detector.partitions)]
 

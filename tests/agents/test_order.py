@@ -256,6 +256,77 @@ def test_a_state_goes_on_under_changed_rules() -> None:
     assert set(state["groups"]) == {"fresh", "down"}
 
 
+beats = Topic("pings", Ping, partitions=2, lateness="2s", idle_after="5s")
+failing = Rate("down", of=beats, where=~pl.col("up"), per="host", within="10s", opens_at=0.5, closes_at=0.2)
+
+
+def test_a_new_partition_begins_where_the_watermark_stands() -> None:
+    """Growing touches nothing that was released; the new partition holds the watermark from then on; what it says of earlier times is late."""
+    detector = Detector(beats, [failing], idle=False)
+    state = detector.start(NOW)
+    step = detector.step(state, detector.signals([ping(0, 0, 100), ping(1, 0, 104), mark(0, 1, 103), mark(1, 1, 110)]), NOW)
+    assert len(step.activations) == 1
+    before = detector.watermark(state)
+    detector.grow(state, 3, NOW)
+    assert detector.tick(state, NOW).outcomes == [] and detector.watermark(state) == before
+    detector.step(state, detector.signals([mark(0, 2, 200), mark(1, 2, 200)]), NOW)
+    assert detector.watermark(state) == before
+    step = detector.step(state, detector.signals([ping(2, 0, 102), ping(2, 1, 107)]), NOW)
+    assert (Position("b", "pings", 2, 0), "late") in step.outcomes
+    assert before < detector.watermark(state) == 105 * S
+    step = detector.step(state, detector.signals([mark(2, 2, 200)]), NOW)
+    assert (Position("b", "pings", 2, 1), "passed") in step.outcomes
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60)), max_size=40), st.integers(0, 40))
+def test_growing_never_moves_the_watermark_back(events: list[tuple[int, int]], at: int) -> None:
+    """Whenever partitions are added, each event ends once, and the watermark never falls."""
+    detector = Detector(beats, [failing], idle=False)
+    state, offsets, ended, before = detector.start(NOW), [0] * 4, [], NEVER
+    for number, (partition, second) in enumerate(events):
+        if number == at:
+            detector.grow(state, 4, NOW)
+        partition %= detector.partitions
+        step = detector.step(state, detector.signals([ping(partition, offsets[partition], second)]), NOW)
+        offsets[partition] += 1
+        ended += [position for position, _ in step.outcomes]
+        assert detector.watermark(state) >= before
+        before = detector.watermark(state)
+    ended += [position for position, _ in detector.finish(state, NOW).outcomes]
+    assert sorted(ended) == [Position("b", "pings", p, offset) for p, many in enumerate(offsets) for offset in range(many)]
+
+
+def test_a_snapshot_of_fewer_partitions_is_gone_on_with() -> None:
+    """Of a topic without a key: its state is restored into more partitions, and one that knows of more than we do yet is kept whole."""
+    few, many = Detector(beats, [failing], idle=False), Detector(beats, [failing], 3, idle=False)
+    state = few.start(NOW)
+    few.step(state, few.signals([ping(0, 0, 100), mark(0, 1, 103), mark(1, 0, 110)]), NOW)
+    grown = many.restore(few.snapshot(state), NOW)
+    assert many.watermark(grown) == few.watermark(state) and len(grown["cut"]) == len(grown["order"]["floors"]) == 3
+    few.restore(many.snapshot(grown), NOW)
+    assert few.partitions == 3
+
+
+def test_a_keyed_topic_does_not_grow() -> None:
+    """Keys that lie elsewhere than before would be seen out of order."""
+    bench = Bench()
+    with pytest.raises(Misused, match="keyed"):
+        bench.detector.grow(bench.state, 3, NOW)
+
+
+def test_a_rule_of_one_partition_goes_on_in_two() -> None:
+    """What a rule said at once while there was one partition, it does not say again when the event is released in order."""
+    single = Topic("pings", Ping, lateness="2s")
+    seen = Threshold("seen", of=single, value=pl.col("up").cast(pl.Float64), per="host", opens_at=0.5, closes_at=0.2)
+    detector = Detector(single, [seen], idle=False)
+    state = detector.start(NOW)
+    first = detector.step(state, detector.signals([ping(0, 0, 100, up=True)]), NOW)
+    detector.grow(state, 2, NOW)
+    rest = detector.step(state, detector.signals([mark(0, 1, 300), mark(1, 0, 300)]), NOW)
+    assert len(first.activations) == 1 and rest.activations == []
+    assert rest.outcomes[0] == (Position("b", "pings", 0, 0), "passed")
+
+
 def test_a_snapshot_of_something_else_is_refused() -> None:
     """A state of other partitions or of another broker's life is never gone on with."""
     bench = Bench()
