@@ -261,7 +261,7 @@ failing = Rate("down", of=beats, where=~pl.col("up"), per="host", within="10s", 
 
 
 def test_a_new_partition_begins_where_the_watermark_stands() -> None:
-    """Growing touches nothing that was released; the new partition holds the watermark from then on; what it says of earlier times is late."""
+    """Growing touches nothing that was released; the new one holds the watermark from then on; its past is late."""
     detector = Detector(beats, [failing], idle=False)
     state = detector.start(NOW)
     step = detector.step(state, detector.signals([ping(0, 0, 100), ping(1, 0, 104), mark(0, 1, 103), mark(1, 1, 110)]), NOW)
