@@ -11,10 +11,11 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
 
+from headwater.flows.batch import Batch
 from headwater.flows.bench.bed import Bed, Count, demand, now
 from headwater.flows.bench.readings import HOT, READINGS, Reading, hot
 from headwater.flows.sink import TopicSink
-from headwater.flows.source import Batch, TopicSource
+from headwater.flows.source import TopicSource
 from headwater.flows.steps import account_step, decode_step, to_lineage
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record, run_of
