@@ -23,13 +23,15 @@ class Batch:
     def next(self) -> int:
         return self.runs[-1][1]
 
-    def values(self) -> list[bytes | None]:
-        return [message.value() for message in self.messages]
+    def values(self) -> list[bytes]:
+        """The values, a missing one as empty."""
+        return [message.value() or b"" for message in self.messages]
 
     def plain(self) -> list[Message]:
         """The messages as plain values."""
+        topic, partition, new = self.topic, self.partition, tuple.__new__  # half the time of calling a NamedTuple
         return [
-            Message(self.topic, self.partition, m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers() or []) for m in self.messages
+            new(Message, (topic, partition, m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers() or [])) for m in self.messages
         ]
 
     def records(self, flow: str, now: int) -> list[Record]:
