@@ -11,8 +11,8 @@ from headwater.agents.activation import activation_of
 from headwater.agents.agent import Agent, decision_id
 from headwater.agents.decider import Decider, Finished, Item
 from headwater.agents.journal import Book
+from headwater.flows.batch import Batch
 from headwater.flows.journal import KafkaJournal
-from headwater.flows.source import Batch
 from headwater.flows.steps import bury_all
 from headwater.lineage.decode import Failure
 from headwater.lineage.errors import HeadwaterError

@@ -4,8 +4,8 @@ import msgspec
 import structlog
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
+from headwater.flows.batch import Batch
 from headwater.flows.meter import Meter
-from headwater.flows.source import Batch
 from headwater.lineage.landing import Landing
 from headwater.lineage.record import decode_batch
 from headwater.lineage.store import Store

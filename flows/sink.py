@@ -1,7 +1,9 @@
 """The Kafka sink: idempotent, every delivery acknowledged or raised, before the epoch that wrote it can close."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -14,6 +16,12 @@ from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
 from headwater.lineage.event import Event, Position, to_binary
 
 _log = structlog.get_logger("headwater.sink")
+
+Delivered = Callable[[KafkaError | None, KafkaMessage], None]
+PATIENCE_S = 5.0
+"""How long a broker that does not answer is waited for once the flow was told to stop."""
+UNDERWAY = 16_000_000
+"""Bytes that one sender may have on their way."""
 
 
 class Outgoing(NamedTuple):
@@ -62,28 +70,40 @@ class Writer:
     def write(self, messages: Iterable[Outgoing]) -> list[Position]:
         """Their positions, in the order given. Raises Oversized, before anything is produced if the client can tell, and Unavailable."""
         given = list(messages)
-        for message in given:
-            if message.size > self.largest:
-                raise _oversized(f"{message.size} bytes with key and headers for {message.topic}; at most {self.largest}")
+        self.measure(given)
         report = _Report(self._broker)
         count = len(given)
         for number, message in enumerate(given):
-            self._produce(message, report.slot(number))
-        waited = 0.0
-        while report.pending(count):
-            self._producer.flush(0.2)
-            waited += 0.2
-            if self._stop.is_set() and waited > 5 and report.pending(count):
-                raise Unavailable(
-                    f"{report.pending(count)} of {count} messages are not acknowledged by the broker, and the flow was told to stop"
-                )
+            self.produce(message, report.slot(number))
+        self.wait(lambda: report.pending(count))
         positions = report.positions(count)
-        if self._told is not None:
-            self._told(positions)
+        self.tell(positions)
         return positions
 
-    def _produce(self, message: Outgoing, on_delivery: Callable[[KafkaError | None, KafkaMessage], None]) -> None:
+    def measure(self, messages: Sequence[Outgoing]) -> None:
+        """Raises Oversized for one that is larger than we send."""
+        for message in messages:
+            if message.size > self.largest:
+                raise _oversized(f"{message.size} bytes with key and headers for {message.topic}; at most {self.largest}")
+
+    def tell(self, positions: Sequence[Position]) -> None:
+        """These are acknowledged."""
+        if self._told is not None and positions:
+            self._told(positions)
+
+    def wait(self, pending: Callable[[], int]) -> None:
+        """Until nothing is pending, for as long as it takes. Raises Unavailable when told to stop meanwhile, and what `pending` raises."""
+        waited = 0.0
+        while pending():
+            self._producer.flush(0.2)
+            waited += 0.2
+            if self._stop.is_set() and waited > PATIENCE_S and (left := pending()):
+                raise Unavailable(f"{left} messages are not acknowledged by the broker, and the flow was told to stop")
+
+    def produce(self, message: Outgoing, on_delivery: Delivered) -> None:
+        """Hand a message to the client; `on_delivery` is called by whichever thread next waits for the broker. Raises Oversized."""
         more: dict[str, Any] = {} if message.partition < 0 else {"partition": message.partition}
+        waited = 0.0
         while True:
             try:
                 self._producer.produce(
@@ -92,13 +112,72 @@ class Writer:
                 return
             except BufferError:  # the client's queue is full: let the broker catch up
                 self._producer.poll(0.1)
+                waited += 0.1
+                if self._stop.is_set() and waited > PATIENCE_S:
+                    raise Unavailable("the client's queue is full, the broker takes nothing, and the flow was told to stop") from None
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                     raise
                 raise _oversized(f"{message.size} bytes with key and headers for {message.topic}") from None
 
+    def position(self, message: KafkaMessage) -> Position:
+        """Where an acknowledged message lies."""
+        return Position(self._broker, message.topic(), message.partition(), message.offset())
+
     def close(self) -> None:
         self._producer.flush(5)
+
+
+class Sending:
+    """Messages of one sender that need not be waited for one by one: sent at once, settled together. Of one thread; not to be shared.
+
+    At most `most` bytes are on their way; beyond that `send` waits, as it does while the client's queue is full: that is the back-pressure.
+    A delivery that failed is raised by the next `send` or `settle`, and by every one after it.
+    """
+
+    def __init__(self, writer: Writer, most: int = UNDERWAY) -> None:
+        self._writer, self._most = writer, most
+        self._sent = 0
+        self._delivered: deque[tuple[int, Position | HeadwaterError]] = deque()
+        self._underway = 0
+        self._error: HeadwaterError | None = None
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Hand messages to the client, in this order. Raises Oversized before anything is produced if it can tell, and Unavailable."""
+        self._writer.measure(messages)
+        for message in messages:
+            if self._sent and self._underway + message.size > self._most:
+                self._collect()
+                if self._underway + message.size > self._most:
+                    self.settle()
+            self._sent += 1
+            self._underway += message.size
+            self._writer.produce(message, partial(self._deliver, message.size))
+        self._collect()
+
+    def settle(self) -> None:
+        """Wait until everything sent is acknowledged. Raises Unavailable: a delivery failed, or the flow was told to stop meanwhile."""
+        self._writer.wait(self._collect)
+
+    def _deliver(self, size: int, error: KafkaError | None, message: KafkaMessage) -> None:
+        """In whatever thread the client calls us: only put down here, counted in our own."""
+        self._delivered.append((size, self._writer.position(message) if error is None else _refused(error, message)))
+
+    def _collect(self) -> int:
+        """Count what came back; gives how many are still on their way."""
+        positions: list[Position] = []
+        while self._delivered:
+            size, found = self._delivered.popleft()
+            self._sent -= 1
+            self._underway -= size
+            if isinstance(found, Position):
+                positions.append(found)
+            else:
+                self._error = self._error or found
+        self._writer.tell(positions)
+        if self._error is not None:
+            raise self._error
+        return self._sent
 
 
 class _Report:
@@ -107,12 +186,10 @@ class _Report:
         self._done: dict[int, Position] = {}
         self._error: HeadwaterError | None = None
 
-    def slot(self, index: int) -> Callable[[KafkaError | None, KafkaMessage], None]:
+    def slot(self, index: int) -> Delivered:
         def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
-            if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                self._error = _oversized(f"the broker takes no message of this size on {message.topic()}")
-            elif error is not None:
-                self._error = Unavailable(f"the broker refused a message on {message.topic()}: {error.str()}")
+            if error is not None:
+                self._error = _refused(error, message)
             else:
                 self._done[index] = Position(self._broker, message.topic(), message.partition(), message.offset())
 
@@ -125,6 +202,12 @@ class _Report:
 
     def positions(self, count: int) -> list[Position]:
         return [self._done[index] for index in range(count)]
+
+
+def _refused(error: KafkaError, message: KafkaMessage) -> HeadwaterError:
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return _oversized(f"the broker takes no message of this size on {message.topic()}")
+    return Unavailable(f"the broker refused a message on {message.topic()}: {error.str()}")
 
 
 def _oversized(what: str) -> Oversized:

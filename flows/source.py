@@ -18,6 +18,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from headwater.flows.batch import Batch as Batch
 from headwater.flows.drain import drain as drain
 from headwater.flows.drain import end_of as end_of
 from headwater.flows.kafka import Kafka
@@ -26,8 +27,6 @@ from headwater.flows.partitions import PATTERN, Partitions, Place, name_of, owne
 from headwater.flows.reader import Reader, Reading
 from headwater.flows.recovery import SLOTS
 from headwater.lineage.errors import Misused
-from headwater.lineage.event import Message, Position
-from headwater.lineage.record import Kind, Record, run_of
 
 Start = Literal["earliest", "latest"] | int
 """Where a source without a snapshot begins: an int is an append time, µs since 1970."""
@@ -37,61 +36,6 @@ STATE = 2
 
 EMPTY_MS = 100
 """How long a slot that owns nothing sleeps: it wakes to be given a partition, or to stop."""
-
-
-class Batch:
-    """Messages of one partition in offset order, as the client gave them; columns are read on demand.
-
-    runs     the offsets [first, next) that are here; more than one where offsets are missing between
-    absent   the offsets [first, next) that do not exist, up to this batch
-    """
-
-    __slots__ = ("absent", "broker", "messages", "partition", "runs", "topic")
-
-    def __init__(self, broker: str, topic: str, partition: int, messages: list[KafkaMessage], expected: int) -> None:
-        self.broker, self.topic, self.partition, self.messages = broker, topic, partition, messages
-        self.runs, self.absent = _runs(messages, expected)
-
-    @property
-    def next(self) -> int:
-        return self.runs[-1][1]
-
-    def values(self) -> list[bytes | None]:
-        return [message.value() for message in self.messages]
-
-    def plain(self) -> list[Message]:
-        """The messages as plain values."""
-        return [
-            Message(self.topic, self.partition, m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers() or []) for m in self.messages
-        ]
-
-    def records(self, flow: str, now: int) -> list[Record]:
-        """The `consumed` and `absent` records of this batch."""
-        told: tuple[tuple[Kind, list[tuple[int, int]]], ...] = (("consumed", self.runs), ("absent", self.absent))
-        return [
-            run_of(kind, flow, Position(self.broker, self.topic, self.partition, first), following, following - first, now)
-            for kind, runs in told
-            for first, following in runs
-        ]
-
-
-def _runs(messages: list[KafkaMessage], expected: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    first, last = messages[0].offset(), messages[-1].offset()
-    if last - first + 1 == len(messages):
-        return [(first, last + 1)], [(expected, first)] if first > expected else []
-    runs: list[tuple[int, int]] = []
-    absent: list[tuple[int, int]] = []
-    start = following = expected
-    for message in messages:
-        offset = message.offset()
-        if offset != following:
-            if following > start:
-                runs.append((start, following))
-            absent.append((following, offset))
-            start = offset
-        following = offset + 1
-    runs.append((start, following))
-    return runs, absent
 
 
 State = dict[str, Any]

@@ -11,11 +11,11 @@ import structlog
 from headwater.enrichers.enrich import enrich
 from headwater.enrichers.freshness import Progress
 from headwater.enrichers.index import Indexed, Indexer
+from headwater.flows.batch import Batch
 from headwater.flows.deadletter import bury, dead_letter_id, fitted
 from headwater.flows.kafka import LARGEST_MESSAGE
 from headwater.flows.meter import Meter
 from headwater.flows.sink import Outgoing, Writer
-from headwater.flows.source import Batch
 from headwater.lineage.decode import Failure, Received, decode
 from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
 from headwater.lineage.event import Message, Position

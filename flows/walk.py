@@ -12,9 +12,9 @@ from bytewax.dataflow import Dataflow, Stream
 from headwater.flows.deciding import decide_logic, wake_step
 from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed, signal_step
 from headwater.flows.landing import LandingSink
+from headwater.flows.records import RecordSink
 from headwater.flows.runtime import Runtime
-from headwater.flows.sink import TopicSink
-from headwater.flows.steps import UpsertStep, account_step, decode_step, enrich_step, to_lineage
+from headwater.flows.steps import UpsertStep, account_step, decode_step, enrich_step
 from headwater.lineage.record import Record
 from headwater.lineage.topic import ACTIVATIONS, LINEAGE
 
@@ -92,5 +92,5 @@ FLOWS = {"index": index, "detect": detect, "decide": decide, "audit": audit}
 def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:
     """Every record of a flow, merged once, to the lineage topic."""
     merged = op.merge("records", *streams)
-    messages = op.flat_map("encode", merged, lambda records: to_lineage(flow, records, run.kafka.largest))
-    op.output("lineage", messages, TopicSink(run.writer, run.meter.wrote))
+    sink = RecordSink(flow, run.writer)
+    op.output("lineage", op.flat_map_batch("slot", merged, sink.keyed), sink)

@@ -1,8 +1,11 @@
 """decode: Kafka messages → received events with their models, or failures that become dead letters."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from headwater.lineage.errors import HeadwaterError, Invalid
 from headwater.lineage.event import Event, Message, Position, from_binary
@@ -15,15 +18,14 @@ MARK = "headwater.mark"
 """The type of a time mark: no event earlier than the mark's time follows in this partition. Replays send them."""
 
 
-@dataclass(slots=True)
-class Received:
+class Received(msgspec.Struct, gc=False):
     """One event on its way through a flow. `appended` is the broker's append time, µs since 1970."""
 
     position: Position
     event: Event
     model: Any
     appended: int
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = {}
 
     @property
     def is_mark(self) -> bool:
@@ -44,15 +46,17 @@ def decode(topic: Topic[Any], broker: str, messages: Iterable[Message]) -> tuple
     """Decode messages of one topic. A time mark is received with `model=None`."""
     received: list[Received] = []
     failures: list[Failure] = []
+    read, place = topic.decode, partial(tuple.__new__, Position)  # half the time of calling a NamedTuple
     for message in messages:
-        position = Position(broker, message.topic, message.partition, message.offset)
-        appended = message.timestamp * 1000
+        name, partition, offset, timestamp, _, value, headers = message
+        position = place((broker, name, partition, offset))
+        appended = timestamp * 1000
         event = None
         try:
-            if not 0 <= message.timestamp <= LATEST_MS:
-                raise Invalid(f"the broker's timestamp {message.timestamp} ms is no time of this age")
-            event = from_binary(message.headers, message.value, topic=message.topic, appended=appended)
-            model = None if event.type == MARK else topic.decode(event.data)
+            if not 0 <= timestamp <= LATEST_MS:
+                raise Invalid(f"the broker's timestamp {timestamp} ms is no time of this age")
+            event = from_binary(headers, value, topic=name, appended=appended)
+            model = None if event.type == MARK else read(event.data)
         except HeadwaterError as error:
             failures.append(Failure(message, position, error, event))
         else:

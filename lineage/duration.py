@@ -23,7 +23,8 @@ def from_datetime(moment: datetime) -> int:
     """Microseconds since 1970 of an aware datetime; a naive one is taken as UTC."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds  # dividing by a timedelta costs twice as much
 
 
 def to_datetime(us: int) -> datetime:

@@ -47,7 +47,7 @@ class Position(NamedTuple):
         return f"{self.topic}/{self.partition}@{self.offset}"
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A CloudEvents 1.0 event. `time` is in microseconds since 1970 (UTC); `data` is the JSON text as it travels."""
 
     id: str
@@ -106,27 +106,17 @@ def from_binary(headers: Headers, value: bytes | None, *, topic: str, appended: 
     append time (`appended`, µs). Of a header given twice the last counts. Raises Undecodable, Invalid.
     """
     fields = _attributes(headers)
-    content = fields.pop("content-type", JSON)
-    if content.startswith(STRUCTURED):
+    if "datacontenttype" in fields and fields["datacontenttype"].startswith(STRUCTURED):
         return from_structured(value or b"")
     if not fields.get("id"):
         raise Invalid(f"a message on {topic} has no id: set the header ce_id")
-    return Event(
-        id=fields["id"],
-        source=fields.get("source") or topic,
-        type=fields.get("type") or topic,
-        time=_time(fields.get("time"), appended),
-        data=value if value is not None else b"null",
-        datacontenttype=content,
-        subject=fields.get("subject"),
-        dataschema=fields.get("dataschema"),
-        traceparent=fields.get("traceparent"),
-        causationid=fields.get("causationid"),
-        correlationid=fields.get("correlationid"),
-        actor=fields.get("actor"),
-        signature=fields.get("signature"),
-        extensions={name: text for name, text in fields.items() if name not in _NAMED},
-    )
+    if not fields.get("source"):
+        fields["source"] = topic
+    if not fields.get("type"):
+        fields["type"] = topic
+    fields["time"] = _time(fields.get("time"), appended)
+    fields["data"] = value if value is not None else b"null"
+    return Event(**fields)
 
 
 def to_structured(event: Event) -> bytes:
@@ -180,8 +170,15 @@ def _optional(event: Event) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value is not None]
 
 
-def _attributes(headers: Headers) -> dict[str, str]:
-    fields: dict[str, str] = {}
+_HEADERS = {f"ce_{name}": name for name in ("id", "source", "type", "time", "subject", "dataschema", *_CONTEXT)}
+_HEADERS["content-type"] = "datacontenttype"
+"""Header → the field of an event that it fills."""
+
+
+def _attributes(headers: Headers) -> dict[str, Any]:
+    """Field → text, for those fields that the headers speak of; this runs for every event of every flow, and is written for that."""
+    fields: dict[str, Any] = {}
+    extensions: dict[str, str] = {}
     for name, raw in headers:
         if raw is None:
             continue
@@ -189,10 +186,16 @@ def _attributes(headers: Headers) -> dict[str, str]:
             value = raw if isinstance(raw, str) else raw.decode()
         except UnicodeDecodeError:
             raise Undecodable(f"header {name} is not UTF-8") from None
-        if name.startswith("ce_"):
-            fields[name[3:]] = value
+        field = _HEADERS.get(name)
+        if field is not None:
+            fields[field] = value
+        elif name.startswith("ce_"):
+            if name[3:] not in _NAMED:
+                extensions[name[3:]] = value
         elif name.lower() == "content-type":
-            fields["content-type"] = value
+            fields["datacontenttype"] = value
+    if extensions:
+        fields["extensions"] = extensions
     return fields
 
 

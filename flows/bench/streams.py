@@ -11,11 +11,13 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
 
+from headwater.flows.batch import Batch
 from headwater.flows.bench.bed import Bed, Count, demand, now
 from headwater.flows.bench.readings import HOT, READINGS, Reading, hot
-from headwater.flows.sink import TopicSink
-from headwater.flows.source import Batch, TopicSource
-from headwater.flows.steps import account_step, decode_step, to_lineage
+from headwater.flows.records import RecordSink
+from headwater.flows.recovery import EPOCH
+from headwater.flows.source import TopicSource
+from headwater.flows.steps import account_step, decode_step
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record, run_of
 
@@ -64,8 +66,7 @@ def ingest_stock(bed: Bed, count: int) -> None:
 
 def values_step(batches: list[Batch]) -> list[Partial]:
     """Values → models, validated; counted inside the batch, so that only partial counts go through the exchange."""
-    decode = READINGS.decode
-    return tally([decode(value or b"") for batch in batches for value in batch.values()])
+    return tally([model for batch in batches for model in READINGS.decode_all(batch.values())])
 
 
 def events_step(broker: str) -> Step:
@@ -110,7 +111,7 @@ def check(totals: Mapping[str, int], count: int) -> None:
 
 
 def _run(flow: Dataflow) -> None:
-    run_main(flow)  # type: ignore[no-untyped-call]
+    run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
 
 
 def _count(flow: Dataflow, partials: Stream[Partial], count: int) -> None:
@@ -135,8 +136,8 @@ def _account(bed: Bed, batches: Stream[Batch]) -> None:
     """What a flow says of every position: read, and how it ended; written to the lineage topic and acknowledged."""
     consumed = op.flat_map_batch("account", batches, account_step(FLOW, now))
     ended = op.map("ended", batches, _passed)
-    messages = op.flat_map("encode", op.merge("records", consumed, ended), lambda records: to_lineage(FLOW, records))
-    op.output("lineage", messages, TopicSink(bed.writer))
+    sink = RecordSink(FLOW, bed.writer)
+    op.output("lineage", op.flat_map_batch("slot", op.merge("records", consumed, ended), sink.keyed), sink)
 
 
 def _passed(batch: Batch) -> list[Record]:

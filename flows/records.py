@@ -1,0 +1,75 @@
+"""How a flow's records reach the lineage topic: sent without waiting, all acknowledged before the epoch that told them can close."""
+
+import threading
+from collections.abc import Sequence
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from headwater.flows.sink import Sending, Writer
+from headwater.flows.steps import to_lineage
+from headwater.lineage.record import Record
+from headwater.lineage.runs import Runs
+
+SLOTS = 64
+"""Parts of the sink, fixed for the life of a recovery store: as many workers can each have one of their own."""
+RUNS_HELD = 1000
+"""Ranges that may wait for their neighbours."""
+
+Keyed = tuple[str, list[Record]]
+
+
+class RecordSink(FixedPartitionedSink[list[Record], None]):
+    """Writes lists of records, keyed by `keyed`, to the lineage topic.
+
+    Bytewax asks a partitioned sink for a snapshot when an epoch ends, and keeps the epoch only with it: there we wait for the broker.
+    So what a kept epoch told is acknowledged, and what was not will be told again. Ranges wait for their neighbours until then, or
+    until something travels anyway; what was read is told before how it ended.
+    """
+
+    def __init__(self, flow: str, writer: Writer) -> None:
+        self._flow, self._writer = flow, writer
+        self._own = threading.local()
+        self._asked = 0
+
+    def keyed(self, told: list[list[Record]]) -> list[Keyed]:
+        """The step before the sink: everything an activation of it brings, to a slot of this very worker, once it is known which is."""
+        records = [record for each in told for record in each]
+        if not records:
+            return []
+        slot = getattr(self._own, "slot", None)
+        if slot is None:  # not heard from yet: Bytewax deals slots out in turn, so that soon one is met; until then others write for us
+            slot, self._asked = self._asked % SLOTS, self._asked + 1
+        return [(str(slot), records)]
+
+    def list_parts(self) -> list[str]:
+        return [f"{slot:02d}" for slot in range(SLOTS)]
+
+    def part_fn(self, item_key: str) -> int:
+        return int(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_Partition":
+        self._own.slot = int(for_part)
+        return _Partition(self._flow, self._writer)
+
+
+class _Partition(StatefulSinkPartition[list[Record], None]):
+    def __init__(self, flow: str, writer: Writer) -> None:
+        self._flow, self._largest = flow, writer.largest
+        self._sending = Sending(writer)
+        self._runs = Runs()
+
+    def write_batch(self, values: list[list[Record]]) -> None:
+        facts = [record for records in values for record in records if not self._runs.add(record)]
+        if facts or len(self._runs) > RUNS_HELD:
+            self._send(facts)
+
+    def _send(self, facts: Sequence[Record]) -> None:
+        read, ended = self._runs.take()
+        self._sending.send(to_lineage(self._flow, [*read, *facts, *ended], self._largest))
+
+    def snapshot(self) -> None:
+        self._send(())
+        self._sending.settle()
+
+    def close(self) -> None:
+        self.snapshot()
