@@ -131,6 +131,16 @@ class Progress:
             self._of(position.topic, position.partition).moved.discard(position.offset)
             self._notify()
 
+    def reads(self, position: Position) -> bool:
+        """Whether this process tells of the position's partition; else another does."""
+        with self._changed:
+            return position[1:3] in self._told
+
+    def moving(self) -> int:
+        """How many positions are on the retry ladder, of the partitions that this process tells of."""
+        with self._changed:
+            return sum(len(part.moved) for place, part in self._partitions.items() if place in self._told)
+
     # What readers ask.
 
     def refresh(self) -> None:

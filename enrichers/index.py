@@ -23,13 +23,16 @@ from headwater.enrichers.engine import Embedded, Point, Vector
 from headwater.enrichers.engine import Index as Index
 from headwater.enrichers.head import Change, Entry, Fold, Head, fold, points_of
 from headwater.lineage.decode import Received
-from headwater.lineage.errors import HeadwaterError, IndexFailed, Unavailable
+from headwater.lineage.errors import DocumentUnavailable, HeadwaterError, IndexFailed, Unavailable, retryable
 from headwater.lineage.event import Position
 from headwater.lineage.record import GRAVEST, Record, fact
 
 HISTORY_US = 24 * 3_600_000_000
 ATTEMPTS = 100
 """How often a writer meets another one on the same documents before it gives up. Each time the other one got on."""
+
+PROBE = "does the embedder answer"
+"""What an embedder that did not answer for one text is asked next: whether it is that text, or all of them."""
 
 
 @dataclass
@@ -221,7 +224,10 @@ class Indexer:
         return {ids[id]: vector for id, (_, vector) in found.items()}
 
     def _compute(self, hashes: Sequence[str], passages: Sequence[str]) -> tuple[dict[str, Vector], dict[str, HeadwaterError]]:
-        """Vectors by hash. If the embedder refuses the batch, each text is tried alone, and only the ones at fault are refused."""
+        """Vectors by hash. If the embedder refuses the batch, each text is tried alone, and only the ones at fault are refused.
+
+        Raises Unavailable if it answers nothing at all.
+        """
         if not hashes:
             return {}, {}
         try:
@@ -230,8 +236,7 @@ class Indexer:
             raise
         except Exception as error:
             if len(hashes) == 1:
-                refusal = IndexFailed(f"the embedder {self._embedder.name} refused a chunk: {type(error).__name__}: {error}")
-                return {}, {hashes[0]: refusal}
+                return {}, {hashes[0]: self._refusal(error)}
         computed: dict[str, Vector] = {}
         refused: dict[str, HeadwaterError] = {}
         for hash, passage in zip(hashes, passages, strict=True):
@@ -239,6 +244,17 @@ class Indexer:
             computed |= vectors
             refused |= refusals
         return computed, refused
+
+    def _refusal(self, error: Exception) -> HeadwaterError:
+        """What is said of the one text that an embedder failed on. Raises Unavailable if it fails on any other as well."""
+        why = f"the embedder {self._embedder.name} refused a chunk: {type(error).__name__}: {error}"
+        if not retryable(error):
+            return IndexFailed(why)
+        try:
+            self._embedder.embed([PROBE])
+        except Exception as other:
+            raise Unavailable(f"the embedder {self._embedder.name} does not answer: {type(other).__name__}: {other}") from other
+        return DocumentUnavailable(why)
 
     def _sweep(self, work: Work) -> Generator[str, None, None]:
         """Mark superseded points, then remove those that left the history."""
@@ -274,7 +290,7 @@ class Indexer:
 
 
 def change_of(kind: DocumentType, received: Received) -> Change | None:
-    """What an event says about a document of a type, or None. Raises IndexFailed."""
+    """What an event says about a document of a type, or None. Raises IndexFailed, DocumentUnavailable."""
     event = received.event
     try:
         said = kind(received.model, received.facts)
@@ -286,7 +302,8 @@ def change_of(kind: DocumentType, received: Received) -> Change | None:
         fields = {} if isinstance(said, Delete) else _fields(said)
     except Exception as error:
         why = f"document {kind.name!r} could not be made of event {event.id}: {type(error).__name__}: {error}"
-        raise IndexFailed(why, document=kind.name, event=event.id) from error
+        failed = DocumentUnavailable if retryable(error) else IndexFailed
+        raise failed(why, document=kind.name, event=event.id) from error
     return Change(name, kind.name, version, event.id, event.time, chunks, fields, _digest(chunks, fields, deleted), deleted)
 
 

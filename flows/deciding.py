@@ -178,7 +178,8 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
 
     def _outcome(self, finished: Finished, now: int) -> Record:
         where = Position.parse(finished.item.position)
-        return run_of("outcome", self._flow, where, where.offset + 1, 1, now, finished.outcome, ref=finished.decision)
+        record = run_of("outcome", self._flow, where, where.offset + 1, 1, now, finished.outcome, ref=finished.decision)
+        return msgspec.structs.replace(record, parents=(finished.item.activation.id,))
 
     def _forget(self, finished: Finished) -> None:
         if self._journal is not None and finished.decision:

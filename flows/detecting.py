@@ -16,6 +16,7 @@ from headwater.flows.gateway import AHEAD, too_far_ahead
 from headwater.flows.sink import Outgoing, outgoing
 from headwater.flows.steps import Work, bury_all
 from headwater.lineage.duration import to_datetime
+from headwater.lineage.errors import Terminal
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record, outcomes
 from headwater.lineage.topic import ACTIVATIONS, Topic
@@ -78,7 +79,7 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
     """Work → signals, keyed by topic: one owner for each topic's rules.
 
     What fails before the rules see it (decode, enrich) on a topic that is indexed too, `index` buries; here only its outcome is told.
-    What fails here (RuleFailed, Invalid) nobody else sees: it is always buried here.
+    What fails here (RuleFailed, Invalid), or what `index` will try again, nobody else buries: it is always buried here.
 
     One event must not silence all others of its partition by making them late. So while the wall clock has a say (`run.idle`) an event more
     than `ahead` µs beyond it fails, and time marks end as `passed`, unheeded: only a replay sends them, and only a replay needs them.
@@ -89,12 +90,16 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
         found = []
         for each in work:
             topic, now = each.batch.topic, run.clock()
+            # What may pass is tried again by `index`, where order does no harm; the rules go on without it, and say so.
+            shared = [failure for failure in each.failures if isinstance(failure.error, Terminal)]
+            alone = [failure for failure in each.failures if not isinstance(failure.error, Terminal)]
             before = len(each.failures)
             unheeded = _unheeded(each, now, ahead) if run.idle else []
             signals = known[topic].signals(each.received)
             each.fail(signals.failures)
-            records = bury_all("detect", each.failures[:before], run.writer, now, own=topic not in elsewhere)
-            records += bury_all("detect", each.failures[before:], run.writer, now, own=True)
+            records = bury_all("detect", shared, run.writer, now, own=topic not in elsewhere)
+            alone += each.failures[before:]
+            records += bury_all("detect", alone, run.writer, now, own=True, apart=topic in elsewhere)
             ended = [*((f.position, "dead_lettered") for f in each.failures), *((position, "passed") for position in unheeded)]
             records += outcomes("detect", sorted(ended), now)
             found.append((topic, Signalled(signals._replace(failures=[]), each.batch.partition, each.batch.next, records)))

@@ -4,6 +4,7 @@ import msgspec
 import structlog
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
+from headwater.flows.attempt import RUN
 from headwater.flows.batch import Batch
 from headwater.flows.meter import Meter
 from headwater.lineage.landing import Landing
@@ -43,5 +44,6 @@ def _landings(batch: Batch) -> list[Landing]:
             # Only we write this topic; a foreign message must neither stop the audit nor vanish unseen.
             _log.error("a message of the lineage topic holds no records", offset=message.offset, error=str(error))
             records = []
-        found.append(Landing(batch.broker, batch.partition, message.offset, records))
+        run = dict(message.headers).get(RUN, b"").decode("ascii", "replace")
+        found.append(Landing(batch.broker, batch.partition, message.offset, records, run))
     return found

@@ -19,15 +19,15 @@ Keyed = tuple[str, list[Record]]
 
 
 class RecordSink(FixedPartitionedSink[list[Record], None]):
-    """Writes lists of records, keyed by `keyed`, to the lineage topic.
+    """Writes lists of records, keyed by `keyed`, to the lineage topic; `run` names the run of the process that tells them.
 
     Bytewax asks a partitioned sink for a snapshot when an epoch ends, and keeps the epoch only with it: there we wait for the broker.
     So what a kept epoch told is acknowledged, and what was not will be told again. Ranges wait for their neighbours until then, or
     until something travels anyway; what was read is told before how it ended.
     """
 
-    def __init__(self, flow: str, writer: Writer) -> None:
-        self._flow, self._writer = flow, writer
+    def __init__(self, flow: str, writer: Writer, run: str = "") -> None:
+        self._flow, self._writer, self._run = flow, writer, run
         self._own = threading.local()
         self._asked = 0
 
@@ -49,12 +49,12 @@ class RecordSink(FixedPartitionedSink[list[Record], None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_Partition":
         self._own.slot = int(for_part)
-        return _Partition(self._flow, self._writer)
+        return _Partition(self._flow, self._writer, self._run)
 
 
 class _Partition(StatefulSinkPartition[list[Record], None]):
-    def __init__(self, flow: str, writer: Writer) -> None:
-        self._flow, self._largest = flow, writer.largest
+    def __init__(self, flow: str, writer: Writer, run: str) -> None:
+        self._flow, self._largest, self._run = flow, writer.largest, run
         self._sending = Sending(writer)
         self._runs = Runs()
 
@@ -65,7 +65,7 @@ class _Partition(StatefulSinkPartition[list[Record], None]):
 
     def _send(self, facts: Sequence[Record]) -> None:
         read, ended = self._runs.take()
-        self._sending.send(to_lineage(self._flow, [*read, *facts, *ended], self._largest))
+        self._sending.send(to_lineage(self._flow, [*read, *facts, *ended], self._largest, self._run))
 
     def snapshot(self) -> None:
         self._send(())

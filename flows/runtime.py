@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from headwater.enrichers.retrieve import Retriever
 from headwater.flows.app import App
 from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka
+from headwater.flows.ladder import Ladder, delays_of
 from headwater.flows.meter import Meter
 from headwater.flows.partitions import PATTERN, Partitions, declared_of
 from headwater.flows.recovery import EPOCH, SLOTS
@@ -30,13 +32,17 @@ from headwater.flows.sink import Writer
 from headwater.flows.source import TopicSource
 from headwater.flows.tables import Tables
 from headwater.lineage.duration import duration
+from headwater.lineage.errors import Unavailable
 from headwater.lineage.store import Store
+from headwater.lineage.topic import RETRY, rung_of
 
 _log = structlog.get_logger("headwater.runtime")
 
 SAVE_S = 0.02
 """How often progress is written beside the points it covers, when it changed."""
 HEARTBEAT_S = 0.5
+MOST_MOVING = 10_000
+"""Positions on the retry ladder at which `index` reads no new ones."""
 RETRY_S = 0.5
 """How long the writing of progress pauses after the store refused it."""
 
@@ -49,7 +55,9 @@ def wall_clock() -> int:
 class Runtime:
     """One process's parts. Everything that opens a file, a socket or a model does so on first use; `close` lets go of all.
 
+    id       names this run of a process, in what it writes: within one run nothing is done twice
     ending   the broker's life ends with this process: nothing follows what it holds
+    hurry    it soon will: what waits on the retry ladder is tried at once
     stops    flow → the event that asks its sources to stop
     ends     where the sources of `detect` stand, for its rules;  far_ahead  topic → partitions that its rules want paused
     slots    flow → slots of its sources, where its recovery store says so;  workers  that share the flow, in all its processes
@@ -78,6 +86,8 @@ class Runtime:
         self.idle, self.indexes, self.indexes_here = idle, indexes, indexes_here
         self.stops: dict[str, threading.Event] = {name: threading.Event() for name in ("index", "detect", "decide", "audit")}
         self.ending = threading.Event()
+        self.hurry = threading.Event()
+        self.id = uuid.uuid4().hex[:16]
         self.deciders: dict[tuple[str, int], Decider] = {}
         self.opening: set[tuple[str, int]] = set()
         self.ends = Ends(clock)
@@ -88,6 +98,7 @@ class Runtime:
         self._embedder = embedder
         self._index_path = index_path or settings.home / "index"
         self._open: list[Callable[[], None]] = []
+        self._moving = 0.0, 0
 
     @property
     def home(self) -> Path:
@@ -182,9 +193,35 @@ class Runtime:
             self.index, self.embedder, self.app.document_types, clock=self.clock, history_us=duration(self.settings.index_history)
         )
 
+    @cached_property
+    def ladder(self) -> Ladder:
+        return Ladder(delays_of(self.settings.retry_delays), duration(self.settings.retry_expires), self.id)
+
+    @cached_property
+    def rungs(self) -> dict[str, int]:
+        """The topics of the retry ladder: those of the settings, and those that an earlier run with more of them left."""
+        many = len(self.ladder.delays)
+        while self.kafka.partitions(f"{RETRY}{many + 1}"):
+            many += 1
+        return {f"{RETRY}{rung}": 1 for rung in range(1, many + 1)}
+
+    def index_gate(self, topic: str, partition: int) -> bool:
+        """While very many positions are on the retry ladder, no new ones are read: something is wrong that concerns them all."""
+        now = time.monotonic()
+        if now > self._moving[0]:
+            self._moving = now + SAVE_S, self.progress.moving()
+        return self._moving[1] < MOST_MOVING
+
+    def save_progress(self) -> None:
+        """Store progress now. A store that refuses is told of; it will hear of it with the next save."""
+        try:
+            self.index.save_progress(self.progress.rows())
+        except Unavailable as error:
+            _log.warning("progress not stored; trying again", error=str(error))
+
     def source(self, flow: str, topics: Mapping[str, Any], **options: Any) -> TopicSource:
         """A source over whole topics, or (`^…`) patterns of topics, stopped with its flow."""
-        declared = self.app.partitions
+        declared = {**self.app.partitions, **self.rungs} if any(map(rung_of, topics)) else self.app.partitions
         if options.setdefault("slots", self.slots.get(flow, SLOTS)) is not None and "watch" not in options:
             options["watch"] = self._watch(topics)
         return TopicSource(
@@ -227,7 +264,7 @@ class Runtime:
     def prepare(self) -> None:
         """Make the topics that are missing, and fill the tables."""
         compact = [name for name, topic in self.app.topics.items() if topic.compact]
-        self.kafka.create(self.app.partitions, compact)
+        self.kafka.create({**self.app.partitions, **self.rungs}, compact)
         _ = self.partitions
         _ = self.tables
 

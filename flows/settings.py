@@ -21,6 +21,8 @@ KAFKA = "HEADWATER_KAFKA__"
 TESTS = "HEADWATER_TEST_"
 _SECRET = ("password", "secret", "token", "api_key", "api.key", "pem", "jaas")
 
+MOST_RUNGS = 20
+
 
 class Setting(NamedTuple):
     """One value with where it came from."""
@@ -47,6 +49,8 @@ class Settings:
     qdrant_url: str = ""
     qdrant_api_key: str = ""
     index_history: str = "24h"
+    retry_delays: str = "1s,10s,60s"
+    retry_expires: str = "1h"
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict)
     origins: tuple[Setting, ...] = ()
@@ -63,6 +67,8 @@ VARIABLES = {
     "HEADWATER_QDRANT__URL": "qdrant_url",
     "HEADWATER_QDRANT__API_KEY": "qdrant_api_key",
     "HEADWATER_INDEX__HISTORY": "index_history",
+    "HEADWATER_RETRY__DELAYS": "retry_delays",
+    "HEADWATER_RETRY__EXPIRES": "retry_expires",
     "HEADWATER_LOG": "log",
 }
 
@@ -120,12 +126,18 @@ def _checked(name: str, value: str) -> Any:
             if not 0 <= port <= 65535:
                 raise ValueError
             return port
-        if name == "HEADWATER_INDEX__HISTORY":
+        if name in ("HEADWATER_INDEX__HISTORY", "HEADWATER_RETRY__EXPIRES"):
             duration(value)
+        if name == "HEADWATER_RETRY__DELAYS" and value != "none":
+            delays = [duration(each) for each in value.split(",")]
+            if len(delays) > MOST_RUNGS:
+                raise ValueError
     except (ValueError, Misused):
         allowed = {
             "HEADWATER_HTTP__PORT": "a number from 0 (any free port) to 65535",
             "HEADWATER_INDEX__HISTORY": 'a duration such as "24h"',
+            "HEADWATER_RETRY__EXPIRES": 'a duration such as "1h"',
+            "HEADWATER_RETRY__DELAYS": f'up to {MOST_RUNGS} durations such as "1s,10s,60s", or "none"',
         }
         raise Misused(f"{name}={value!r} is not allowed; it takes {allowed[name]}") from None
     levels = ("debug", "info", "warning", "error")

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -11,9 +11,11 @@ import structlog
 from headwater.enrichers.enrich import enrich
 from headwater.enrichers.freshness import Progress
 from headwater.enrichers.index import Indexed, Indexer
+from headwater.flows.attempt import RUN, Attempt, attempt_of
 from headwater.flows.batch import Batch
 from headwater.flows.deadletter import bury, dead_letter_id, fitted
 from headwater.flows.kafka import LARGEST_MESSAGE
+from headwater.flows.ladder import Ladder, Moving, outcome_of
 from headwater.flows.meter import Meter
 from headwater.flows.sink import Outgoing, Writer
 from headwater.lineage.decode import Failure, Received, decode
@@ -45,10 +47,23 @@ class Work:
         """Take positions out of what goes on."""
         if not refused:
             return
-        raw = {message.offset: message for message in self.messages}
+        raw = {(message.partition, message.offset): message for message in self.messages}
         gone = {received.position for received, _ in refused}
         self.received = [received for received in self.received if received.position not in gone]
-        self.failures += [Failure(raw[r.position.offset], r.position, error, r.event) for r, error in refused]
+        self.failures += [Failure(raw[r.position[2:]], r.position, error, r.event) for r, error in refused]
+
+    def attempt(self, failure: Failure) -> Attempt:
+        """Which try it was that failed."""
+        return attempt_of(failure.position, failure.message)
+
+    def close(self, ended: Sequence[tuple[Position, str]], flow: str, now: int) -> Iterable[Record]:
+        """The outcome records of positions that ended here."""
+        return outcomes(flow, ended, now)
+
+    @property
+    def reached(self) -> tuple[str, int, int]:
+        """Topic, partition, and the offset below which all is dealt with after this."""
+        return self.batch.topic, self.batch.partition, self.batch.next
 
 
 def decode_step(topics: Mapping[str, Topic[Any]], broker: str) -> Callable[[list[Batch]], list[Work]]:
@@ -70,8 +85,9 @@ def enrich_step(topics: Mapping[str, Topic[Any]]) -> Callable[[list[Work]], list
 
     def step(work: list[Work]) -> list[Work]:
         for each in work:
-            each.received, refused = enrich(topics[each.batch.topic], each.received)
-            each.fail(refused)
+            if each.received:
+                each.received, refused = enrich(topics[each.batch.topic], each.received)
+                each.fail(refused)
         return work
 
     return step
@@ -82,9 +98,28 @@ def account_step(flow: str, clock: Clock) -> Callable[[list[Batch]], list[list[R
     return lambda batches: [[record for batch in batches for record in batch.records(flow, clock())]]
 
 
+class Told(NamedTuple):
+    """What became of a position that had moved to the ladder, for the process that reads its topic. `dead`: its dead letter's id."""
+
+    position: Position
+    dead: str = ""
+
+
+@dataclass
+class Upserted:
+    """The records of one activation, and what other processes must hear of."""
+
+    records: list[Record] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+
+
 @dataclass
 class UpsertStep:
-    """Work → records: chunk, embed and upsert a whole activation of batches at once, bury what failed, then tell progress."""
+    """Work → records: chunk, embed and upsert a whole activation of batches at once, then move on or bury what failed, then tell progress.
+
+    What is tried again is upserted by itself: a life may be here twice after a crash, and each place has an outcome of its own.
+    `save` stores progress: what is on the ladder must be known after a kill, before any snapshot goes beyond it.
+    """
 
     indexer: Indexer
     writer: Writer
@@ -92,25 +127,67 @@ class UpsertStep:
     meter: Meter
     clock: Clock
     stop: threading.Event
+    ladder: Ladder = field(default_factory=Ladder)
+    save: Callable[[], None] = lambda: None
 
-    def __call__(self, work: list[Work]) -> list[list[Record]]:
+    def __call__(self, work: list[Work]) -> list[Upserted]:
+        fresh = [each for each in work if type(each) is Work]
+        groups = [fresh] if fresh else []
+        groups += [[each] for each in work if type(each) is not Work]
+        return [self._settle(group) for group in groups]
+
+    def _settle(self, work: list[Work]) -> Upserted:
         indexed = self._indexed([received for each in work for received in each.received])
         refused = {received.position: (received, error) for received, error in indexed.failures}
         for each in work:
             each.fail([refused[received.position] for received in each.received if received.position in refused])
-        failures = [failure for each in work for failure in each.failures]
-        buried = bury_all("index", failures, self.writer, self.clock(), own=True)
-        for failure in failures:
-            self.progress.dead_letter(failure.position, dead_letter_id(failure.position))
-        ended = {**dict(indexed.outcomes), **{failure.position: "dead_lettered" for failure in failures}}
-        for each in work:
-            place = (each.batch.topic, each.batch.partition)
-            self.progress.settle(*place, each.batch.next)
-            self.meter.reached("index", *place, each.batch.next)
-        for outcome in ended.values():
+        now = self.clock()
+        failed = [(failure, each.attempt(failure)) for each in work for failure in each.failures]
+        dead, moving = self.ladder.sort(failed, now, self.writer.largest)
+        places, refused_moves = self._move(moving)
+        dead += [pair for pair in failed if pair[1].place in refused_moves]
+        buried = bury_all("index", [f for f, _ in dead], self.writer, now, own=True, attempts=[attempt for _, attempt in dead])
+        moved = [outcome_of("index", each.attempt, each.attempt.position, "moved", now, str(place)) for each, place in places]
+        ended = [*indexed.outcomes, *((failure.position, "dead_lettered") for failure, _ in dead)]
+        told = self._tell(work, ended, [each.attempt for each, _ in places])
+        closed = work[0].close(sorted(ended, key=lambda pair: pair[0]), "index", now)
+        return Upserted([*indexed.records, *buried, *moved, *closed], told)
+
+    def _move(self, moving: Sequence[Moving]) -> tuple[list[tuple[Moving, Position]], set[Position]]:
+        """Write what moves to its rung and wait until it is safe there; gives the new places, and what no broker takes."""
+        if not moving:
+            return [], set()
+        try:
+            return list(zip(moving, self.writer.write([each.message for each in moving]), strict=True)), set()
+        except Oversized as error:
+            _log.warning("what should be tried again is too large for the broker; it is a dead letter", error=str(error))
+            return [], {each.attempt.place for each in moving}
+
+    def _tell(self, work: Sequence[Work], ended: Sequence[tuple[Position, str]], moved: Sequence[Attempt]) -> list[Told]:
+        """Tell progress and the meter; gives what those processes must hear that read the positions' topics, where it is not this one."""
+        again = type(work[0]) is not Work
+        told = []
+        for attempt in moved:
+            if not again:
+                self.progress.moved(attempt.position)
+        for position, outcome in ended:
             self.meter.count(outcome)
-        told = outcomes("index", sorted(ended.items(), key=lambda pair: pair[0]), self.clock())
-        return [[*indexed.records, *buried, *told]]
+            one = Told(position, dead_letter_id(position) if outcome == "dead_lettered" else "")
+            if again and not self.progress.reads(position):
+                told.append(one)
+            elif again or one.dead:
+                tell(self.progress, one)
+        if moved:
+            self.meter.count("moved", len(moved))
+        if moved or (again and ended):
+            self.save()
+        for each in work:
+            topic, partition, offset = each.reached
+            if not again:
+                self.progress.settle(topic, partition, offset)
+            if topic:
+                self.meter.reached("index", topic, partition, offset)
+        return told
 
     def _indexed(self, received: list[Received]) -> Indexed:
         """An engine that does not answer holds this flow and no other; the batch is given again until it does."""
@@ -125,25 +202,50 @@ class UpsertStep:
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-def bury_all(flow: str, failures: Sequence[Failure], writer: Writer, now: int, *, own: bool) -> list[Record]:
-    """Write dead letters and wait until they are safe. `own=False`: another flow writes the message, we only know of it."""
-    messages, records = bury(flow, failures, now)
-    if not own:
+def tell(progress: Progress, told: Told) -> None:
+    """Progress hears what became of a position."""
+    if told.dead:
+        progress.dead_letter(told.position, told.dead)
+    else:
+        progress.arrived(told.position)
+
+
+def bury_all(
+    flow: str,
+    failures: Sequence[Failure],
+    writer: Writer,
+    now: int,
+    *,
+    own: bool,
+    attempts: Sequence[Attempt] | None = None,
+    apart: bool = False,
+) -> list[Record]:
+    """Write dead letters and wait until they are safe; each record says where its message lies.
+
+    own=False  another flow writes the message, we only know of it;  attempts, apart  as for `bury`
+    """
+    if not own or not failures:
         return []
-    if messages:
-        try:
-            writer.write([fitted(message, writer.largest) for message in messages])
-        except Oversized as error:  # a broker that takes less than we send: better the beginning of each than a flow that ends
-            _log.warning("dead letters are cut to what every broker takes", error=str(error))
-            writer.write([fitted(message, BYTES_PER_MESSAGE) for message in messages])
-    return records
+    messages, records = bury(flow, failures, now, attempts, apart=apart)
+    try:
+        lie = writer.write([fitted(message, writer.largest) for message in messages])
+    except Oversized as error:  # a broker that takes less than we send: better the beginning of each than a flow that ends
+        _log.warning("dead letters are cut to what every broker takes", error=str(error))
+        lie = writer.write([fitted(message, BYTES_PER_MESSAGE) for message in messages])
+    return [
+        msgspec.structs.replace(record, data={**record.data, "message": str(place)}) for record, place in zip(records, lie, strict=True)
+    ]
 
 
-def to_lineage(flow: str, records: Sequence[Record], largest: int = LARGEST_MESSAGE) -> list[Outgoing]:
-    """Records as messages of the lineage topic, a few hundred in each, fewer where they are large; none is larger than `largest` bytes."""
-    room = largest - Outgoing(LINEAGE, flow.encode(), b"[]", []).size
+def to_lineage(flow: str, records: Sequence[Record], largest: int = LARGEST_MESSAGE, run: str = "") -> list[Outgoing]:
+    """Records as messages of the lineage topic, a few hundred in each, fewer where they are large; none is larger than `largest` bytes.
+
+    Each tells which `run` of a process says it: what one run says twice, no replay explains.
+    """
+    told = [(RUN, run.encode())] if run else []
+    room = largest - Outgoing(LINEAGE, flow.encode(), b"[]", told).size
     encoded = (_encoded(record, room) for record in records)
-    return [Outgoing(LINEAGE, flow.encode(), b"[" + b",".join(piece) + b"]", []) for piece in _packed(encoded)]
+    return [Outgoing(LINEAGE, flow.encode(), b"[" + b",".join(piece) + b"]", told) for piece in _packed(encoded)]
 
 
 def _packed(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -186,6 +186,7 @@ class Up:
             self._server.stop()
         deadline = time.monotonic() + (DRAIN_S if self._broker is None else EMBEDDED_DRAIN_S)
         if self._broker is not None and self._flows:
+            self.run.hurry.set()
             self._settle(deadline)
             self.run.ending.set()
         if not self.failed.is_set():
@@ -212,7 +213,7 @@ class Up:
 
     def _behind(self) -> dict[str, int]:
         """Flow → how many positions of what this process wrote it has not dealt with."""
-        reads = {"index": [*self.app.indexed], "detect": [*self.app.watched]}
+        reads = {"index": [*self.app.indexed, *self.run.rungs], "detect": [*self.app.watched]}
         reads |= {f"decide/{agent.name}": [ACTIVATIONS] for agent in self.app.agents}
         counts = {
             flow: self.run.meter.behind(flow, topics) for flow, topics in reads.items() if flow.partition("/")[0] in self._flows

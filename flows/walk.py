@@ -13,7 +13,9 @@ from headwater.flows.deciding import decide_logic, wake_step
 from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed, signal_step
 from headwater.flows.landing import LandingSink
 from headwater.flows.records import RecordSink
+from headwater.flows.retry import RetrySource, retry_step
 from headwater.flows.runtime import Runtime
+from headwater.flows.spread import spread_told
 from headwater.flows.steps import UpsertStep, account_step, decode_step, enrich_step
 from headwater.lineage.record import Record
 from headwater.lineage.topic import ACTIVATIONS, LINEAGE
@@ -21,24 +23,33 @@ from headwater.lineage.topic import ACTIVATIONS, LINEAGE
 INDEX_BATCH = 64
 """Messages per poll and part: a batch is embedded at once, and its first event waits for its last."""
 
+RUNG_MS = 50
+"""How often the retry ladder is looked at."""
 
 LANDING_MS = 200
 """A transaction costs the same for one record and for a thousand: land what has come within this time together."""
 
 
 def index(run: Runtime) -> Dataflow:
-    """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress."""
+    """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress. What fails for now comes again by the ladder."""
     flow = Dataflow("index")
     topics = run.app.indexed
     told = {"begun": run.progress.start, "read": run.progress.note_appended, "at_end": run.progress_at_end}
-    batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, **told))
+    batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, gate=run.index_gate, **told))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
+    consumed = [op.flat_map_batch("account", batches, account_step("index", run.clock))]
+    if run.rungs:
+        below = run.source("index", run.rungs, slots=None, batch=INDEX_BATCH, rest_ms=RUNG_MS)
+        pieces = op.input("retry", flow, RetrySource(below, run.clock, run.hurry.is_set))
+        consumed.append(op.map("retry_account", pieces, lambda piece: piece.records("index", run.clock())))
+        work = op.merge("work", work, op.flat_map_batch("retry_decode", pieces, retry_step(topics, run.broker)))
     work = op.flat_map_batch("enrich", work, enrich_step(topics))
-    settled = op.flat_map_batch(
-        "upsert", work, UpsertStep(run.indexer(), run.writer, run.progress, run.meter, run.clock, run.stops["index"])
+    upsert = UpsertStep(
+        run.indexer(), run.writer, run.progress, run.meter, run.clock, run.stops["index"], run.ladder, run.save_progress
     )
-    consumed = op.flat_map_batch("account", batches, account_step("index", run.clock))
-    _records(run, "index", consumed, settled)
+    upserted = op.flat_map_batch("upsert", work, upsert)
+    spread_told(upserted, run)
+    _records(run, "index", *consumed, op.map("ended", upserted, lambda each: each.records))
     return flow
 
 
@@ -92,5 +103,5 @@ FLOWS = {"index": index, "detect": detect, "decide": decide, "audit": audit}
 def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:
     """Every record of a flow, merged once, to the lineage topic."""
     merged = op.merge("records", *streams)
-    sink = RecordSink(flow, run.writer)
+    sink = RecordSink(flow, run.writer, run.id)
     op.output("lineage", op.flat_map_batch("slot", merged, sink.keyed), sink)

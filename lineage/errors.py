@@ -12,12 +12,16 @@ HeadwaterError
 │   ├── AgentFailed     the agent raised, timed out, or answered something that is no decision
 │   ├── EffectFailed    an effect was refused by its receiver
 │   ├── DeadLettered    a reader waits for a position that ended as a dead letter (HTTP 409)
+│   ├── Expired         it failed for so long that it is tried no more
+│   ├── Closed          a dead letter that was redriven or dropped already (HTTP 409)
 │   ├── Gone            a token or an id of another broker's life (HTTP 410)
 │   ├── NotFound        no such id, topic, document (HTTP 404)
 │   └── Misused         the application file, a setting or a command line is wrong
 └── Retryable           the same call may go through later
     ├── Behind          the index has not come as far as the reader demands (HTTP 412)
-    └── Unavailable     a broker, an index, a model or a process does not answer (HTTP 503)
+    ├── Unavailable     a broker, an index, a model or a process does not answer (HTTP 503)
+    ├── EnricherUnavailable  an enricher has no answer for this event now: `index` tries the event again later
+    └── DocumentUnavailable  the same of the document function or the embedder
 """
 
 from typing import Any, ClassVar
@@ -82,6 +86,14 @@ class DeadLettered(Terminal):
     cause, status = "dead_lettered", 409
 
 
+class Expired(Terminal):
+    cause = "expired"
+
+
+class Closed(Terminal):
+    cause, status = "closed", 409
+
+
 class Gone(Terminal):
     cause, status = "gone", 410
 
@@ -100,3 +112,24 @@ class Behind(Retryable):
 
 class Unavailable(Retryable):
     cause, status = "unavailable", 503
+
+
+class EnricherUnavailable(Retryable):
+    cause = "enricher_failed"
+
+
+class DocumentUnavailable(Retryable):
+    cause = "index_failed"
+
+
+_HTTP_CLIENTS = frozenset(("httpx", "httpx2", "requests"))
+
+
+def retryable(error: BaseException) -> bool:
+    """Whether the same call may go through later: our Retryable, connection and time-out errors, transport errors of HTTP clients."""
+    if isinstance(error, (Retryable, ConnectionError, TimeoutError)):
+        return True
+    return any(
+        kind.__name__ in ("TransportError", "ConnectionError", "Timeout") and kind.__module__.partition(".")[0] in _HTTP_CLIENTS
+        for kind in type(error).__mro__
+    )

@@ -24,16 +24,17 @@ Lane: TypeAlias = tuple[str, str, str, str, int]
 
 
 class Landing(NamedTuple):
-    """One message of the lineage topic: where it lay there, and its records."""
+    """One message of the lineage topic: where it lay there, its records, and which run of a process said them."""
 
     broker: str
     partition: int
     offset: int
     records: Sequence[Record]
+    run: str = ""
 
 
 class Replay(NamedTuple):
-    """A range that was cut off. `within`: one message said it twice, which no replay explains."""
+    """A range that was cut off. `within`: one message, or one run of a process, said it twice, which no replay explains."""
 
     kind: str
     flow: str
@@ -58,10 +59,15 @@ class Landed:
 
 @dataclass
 class Known:
-    """What has landed so far, as far as landing must know it: the ranges, and the highest position facts speak of, per lane."""
+    """What has landed so far, as far as landing must know it: the ranges, and the highest position facts speak of, per lane.
+
+    said  what the newest run to speak of a lane has said. It is not stored: what a run says twice is noticed unless, between the two
+          times, this process was started anew or another run spoke; then it counts as replayed
+    """
 
     ranges: dict[Lane, Ranges] = field(default_factory=dict)
     reach: dict[Lane, int] = field(default_factory=dict)
+    said: dict[Lane, tuple[str, Ranges]] = field(default_factory=dict)
 
     def sift(self, landings: Iterable[Landing]) -> "Sifted":
         """Cut a batch to what is new, and remember it as landed. Facts that need a look into the database are `suspects`."""
@@ -73,7 +79,7 @@ class Known:
             # Absent offsets first: how many messages a cut run holds depends on them.
             for record in sorted(landing.records, key=lambda record: record.kind != "absent"):
                 if record.kind in RANGED:
-                    sifted.records.extend(self._cut(record, said, sifted.replays))
+                    sifted.records.extend(self._cut(record, self._said(record, landing.run, said), sifted.replays))
                 elif record.id in seen:
                     sifted.duplicates += 1
                 else:
@@ -90,11 +96,20 @@ class Known:
         reach[lane] = max(record.first, reach.get(lane, self.reach.get(lane, -1)))
         sifted.records.append(record)
 
-    def _cut(self, record: Record, said: dict[Lane, Ranges], replays: list[Replay]) -> list[Record]:
+    def _said(self, record: Record, run: str, said: dict[Lane, Ranges]) -> Ranges:
+        """What the same run, or if none is told the same message, has said of the record's lane."""
+        lane = lane_of(record)
+        if not run:
+            return said.setdefault(lane, Ranges())
+        if lane not in self.said or self.said[lane][0] != run:
+            self.said[lane] = (run, Ranges())
+        return self.said[lane][1]
+
+    def _cut(self, record: Record, said: Ranges, replays: list[Replay]) -> list[Record]:
         lane = lane_of(record)
         known = self.ranges.setdefault(lane, Ranges())
-        again = said.setdefault(lane, Ranges()).overlap(record.first, record.next)
-        said[lane].add(record.first, record.next)
+        again = said.overlap(record.first, record.next)
+        said.add(record.first, record.next)
         closed = self.ranges.get(("outcome", *lane[1:])) if lane[0] == "open" else None
         parts = known.add(record.first, record.next)
         if closed is not None:

@@ -136,4 +136,28 @@ _VIEWS = (
         FROM ended LEFT JOIN known USING (flow, broker, topic, "partition", log_offset)""",
 )
 
-MIGRATIONS = (Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),)
+_DEAD = (
+    # One row per dead letter and how it ended: a redrive or a drop closes it, the first of them counts.
+    f"""CREATE OR REPLACE VIEW dead_letters AS
+        WITH closed AS (
+            SELECT ref, kind, data, logged FROM records WHERE kind IN ('redrive', 'drop')
+            QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1)
+        SELECT r.ref AS id, r.topic || '/' || r."partition" || '@' || r."first" AS position, r.data->>'$.cause' AS cause,
+            r.data->>'$.error' AS error, r.data->>'$.event' AS event, r.flow, r.broker, r.topic, r."partition", r."first" AS log_offset,
+            r.logged, CASE closed.kind WHEN 'redrive' THEN 'redriven' WHEN 'drop' THEN 'dropped' ELSE 'waiting' END AS state,
+            coalesce((r.data->>'$.attempt')::INTEGER, 1) AS attempt,
+            {_moment("first_failure").replace("data", "r.data")} AS first_failure,
+            coalesce(r.data->>'$.origin', r.parents[1]) AS origin, r.data->>'$.message' AS message,
+            closed.data->>'$.position' AS successor, closed.data->>'$.by' AS closed_by, closed.data->>'$.reason' AS reason,
+            closed.logged AS closed
+        FROM records r LEFT JOIN closed USING (ref) WHERE r.kind = 'dead_letter'""",
+    # Where positions went that were tried again later.
+    f"""CREATE VIEW retries AS
+        SELECT {_PLACE}, ref AS moved_to, flow, broker, topic, "partition", "first" AS log_offset, logged
+        FROM records WHERE kind = 'outcome' AND outcome = 'moved'""",
+)
+
+MIGRATIONS = (
+    Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),
+    Migration(2, "dead letters with how they ended, and what was tried again", _DEAD),
+)

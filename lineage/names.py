@@ -54,6 +54,11 @@ def things(record: Record) -> Iterator[Thing]:
     elif kind == "dead_letter":
         yield Thing("dead_letter", record.ref)
         yield Thing("event", data.get("event") or "")
+    elif kind in ("redrive", "drop"):
+        yield Thing("dead_letter", record.ref)
+        yield Thing("event", data.get("event") or "")
+        yield Thing("position", data.get("position") or "")
+        yield from (Thing("position", parent) for parent in record.parents)
     elif kind == "outcome":
         yield Thing("position" if record.outcome == "moved" else "decision", record.ref)
     elif kind in _OF_A_DECISION:

@@ -16,7 +16,9 @@ Kind = Literal[
     "consumed",  # a source read the offsets [first, next) of a partition, `count` of them
     "absent",  # offsets [first, next) do not exist: transaction markers, compaction, retention
     "outcome",  # how the offsets [first, next) ended
-    "dead_letter",  # one position moved to headwater.dead; data: cause, error, event
+    "dead_letter",  # one position moved to headwater.dead; data: cause, error, event, attempt, origin, first_failure, message
+    "redrive",  # a dead letter was put onto its topic again; data: position (its next life), event, attempt, by
+    "drop",  # a dead letter was given up; data: by, reason
     "document",  # one document version reached the index; data: type, version, time, outcome, chunks[{id, n, hash}], appended, settled
     "idle",  # silent partitions stopped (or began again) holding a topic's watermark; data: partitions, clock, before, after
     "activation",  # a rule fired; data: rule, key, phase, opened, value, events, cut

@@ -3,6 +3,8 @@
 import uuid
 from collections.abc import Sequence
 
+import msgspec
+
 from headwater.lineage.event import Position
 from headwater.lineage.landing import Landing
 from headwater.lineage.record import Record, fact, outcomes, run_of
@@ -35,7 +37,8 @@ def sample_records(broker: str = BROKER, events: int = 12, *, state: str = "acte
     woken = Position(broker, ACTIVATIONS, 0, 0)
     records.append(run_of("consumed", "decide/recover", woken, 1, 1, WALL + 70_000))
     records += decision(places, state)
-    records.append(run_of("outcome", "decide/recover", woken, 1, 1, WALL + 200_000, state, name("decision")))
+    ended = run_of("outcome", "decide/recover", woken, 1, 1, WALL + 200_000, state, name("decision"))
+    records.append(msgspec.structs.replace(ended, parents=(name("activation"),)))
     return records
 
 

@@ -21,8 +21,16 @@ DECISIONS = "headwater.decisions"
 REVIEWS = "headwater.reviews"
 LINEAGE = "headwater.lineage"
 DEAD = "headwater.dead"
+RETRY = "headwater.retry."
+"""The rungs of the retry ladder: this and a number from 1."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def rung_of(topic: str) -> int:
+    """Which rung of the retry ladder a topic is; 0: none."""
+    number = topic.removeprefix(RETRY)
+    return int(number) if number != topic and number.isascii() and number.isdigit() else 0
 
 
 class Enricher(Protocol):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import duckdb
 import msgspec
 
+from headwater.lineage import lives
 from headwater.lineage.chain import LEAF, ROOT, Head, Link, broken
 
 Connection = duckdb.DuckDBPyConnection
@@ -109,7 +110,8 @@ def _conserved(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[s
             f"{'one was reported twice' if counted > spanned else 'one is missing'}"
         )
     for flow, kind, topic, partition, first, following in cursor.execute(_SAID_TWICE, [limit]).fetchall():
-        yield f"flow {flow}, {_span(topic, partition, first, following)}: one message reports {kind} twice for it"
+        yield f"flow {flow}, {_span(topic, partition, first, following)}: one run of the flow reports {kind} twice for it"
+    yield from lives.offences(cursor, in_flight_ok, limit)
     for flow, topic, partition, first, following, ref in cursor.execute(_MOVED_WRONG, [limit]).fetchall():
         why = f"two positions name {ref} as their successor" if ref else "it was moved, but no successor is named"
         yield f"flow {flow}, {_span(topic, partition, first, following)}: {why}"

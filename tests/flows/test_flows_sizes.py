@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from headwater.enrichers.document import Document, DocumentType
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import App
-from headwater.flows.deadletter import CAUSE, ERROR, FLOW, ID, ORIGIN, TRUNCATED, bury, fitted
+from headwater.flows.attempt import CAUSE, ERROR, FLOW, ID, ORIGIN, TRUNCATED
+from headwater.flows.deadletter import bury, fitted
 from headwater.flows.drain import drain
 from headwater.flows.kafka import LARGEST_MESSAGE, Kafka
 from headwater.flows.settings import Settings

@@ -101,7 +101,7 @@ def test_counts_of_runs_with_holes_survive_cutting(store):
         return run_of("consumed", "index", Position(BROKER, "flights", 0, first), following, count, 1)
 
     absent = run_of("absent", "index", Position(BROKER, "flights", 0, 5), 7, 0, 1)
-    ended = outcomes("index", [(Position(BROKER, "flights", 0, offset), "indexed") for offset in (0, 1, 2, 3, 4, 7, 8, 9)], 1)
+    ended = outcomes("index", [(Position(BROKER, "flights", 0, offset), "passed") for offset in (0, 1, 2, 3, 4, 7, 8, 9)], 1)
     store.land([Landing(BROKER, 0, 0, [run(0, 4, 4)]), Landing(BROKER, 0, 1, [run(2, 10, 6), absent, *ended])])
     verdict = verify(store, in_flight_ok=False)
     assert verdict.ok, verdict.offences
