@@ -15,6 +15,7 @@ from headwater.agents.agent import Agent
 from headwater.enrichers.document import Delete, Document, DocumentType, Files, unique
 from headwater.enrichers.lookup import Latest, Lookup
 from headwater.lineage.errors import HeadwaterError, Misused
+from headwater.lineage.select import Select, together
 from headwater.lineage.topic import ACTIVATIONS, DEAD, DECISIONS, LINEAGE, REVIEWS, Topic
 
 FILES = "headwater.files"
@@ -89,6 +90,16 @@ class App:
     def watched(self) -> dict[str, Topic[Any]]:
         """The topics `detect` reads."""
         return {rule.of.name: rule.of for rule in self.triggers}
+
+    @property
+    def selected_documents(self) -> dict[str, tuple[Select, ...]]:
+        """Topic → what its document types select, where none of them wants every event."""
+        return {name: together(d.select for d in self.document_types if d.topic is topic) for name, topic in self.indexed.items()}
+
+    @property
+    def selected_rules(self) -> dict[str, tuple[Select, ...]]:
+        """The same of the rules."""
+        return {name: together(rule.select for rule in self.triggers if rule.of is topic) for name, topic in self.watched.items()}
 
     @property
     def tables(self) -> list[Latest]:

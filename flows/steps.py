@@ -14,12 +14,14 @@ from headwater.enrichers.index import Indexed, Indexer
 from headwater.flows.deadletter import bury, dead_letter_id, fitted
 from headwater.flows.kafka import LARGEST_MESSAGE
 from headwater.flows.meter import Meter
+from headwater.flows.selecting import Unwanted, sift, sort_out
 from headwater.flows.sink import Outgoing, Writer
 from headwater.flows.source import Batch
 from headwater.lineage.decode import Failure, Received, decode
 from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
 from headwater.lineage.event import Message, Position
 from headwater.lineage.record import Record, encode_batch, outcomes
+from headwater.lineage.select import Select
 from headwater.lineage.topic import LINEAGE, Topic
 
 Clock = Callable[[], int]
@@ -34,12 +36,13 @@ _log = structlog.get_logger("headwater.index")
 
 @dataclass(slots=True)
 class Work:
-    """One source batch on its way: what was received, and what cannot go on."""
+    """One source batch on its way: what was received, what cannot go on, and what no subscriber of the flow wants (never decoded)."""
 
     batch: Batch
     received: list[Received]
     failures: list[Failure] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    unwanted: list[Unwanted] = field(default_factory=list)
 
     def fail(self, refused: Sequence[tuple[Received, HeadwaterError]]) -> None:
         """Take positions out of what goes on."""
@@ -51,15 +54,19 @@ class Work:
         self.failures += [Failure(raw[r.position.offset], r.position, error, r.event) for r, error in refused]
 
 
-def decode_step(topics: Mapping[str, Topic[Any]], broker: str) -> Callable[[list[Batch]], list[Work]]:
-    """Batches → work: messages become events with their models."""
+def decode_step(
+    topics: Mapping[str, Topic[Any]], broker: str, selects: Mapping[str, Sequence[Select]] | None = None
+) -> Callable[[list[Batch]], list[Work]]:
+    """Batches → work: messages become events with their models. `selects`: topic → what its subscribers want, if none wants all."""
+    wanted = selects or {}
 
     def step(batches: list[Batch]) -> list[Work]:
         found = []
         for batch in batches:
-            messages = batch.plain()
+            messages, unwanted = sort_out(batch.plain(), broker, wanted.get(batch.topic, ()))
             received, failures = decode(topics[batch.topic], broker, messages)
-            found.append(Work(batch, received, failures, messages))
+            received, more = sift(received, wanted.get(batch.topic, ()))
+            found.append(Work(batch, received, failures, messages, sorted((*unwanted, *more))))
         return found
 
     return step
@@ -103,6 +110,7 @@ class UpsertStep:
         for failure in failures:
             self.progress.dead_letter(failure.position, dead_letter_id(failure.position))
         ended = {**dict(indexed.outcomes), **{failure.position: "dead_lettered" for failure in failures}}
+        ended |= {one.position: "passed" for each in work for one in each.unwanted}
         for each in work:
             place = (each.batch.topic, each.batch.partition)
             self.progress.settle(*place, each.batch.next)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headwater.flows.app import App as App
     from headwater.lineage.event import Event as Event
     from headwater.lineage.event import Position as Position
+    from headwater.lineage.select import Select as Select
     from headwater.lineage.topic import Topic as Topic
 
 _HOME = {
@@ -43,6 +44,7 @@ _HOME = {
     "Position": "lineage.event",
     "Publish": "agents.agent",
     "Rate": "agents.rules",
+    "Select": "lineage.select",
     "Threshold": "agents.rules",
     "Topic": "lineage.topic",
     "agent": "agents.agent",
