@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from headwater.flows.sink import Outgoing
 from headwater.lineage.decode import Failure
+from headwater.lineage.errors import HeadwaterError
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record, fact
 from headwater.lineage.topic import DEAD
@@ -12,6 +13,9 @@ from headwater.lineage.topic import DEAD
 NAMESPACE = uuid.UUID("0d9e7f52-6c1b-5f8e-9a44-1b6f0c2f8e10")
 CAUSE, ERROR, ORIGIN, ID, FLOW = (f"headwater-{word}" for word in ("cause", "error", "origin", "id", "flow"))
 _OURS = frozenset((CAUSE, ERROR, ORIGIN, ID, FLOW))
+
+GATEWAY = "gateway"
+"""The flow of dead letters that gateways write."""
 
 TRUNCATED = "headwater-truncated"
 """The header of a dead letter whose original was too large to keep whole: the bytes its value had."""
@@ -34,6 +38,17 @@ def bury(flow: str, failures: Sequence[Failure], now: int) -> tuple[list[Outgoin
         for f in failures
     ]  # fmt: skip
     return messages, records
+
+
+def bury_foreign(id: str, origin: str, value: bytes, error: HeadwaterError, now: int) -> tuple[Outgoing, Record]:
+    """The dead letter of what no topic ever held, such as a row of a file, and its record.
+
+    id      names it for good: the same failure told twice is one dead letter;  origin  where it lies, such as `inbox/a.csv:17`
+    """
+    told = {CAUSE: error.cause, ERROR: str(error)[:2000], ORIGIN: origin, ID: id, FLOW: GATEWAY}
+    message = Outgoing(DEAD, None, value, [(name, text.encode()) for name, text in told.items()])
+    data = {"cause": error.cause, "error": str(error), "event": None, "flow": GATEWAY, "origin": origin}
+    return message, fact("dead_letter", GATEWAY, "bury", id, logged=now, parents=(origin,), data=data)
 
 
 def fitted(message: Outgoing, largest: int) -> Outgoing:

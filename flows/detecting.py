@@ -87,7 +87,7 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
             topic, now = each.batch.topic, run.clock()
             before = len(each.failures)
             unheeded = _unheeded(each, now, ahead) if run.idle else []
-            signals = hinted(known[topic].signals(each.received), each.unwanted, known[topic].lateness, now + ahead if run.idle else None)
+            signals = hinted(known[topic].signals(each.received), each.unwanted, now + ahead if run.idle else None)
             each.fail(signals.failures)
             records = bury_all("detect", each.failures[:before], run.writer, now, own=topic not in elsewhere)
             records += bury_all("detect", each.failures[before:], run.writer, now, own=True)

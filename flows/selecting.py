@@ -43,22 +43,23 @@ def sift(received: list[Received], selects: Sequence[Select]) -> tuple[list[Rece
     return [one for one, keep in zip(received, kept, strict=True) if keep], passed
 
 
-def hinted(signals: Signals, passed: Sequence[Unwanted], lateness: int, latest: int | None) -> Signals:
-    """Signals with a time hint for each event that no rule wants, in offset order.
+def hinted(signals: Signals, passed: Sequence[Unwanted], latest: int | None) -> Signals:
+    """Signals with a hint for each event that no rule wants, in offset order.
 
     Such an event moves the watermark as if the rules had seen it and found nothing: so what one rule selects never changes what another
-    fires, and a topic of which little is wanted does not stand still. A hint is a time mark `lateness` before the event's own time,
-    for after an event as much may still come. A time beyond `latest` (µs) is not believed, and
-    like an unknown one moves nothing.
+    fires, and a topic of which little is wanted does not stand still. A time beyond `latest` (µs) is not believed, and like an unknown
+    one moves nothing.
     """
-    hints = [
-        Signal(NEVER if one.time is None or (latest is not None and one.time > latest) else one.time - lateness, "", *one.position[2:])
-        for one in passed
-    ]
+    hints = [_hint(one, latest) for one in passed]
     if not hints:
         return signals
     merged = sorted((*signals.signals, *hints), key=lambda signal: signal.offset)
     return signals._replace(signals=merged, broker=signals.broker or passed[0].position.broker)
+
+
+def _hint(one: Unwanted, latest: int | None) -> Signal:
+    believed = one.time is not None and (latest is None or one.time <= latest)
+    return Signal(one.time if believed and one.time is not None else NEVER, "", one.position.partition, one.position.offset, readings=())
 
 
 def _last(message: Message, name: str) -> bytes | None:
