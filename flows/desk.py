@@ -130,9 +130,11 @@ class Visit:
 
     async def _wait(self, pending: "Future[list[Accepted]]", events: list[Event]) -> list[Accepted]:
         self._pending = pending
-        done, _ = await asyncio.wait([asyncio.wrap_future(pending)], timeout=self._desk.patience_s)
+        answer = asyncio.wrap_future(pending)
+        answer.add_done_callback(lambda one: one.cancelled() or one.exception())  # perhaps nobody waits for it any more
+        done, _ = await asyncio.wait([answer], timeout=self._desk.patience_s)
         if done:
-            return pending.result()
+            return answer.result()
         if pending.cancel():
             raise Unavailable("the broker does not answer, and others wait before this request; nothing of it was taken", retry_after=5)
         raise Unavailable(

@@ -43,7 +43,7 @@ class Drop:
         if ".." in Path(self.pattern).parts or not within:
             raise Misused(f"{what}: name a folder and a pattern of files in it, such as inbox/*.csv, without ..")
         suffix = Path(within).suffix
-        if suffix not in FORMATS and "*" not in suffix:
+        if suffix not in FORMATS and not glob.has_magic(suffix or within):
             raise Misused(f"{what}: {suffix or 'no suffix'} is none of {', '.join(FORMATS)}")
         duration(self.settle)
 

@@ -67,7 +67,7 @@ class Dropping:
         self._looked: dict[Path, tuple[int, int]] = {}
         self._finished: dict[Path, tuple[int, int]] = {}
         self._ends: dict[str, int] = {}
-        self._counts = {"files": 0, "events": 0, "buried": 0}
+        self._counts = {"events": 0, "buried": 0}
         self._now: dict[str, Any] | None = None
 
     def turn(self) -> float:
@@ -90,8 +90,10 @@ class Dropping:
         return LOOK_S
 
     def status(self) -> dict[str, Any]:
-        waiting = sum(1 for path, stamp in list(self._looked.items()) if self._finished.get(path) != stamp)
-        return {"gateway": self.origin, "into": self._drop.into.name, **self._counts, "waiting": waiting, "now": self._now}
+        looked = list(self._looked.items())
+        files = sum(1 for path, stamp in looked if self._finished.get(path) == stamp)
+        told = {"files": files, "waiting": len(looked) - files, **self._counts, "now": self._now}
+        return {"gateway": self.origin, "into": self._drop.into.name, **told}
 
     def _take(self, path: Path, stamp: tuple[int, int]) -> None:
         file = _opened(path)
@@ -148,7 +150,6 @@ class Dropping:
             self._now = None
         progress.done = True
         self._save(progress)
-        self._counts["files"] += 1
         _log.info("file read", gateway=self.origin, file=progress.path, rows=progress.rows, buried=progress.buried)
 
     def _send(self, progress: Progress, batch: list[Row], there: frozenset[str]) -> None:
