@@ -225,7 +225,7 @@ class _Pace:
         for signal in signals:
             order["heard"][signal.partition] = self.now
             in_time = arrive(order, signal, detector.lateness)
-            if signal.readings is None:
+            if not signal.is_event or signal.readings is None:
                 self._ended(signal, "passed")
             elif not in_time:
                 self._ended(signal, "late")
@@ -253,7 +253,7 @@ class _Pace:
         state, detector = self.state, self.detector
         self._expire(signal.time)
         state["cut"][signal.partition] = max(state["cut"][signal.partition], signal.offset + 1)
-        if signal.readings is None:
+        if not signal.is_event or signal.readings is None:
             return
         self._ended(signal, "passed")
         if repeated(state["order"], signal, detector.lateness):
@@ -380,7 +380,7 @@ def _shapes(rules: Sequence[Rule]) -> list[tuple[str, str]]:
 def _reread(signal: Signal, kept: Sequence[int | None]) -> Signal:
     """A waiting signal with its readings in the order of today's rules."""
     readings = signal.readings
-    if readings is None:
+    if readings is None or not signal.is_event:
         return signal
     return signal._replace(readings=tuple(None if place is None else readings[place] for place in kept))
 

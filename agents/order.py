@@ -39,6 +39,8 @@ class Signal(NamedTuple):
     thing     the topic key, or the event id where the topic has none
     readings  one per rule, None where the event says nothing to that rule; `readings=None` is a time mark
     time, appended are µs since 1970
+
+    Without an id and with empty readings it is a hint: that of an event which no rule wants there is this time, and no more.
     """
 
     time: int
@@ -48,6 +50,11 @@ class Signal(NamedTuple):
     thing: str = ""
     appended: int = 0
     readings: tuple[Reading | None, ...] | None = None
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it stands for an event that rules look at; else it is a mark or a hint."""
+        return bool(self.id)
 
 
 class Order(TypedDict):

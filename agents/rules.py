@@ -15,6 +15,7 @@ from headwater.agents.columns import check, columns_of
 from headwater.agents.window import SHARE, is_statistic
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
+from headwater.lineage.select import Select
 from headwater.lineage.topic import Topic
 
 Expression: TypeAlias = pl.Expr
@@ -33,6 +34,7 @@ class Rate:
     opens_at     share from which an episode opens;  closes_at  share down to which it closes
     at_least     things that must be in the window for its share to be judged
     update_step  how much further the share must rise over the highest reported to report again; None: never
+    select       which events it sees at all, by their headers; None: every event of the topic
 
     A window that empties closes the episode at the moment its last event left. Events whose `per` is null count nowhere.
     """
@@ -48,6 +50,7 @@ class Rate:
     at_least: int = 1
     update_step: float | None = 0.1
     version: str = "1"
+    select: Select | None = None
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -83,7 +86,7 @@ class Threshold:
     below        the episode opens when the level falls to `opens_at` and closes when it rises to `closes_at`
     update_step  how much further (downwards, if `below`) the level must go to report again; None: never
 
-    `of`, `per`, `at_least`, `version` as for Rate. In its activations `total` things were in the window, `count` of them at or
+    `of`, `per`, `at_least`, `select`, `version` as for Rate. In its activations `total` things were in the window, `count` of them at or
     beyond `opens_at`; where a window emptied, both are 0 and `value` is the last measured.
     """
 
@@ -101,6 +104,7 @@ class Threshold:
     below: bool = False
     update_step: float | None = None
     version: str = "1"
+    select: Select | None = None
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -160,7 +164,8 @@ def is_immediate(rule: Rule, partitions: int) -> bool:
 
 def shape(rule: Rule) -> str:
     """What a rule's remembered state hangs on: levels may change under a running rule, these may not."""
-    return "|".join(str(part) for part in (type(rule).__name__, rule.where, rule.value, rule.per, rule.within, rule.stat))
+    selected = () if rule.select is None else (rule.select,)
+    return "|".join(str(part) for part in (type(rule).__name__, rule.where, rule.value, rule.per, rule.within, rule.stat, *selected))
 
 
 def _check_common(rule: Rule) -> None:

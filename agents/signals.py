@@ -4,6 +4,7 @@ Pure but for one thing learned: the types of facts whose enricher does not tell 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -13,6 +14,7 @@ from headwater.agents.order import Reading, Signal
 from headwater.agents.rules import Rule
 from headwater.lineage.decode import Received
 from headwater.lineage.errors import Gone, HeadwaterError, RuleFailed
+from headwater.lineage.select import Select
 from headwater.lineage.topic import Topic
 
 _GUESSES: tuple[Any, ...] = (pl.String, UTC_TIME, pl.Date, pl.List(pl.String))
@@ -40,6 +42,7 @@ class Reader:
         fields = columns_of(topic.model)
         self.fields = {name: fields[name] for name in names if name in fields}
         self.facts = {name: facts_type(topic.enrich[name]) for name in names if name not in fields}
+        self._selecting = _selecting(topic, self.rules)
 
     def read(self, received: Sequence[Received]) -> Batch:
         """The signals of received events. Raises Gone if they come from two brokers' lives."""
@@ -70,10 +73,25 @@ class Reader:
         """Per event one reading per rule; and row → error of those that could not be read."""
         if not events or not self.rules:
             return [() for _ in events], {}
+        if self._selecting:
+            return self._selected(events)
         failed: dict[int, HeadwaterError] = {}
         answered = self._answer(self._frame(events), 0, failed)
         read = [_read(answered, ordinal, rule) for ordinal, rule in enumerate(self.rules)]
         return list(zip(*read, strict=True)), failed
+
+    def _selected(self, events: list[Received]) -> tuple[list[tuple[Reading | None, ...]], dict[int, HeadwaterError]]:
+        """The same where rules select: what a rule did not select it does not see, and so cannot stumble over."""
+        readings: list[list[Reading | None]] = [[None] * len(self.rules) for _ in events]
+        failed: dict[int, HeadwaterError] = {}
+        for select, ordinals, reader in self._selecting:
+            rows = [row for row, one in enumerate(events) if select is None or select.wants_event(one.event)]
+            read, stumbled = reader._readings([events[row] for row in rows])
+            for row, own in zip(rows, read, strict=True):
+                for ordinal, reading in zip(ordinals, own, strict=True):
+                    readings[row][ordinal] = reading
+            failed.update({rows[row]: error for row, error in stumbled.items()})
+        return [tuple(each) for each in readings], failed
 
     def _frame(self, events: list[Received]) -> pl.DataFrame:
         columns = [pl.repeat(True, len(events), eager=True).alias(ROW)]
@@ -108,6 +126,15 @@ class Reader:
                 reason = str(answered).partition("\n")[0]
                 failed[row] = RuleFailed(f"a rule over {self.topic.name} cannot be evaluated for this event: {reason}")
         return pl.DataFrame(answers)
+
+
+def _selecting(topic: Topic[Any], rules: Sequence[Rule]) -> list[tuple[Select | None, list[int], Reader]]:
+    """If rules select, for each way to: the ordinals of its rules, and a reader of their own."""
+    ways = dict.fromkeys(rule.select for rule in rules)
+    if not any(ways):
+        return []
+    groups = [(way, [ordinal for ordinal, rule in enumerate(rules) if rule.select == way]) for way in ways]
+    return [(way, ordinals, Reader(topic, [replace(rules[ordinal], select=None) for ordinal in ordinals])) for way, ordinals in groups]
 
 
 def _answers(ordinal: int, rule: Rule) -> list[pl.Expr]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from headwater.lineage.errors import Misused
+from headwater.lineage.event import Event
+from headwater.lineage.select import Select
 from headwater.lineage.topic import Topic, fields_of
 
 NAMESPACE = uuid.UUID("6f9c4a1e-7a55-5d0c-9a3f-3e0b9d1c2a77")
@@ -53,16 +55,22 @@ class DocumentType:
     """A kind of document: which topic speaks of it, how events become text, and what orders its versions.
 
     version   `"time"`: the event time in µs; or the name of an integer field of the topic's model (a sequence below 2^53)
+    select    which of the topic's events it sees at all, by their headers; None: every one
     """
 
     name: str
     topic: Topic[Any]
     function: DocumentFunction
     version: str = "time"
+    select: Select | None = None
 
     def __post_init__(self) -> None:
         if self.version != "time" and self.version not in fields_of(self.topic.model):
             raise Misused(f"document {self.name}: version={self.version!r} is neither 'time' nor a field of {self.topic.model.__name__}")
+
+    def wants(self, event: Event) -> bool:
+        """Whether it sees this event at all."""
+        return self.select is None or self.select.wants_event(event)
 
     def version_of(self, model: Any, time: int) -> int:
         """What orders this event among those about the same document. Raises Misused."""
@@ -75,11 +83,13 @@ class DocumentType:
         return self.function(model, facts)
 
 
-def document(topic: Topic[Any], *, version: str = "time") -> Callable[[DocumentFunction], DocumentType]:
+def document(
+    topic: Topic[Any], *, version: str = "time", select: Select | None = None
+) -> Callable[[DocumentFunction], DocumentType]:
     """Declare a document function over a topic; it returns a Document, a Delete or None (nothing to say: `passed`)."""
 
     def declare(function: DocumentFunction) -> DocumentType:
-        return DocumentType(getattr(function, "__name__", "document"), topic, function, version)
+        return DocumentType(getattr(function, "__name__", "document"), topic, function, version, select)
 
     return declare
 

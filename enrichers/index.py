@@ -163,7 +163,8 @@ class Indexer:
             if one.is_mark:
                 continue
             try:
-                changes = [change for kind in self._types.get(one.position.topic, ()) if (change := change_of(kind, one))]
+                kinds = [kind for kind in self._types.get(one.position.topic, ()) if kind.wants(one.event)]
+                changes = [change for kind in kinds if (change := change_of(kind, one))]
             except HeadwaterError as error:
                 work.failures[one.position] = (one, error)
                 continue

@@ -14,7 +14,12 @@ import msgspec
 from headwater.agents.agent import Agent
 from headwater.enrichers.document import Delete, Document, DocumentType, Files, unique
 from headwater.enrichers.lookup import Latest, Lookup
+from headwater.flows.drop import Drop
+from headwater.flows.poll import Poll
+from headwater.flows.schedule import Schedule
+from headwater.flows.webhook import Webhook
 from headwater.lineage.errors import HeadwaterError, Misused
+from headwater.lineage.select import Select, together
 from headwater.lineage.topic import ACTIVATIONS, DEAD, DECISIONS, LINEAGE, REVIEWS, Topic
 
 FILES = "headwater.files"
@@ -33,6 +38,7 @@ class App:
     """An application: `App("airport", documents=[…], triggers=[…], agents=[…])`.
 
     root         what relative paths of look-ups and files start from: the application file's directory
+    gateways  ways in besides `POST /v1/events`: Webhook, Drop, Schedule, Poll
     activations  partitions of the activations topic, and so of decisions: how many processes `decide` can use
     """
 
@@ -42,11 +48,13 @@ class App:
     agents: Sequence[Agent] = ()
     root: Path = field(default_factory=lambda: _caller())
     activations: int = 2
+    gateways: Sequence[Webhook | Drop | Schedule | Poll] = ()
 
     def __post_init__(self) -> None:
         unique((d.name for d in self.documents if isinstance(d, DocumentType)), "documents")
         unique((rule.name for rule in self.triggers), "triggers")
         unique((agent.name for agent in self.agents), "agents")
+        unique((gateway.origin for gateway in self.gateways), "gateways")
         known = {id(rule) for rule in self.triggers}
         for agent in self.agents:
             for rule in agent.wakes_on:
@@ -63,6 +71,7 @@ class App:
         pending: list[Topic[Any]] = [d.topic for d in self.document_types]
         pending += [rule.of for rule in self.triggers]
         pending += [topic for agent in self.agents for topic in agent.publishes]
+        pending += [gateway.into for gateway in self.gateways]
         while pending:
             topic = pending.pop(0)
             if found.setdefault(topic.name, topic) is not topic:
@@ -89,6 +98,16 @@ class App:
     def watched(self) -> dict[str, Topic[Any]]:
         """The topics `detect` reads."""
         return {rule.of.name: rule.of for rule in self.triggers}
+
+    @property
+    def selected_documents(self) -> dict[str, tuple[Select, ...]]:
+        """Topic → what its document types select, where none of them wants every event."""
+        return {name: together(d.select for d in self.document_types if d.topic is topic) for name, topic in self.indexed.items()}
+
+    @property
+    def selected_rules(self) -> dict[str, tuple[Select, ...]]:
+        """The same of the rules."""
+        return {name: together(rule.select for rule in self.triggers if rule.of is topic) for name, topic in self.watched.items()}
 
     @property
     def tables(self) -> list[Latest]:

@@ -3,15 +3,18 @@
 import uuid
 from collections.abc import Sequence
 
-from headwater.flows.attempt import CAUSE, ERROR, FLOW, ID, LONGEST_ERROR, OURS, Attempt, attempt_of, headers_of, originals
+from headwater.flows.attempt import CAUSE, ERROR, FLOW, ID, LONGEST_ERROR, ORIGIN, OURS, Attempt, attempt_of, headers_of, originals
 from headwater.flows.attempt import TRUNCATED as TRUNCATED
 from headwater.flows.sink import Outgoing
 from headwater.lineage.decode import Failure
+from headwater.lineage.errors import HeadwaterError
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record, fact
 from headwater.lineage.topic import DEAD
 
 NAMESPACE = uuid.UUID("0d9e7f52-6c1b-5f8e-9a44-1b6f0c2f8e10")
+GATEWAY = "gateway"
+"""The flow of dead letters that gateways write."""
 
 
 def dead_letter_id(position: Position, flow: str = "") -> str:
@@ -44,6 +47,17 @@ def bury(
         for f, attempt, id in zip(failures, tries, ids, strict=True)
     ]  # fmt: skip
     return messages, records
+
+
+def bury_foreign(id: str, origin: str, value: bytes, error: HeadwaterError, now: int) -> tuple[Outgoing, Record]:
+    """The dead letter of what no topic ever held, such as a row of a file, and its record.
+
+    id      names it for good: the same failure told twice is one dead letter;  origin  where it lies, such as `inbox/a.csv:17`
+    """
+    told = {CAUSE: error.cause, ERROR: str(error)[:2000], ORIGIN: origin, ID: id, FLOW: GATEWAY}
+    message = Outgoing(DEAD, None, value, [(name, text.encode()) for name, text in told.items()])
+    data = {"cause": error.cause, "error": str(error), "event": None, "flow": GATEWAY, "origin": origin}
+    return message, fact("dead_letter", GATEWAY, "bury", id, logged=now, parents=(origin,), data=data)
 
 
 def fitted(message: Outgoing, largest: int) -> Outgoing:

@@ -13,6 +13,7 @@ from headwater.agents.activation import activation_event
 from headwater.agents.detect import Detector, Step
 from headwater.agents.signals import Batch as Signals
 from headwater.flows.gateway import AHEAD, too_far_ahead
+from headwater.flows.selecting import hinted
 from headwater.flows.sink import Outgoing, outgoing
 from headwater.flows.steps import Work, bury_all
 from headwater.lineage.duration import to_datetime
@@ -95,7 +96,7 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
             alone = [failure for failure in each.failures if not isinstance(failure.error, Terminal)]
             before = len(each.failures)
             unheeded = _unheeded(each, now, ahead) if run.idle else []
-            signals = known[topic].signals(each.received)
+            signals = hinted(known[topic].signals(each.received), each.unwanted, now + ahead if run.idle else None)
             each.fail(signals.failures)
             records = bury_all("detect", shared, run.writer, now, own=topic not in elsewhere)
             alone += each.failures[before:]

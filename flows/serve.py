@@ -13,23 +13,24 @@ from starlette.exceptions import HTTPException
 
 import headwater
 import headwater.enrichers.web as enrichers_web
-import headwater.flows.gateway as gateway_web
+import headwater.flows.web as flows_web
 import headwater.lineage.web as lineage_web
-from headwater.flows.gateway import Gateway
+from headwater.flows.desk import Desk
+from headwater.flows.gateways import Gateways
 from headwater.flows.runtime import Runtime
-from headwater.lineage.errors import Behind, HeadwaterError, Unavailable
+from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable
 
 PROBLEM = "application/problem+json"
 
 
-def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastAPI:
+def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], bool]) -> FastAPI:
     """The application's HTTP interface; OpenAPI at /openapi.json."""
     app = FastAPI(title=f"headwater: {run.app.name}", version=headwater.__version__, docs_url="/docs", redoc_url=None)
     app.add_exception_handler(HeadwaterError, _problem)
     app.add_exception_handler(RequestValidationError, _misuse)
     app.add_exception_handler(HTTPException, _refusal)
     app.add_exception_handler(Exception, _fault)
-    app.include_router(gateway_web.routes(lambda: gateway))
+    app.include_router(flows_web.routes(desk, gateways.webhooks, gateways.status, run.clock))
     app.include_router(enrichers_web.routes(lambda: run.retriever))
     app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name))
 
@@ -56,7 +57,7 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HeadwaterError)
     body = {"type": f"urn:headwater:{error.cause}", "title": error.cause.replace("_", " "), "status": error.status, "detail": str(error)}
     headers = {}
-    if isinstance(error, (Behind, Unavailable)):
+    if isinstance(error, Retryable):
         headers["Retry-After"] = str(max(1, round(float(error.details.get("retry_after", 1)))))
     return JSONResponse({**body, **_plain(error.details)}, error.status, headers, media_type=PROBLEM)
 

@@ -46,6 +46,9 @@ class Settings:
     model: str = "local"
     http_host: str = "127.0.0.1"
     http_port: int = 8470
+    http_rate: float = 0.0
+    http_burst: int = 1000
+    http_max_bytes: int = 16_000_000
     qdrant_url: str = ""
     qdrant_api_key: str = ""
     index_history: str = "24h"
@@ -64,6 +67,9 @@ VARIABLES = {
     "HEADWATER_MODEL": "model",
     "HEADWATER_HTTP__HOST": "http_host",
     "HEADWATER_HTTP__PORT": "http_port",
+    "HEADWATER_HTTP__RATE": "http_rate",
+    "HEADWATER_HTTP__BURST": "http_burst",
+    "HEADWATER_HTTP__MAX_BYTES": "http_max_bytes",
     "HEADWATER_QDRANT__URL": "qdrant_url",
     "HEADWATER_QDRANT__API_KEY": "qdrant_api_key",
     "HEADWATER_INDEX__HISTORY": "index_history",
@@ -126,6 +132,12 @@ def _checked(name: str, value: str) -> Any:
             if not 0 <= port <= 65535:
                 raise ValueError
             return port
+        if name in _NUMBERS:
+            kind, least, most, _ = _NUMBERS[name]
+            number = kind(value)
+            if not least <= number <= most:
+                raise ValueError
+            return number
         if name in ("HEADWATER_INDEX__HISTORY", "HEADWATER_RETRY__EXPIRES"):
             duration(value)
         if name == "HEADWATER_RETRY__DELAYS" and value != "none":
@@ -138,12 +150,21 @@ def _checked(name: str, value: str) -> Any:
             "HEADWATER_INDEX__HISTORY": 'a duration such as "24h"',
             "HEADWATER_RETRY__EXPIRES": 'a duration such as "1h"',
             "HEADWATER_RETRY__DELAYS": f'up to {MOST_RUNGS} durations such as "1s,10s,60s", or "none"',
+            **{name: allowed for name, (_, _, _, allowed) in _NUMBERS.items()},
         }
         raise Misused(f"{name}={value!r} is not allowed; it takes {allowed[name]}") from None
     levels = ("debug", "info", "warning", "error")
     if name == "HEADWATER_LOG" and value not in levels:
         raise Misused(f"{name}={value!r} is not allowed; it takes one of {', '.join(levels)}")
     return value
+
+
+_NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
+    "HEADWATER_HTTP__RATE": (float, 0, 1e9, "events per second that one address may send; 0: as many as it likes"),
+    "HEADWATER_HTTP__BURST": (int, 1, 10**9, "a number of events from 1 on"),
+    "HEADWATER_HTTP__MAX_BYTES": (int, 1000, 10**9, "a number of bytes from 1000 to 1000000000"),
+}
+"""Settings that are numbers: what they are, from, to, in words."""
 
 
 def _unknown(variable: str) -> str:

@@ -17,11 +17,13 @@ from headwater.flows.deadletter import bury, dead_letter_id, fitted
 from headwater.flows.kafka import LARGEST_MESSAGE
 from headwater.flows.ladder import Ladder, Moving, outcome_of
 from headwater.flows.meter import Meter
+from headwater.flows.selecting import Unwanted, sift, sort_out
 from headwater.flows.sink import Outgoing, Writer
 from headwater.lineage.decode import Failure, Received, decode
 from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
 from headwater.lineage.event import Message, Position
 from headwater.lineage.record import Record, encode_batch, outcomes
+from headwater.lineage.select import Select
 from headwater.lineage.topic import LINEAGE, Topic
 
 Clock = Callable[[], int]
@@ -36,12 +38,13 @@ _log = structlog.get_logger("headwater.index")
 
 @dataclass(slots=True)
 class Work:
-    """One source batch on its way: what was received, and what cannot go on."""
+    """One source batch on its way: what was received, what cannot go on, and what no subscriber of the flow wants (never decoded)."""
 
     batch: Batch
     received: list[Received]
     failures: list[Failure] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    unwanted: list[Unwanted] = field(default_factory=list)
 
     def fail(self, refused: Sequence[tuple[Received, HeadwaterError]]) -> None:
         """Take positions out of what goes on."""
@@ -66,15 +69,19 @@ class Work:
         return self.batch.topic, self.batch.partition, self.batch.next
 
 
-def decode_step(topics: Mapping[str, Topic[Any]], broker: str) -> Callable[[list[Batch]], list[Work]]:
-    """Batches → work: messages become events with their models."""
+def decode_step(
+    topics: Mapping[str, Topic[Any]], broker: str, selects: Mapping[str, Sequence[Select]] | None = None
+) -> Callable[[list[Batch]], list[Work]]:
+    """Batches → work: messages become events with their models. `selects`: topic → what its subscribers want, if none wants all."""
+    wanted = selects or {}
 
     def step(batches: list[Batch]) -> list[Work]:
         found = []
         for batch in batches:
-            messages = batch.plain()
+            messages, unwanted = sort_out(batch.plain(), broker, wanted.get(batch.topic, ()))
             received, failures = decode(topics[batch.topic], broker, messages)
-            found.append(Work(batch, received, failures, messages))
+            received, more = sift(received, wanted.get(batch.topic, ()))
+            found.append(Work(batch, received, failures, messages, sorted((*unwanted, *more))))
         return found
 
     return step
@@ -148,7 +155,8 @@ class UpsertStep:
         dead += [pair for pair in failed if pair[1].place in refused_moves]
         buried = bury_all("index", [f for f, _ in dead], self.writer, now, own=True, attempts=[attempt for _, attempt in dead])
         moved = [outcome_of("index", each.attempt, each.attempt.position, "moved", now, str(place)) for each, place in places]
-        ended = [*indexed.outcomes, *((failure.position, "dead_lettered") for failure, _ in dead)]
+        ended = [*indexed.outcomes, *((one.position, "passed") for each in work for one in each.unwanted)]
+        ended += [(failure.position, "dead_lettered") for failure, _ in dead]
         told = self._tell(work, ended, [each.attempt for each, _ in places])
         closed = work[0].close(sorted(ended, key=lambda pair: pair[0]), "index", now)
         return Upserted([*indexed.records, *buried, *moved, *closed], told)

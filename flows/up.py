@@ -14,9 +14,12 @@ from headwater.flows import walk
 from headwater.flows.app import App
 from headwater.flows.broker import Broker
 from headwater.flows.collector import collect_seldom
+from headwater.flows.desk import Desk
 from headwater.flows.files import Watch
 from headwater.flows.gateway import Gateway
+from headwater.flows.gateways import Gateways
 from headwater.flows.kafka import Kafka
+from headwater.flows.limits import Rate
 from headwater.flows.recovery import EPOCH, Recovery, hold
 from headwater.flows.run_file import remove_run_file, write_run_file
 from headwater.flows.runtime import Runtime, wall_clock
@@ -102,6 +105,8 @@ class Up:
         self._broker: Broker | None = None
         self._server: Server | None = None
         self._watch: Watch | None = None
+        self._gateways: Gateways | None = None
+        self._desk: Desk | None = None
         self._flows: dict[str, FlowThread] = {}
         self.undrained: list[str] = []
         self.failure: tuple[str, BaseException] | None = None
@@ -143,9 +148,14 @@ class Up:
         if "index" in self._flow_names:
             run.embedder.embed(["the model is loaded before the first event comes"])
             run.keep_progress()
-        self.gateway = Gateway({**self.app.topics}, run.writer, run.clock)
+        self.gateway = Gateway({**self.app.topics}, run.writer, run.clock, largest=self.settings.http_max_bytes)
+        self._gateways = Gateways(run, self.gateway)
+        for topic in self.app.topics.values() if self._broker is None else ():  # an embedded broker has just begun: it remembers nothing
+            self.gateway.remember(kafka, run.broker, topic)
         if self._http:
-            self._server = Server(http_app(run, self.gateway, self.ready), self.settings.http_host, self.settings.http_port)
+            self._desk = Desk(self.gateway, Rate(self.settings.http_rate, self.settings.http_burst, run.clock))
+            app = http_app(run, self._desk, self._gateways, self.ready)
+            self._server = Server(app, self.settings.http_host, self.settings.http_port)
             self._server.start()
         for name in reversed(self._flow_names):
             self._flows[name] = FlowThread(name, run, self._fail)
@@ -154,6 +164,7 @@ class Up:
         self.file_positions = self._watch.publish() if self.app.files and "index" in self._flow_names else []
         if self.app.files and "index" in self._flow_names:
             self._watch.start()
+        self._gateways.start()
         write_run_file(self.settings.home, http=self.address, broker=kafka.address, broker_id=run.broker, app=self.app.name)
 
     def _kafka(self) -> Kafka:
@@ -180,10 +191,15 @@ class Up:
 
         Flows that could not be drained are in `undrained`; the next start recovers what they had begun.
         """
+        if self._gateways is not None:
+            self._gateways.close()
+            self.gateway.close()
         if self._watch is not None:
             self._watch.close()
         if self._server is not None:
             self._server.stop()
+        if self._desk is not None:
+            self._desk.close()
         deadline = time.monotonic() + (DRAIN_S if self._broker is None else EMBEDDED_DRAIN_S)
         if self._broker is not None and self._flows:
             self.run.hurry.set()

@@ -36,7 +36,7 @@ def index(run: Runtime) -> Dataflow:
     topics = run.app.indexed
     told = {"begun": run.progress.start, "read": run.progress.note_appended, "at_end": run.progress_at_end}
     batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, gate=run.index_gate, **told))
-    work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
+    work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_documents))
     consumed = [op.flat_map_batch("account", batches, account_step("index", run.clock))]
     if run.rungs:
         below = run.source("index", run.rungs, slots=None, batch=INDEX_BATCH, rest_ms=RUNG_MS)
@@ -59,7 +59,7 @@ def detect(run: Runtime) -> Dataflow:
     topics = run.app.watched
     told = {"begun": run.ends.begun, "read": run.ends.read, "at_end": run.ends.at_end} if run.idle else {}
     batches = op.input("read", flow, run.source("detect", topics, gate=run.rules_gate, **told))
-    work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker))
+    work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_rules))
     known = detectors(run)
     work = op.flat_map_batch("enrich", work, enrich_step(facts_needed(known)))
     signals = op.flat_map_batch("signal", work, signal_step(run, known))

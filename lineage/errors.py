@@ -5,6 +5,8 @@ HeadwaterError
 │   ├── Undecodable     not JSON, not CloudEvents
 │   ├── Invalid         JSON that breaks its model, or an event without id
 │   ├── Oversized       larger than the topic allows
+│   ├── Conflict        an event id that is taken, by other data (HTTP 409)
+│   ├── BadSignature    a request that is not signed as declared (HTTP 401)
 │   ├── Forbidden       a policy says no
 │   ├── EnricherFailed  an enricher of the application raised
 │   ├── RuleFailed      a trigger rule's expression could not be evaluated for the event
@@ -18,6 +20,7 @@ HeadwaterError
 │   ├── NotFound        no such id, topic, document (HTTP 404)
 │   └── Misused         the application file, a setting or a command line is wrong
 └── Retryable           the same call may go through later
+    ├── Limited         more than one address may send (HTTP 429)
     ├── Behind          the index has not come as far as the reader demands (HTTP 412)
     ├── Unavailable     a broker, an index, a model or a process does not answer (HTTP 503)
     ├── EnricherUnavailable  an enricher has no answer for this event now: `index` tries the event again later
@@ -56,6 +59,14 @@ class Invalid(Terminal):
 
 class Oversized(Terminal):
     cause, status = "oversized", 413
+
+
+class Conflict(Terminal):
+    cause, status = "conflict", 409
+
+
+class BadSignature(Terminal):
+    cause, status = "bad_signature", 401
 
 
 class Forbidden(Terminal):
@@ -104,6 +115,10 @@ class NotFound(Terminal):
 
 class Misused(Terminal):
     cause, status = "misused", 400
+
+
+class Limited(Retryable):
+    cause, status = "limited", 429
 
 
 class Behind(Retryable):

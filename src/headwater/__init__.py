@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from headwater.enrichers.lookup import Latest as Latest
     from headwater.enrichers.lookup import Lookup as Lookup
     from headwater.flows.app import App as App
+    from headwater.flows.drop import Drop as Drop
+    from headwater.flows.poll import Poll as Poll
+    from headwater.flows.schedule import Schedule as Schedule
+    from headwater.flows.webhook import Webhook as Webhook
     from headwater.lineage.event import Event as Event
     from headwater.lineage.event import Position as Position
+    from headwater.lineage.select import Select as Select
     from headwater.lineage.topic import Topic as Topic
 
 _HOME = {
@@ -35,16 +40,21 @@ _HOME = {
     "Decision": "agents.agent",
     "Delete": "enrichers.document",
     "Document": "enrichers.document",
+    "Drop": "flows.drop",
     "Event": "lineage.event",
     "Files": "enrichers.document",
     "Latest": "enrichers.lookup",
     "Lookup": "enrichers.lookup",
     "Option": "agents.agent",
+    "Poll": "flows.poll",
     "Position": "lineage.event",
     "Publish": "agents.agent",
     "Rate": "agents.rules",
+    "Schedule": "flows.schedule",
+    "Select": "lineage.select",
     "Threshold": "agents.rules",
     "Topic": "lineage.topic",
+    "Webhook": "flows.webhook",
     "agent": "agents.agent",
     "document": "enrichers.document",
 }
