@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import msgspec
 import structlog
 
-from headwater.flows.deadletter import ID
+from headwater.flows.attempt import ID
 from headwater.flows.drop import Drop
 from headwater.flows.foreign import Item
 from headwater.flows.kafka import Kafka
