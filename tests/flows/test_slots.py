@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 import bytewax.operators as op
@@ -20,6 +21,7 @@ from headwater.flows.source import STATE, Batch, Slot, TopicSource, offsets_of
 from headwater.lineage.errors import Misused
 
 PATIENCE_S = 60.0
+SHORT = timedelta(seconds=0.2)
 
 
 class Veiled(Kafka):
@@ -36,12 +38,12 @@ class Veiled(Kafka):
 class Running:
     """A flow that only reads, in a thread, until it is stopped."""
 
-    def __init__(self, source: TopicSource, recovery: Recovery | None = None, workers: int = 1) -> None:
+    def __init__(self, source: TopicSource, recovery: Recovery | None = None, workers: int = 1, epoch: timedelta = EPOCH) -> None:
         self.batches: list[Batch] = []
         self.stop, self.failure = source.stop, None
         flow = Dataflow("read")
         op.output("out", op.input("in", flow, source), TestingSink(self.batches))
-        self._options: dict[str, Any] = {"epoch_interval": EPOCH, "recovery_config": recovery.config if recovery else None}
+        self._options: dict[str, Any] = {"epoch_interval": epoch, "recovery_config": recovery.config if recovery else None}
         self._flow, self._workers = flow, workers
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -75,15 +77,17 @@ class Running:
         self.close()
 
 
-def fill(kafka: Kafka, topic: str, partition: int, many: int) -> None:
-    Writer(kafka, "b").write(Outgoing(topic, b"", b"{}", [], partition) for _ in range(many))
+def fill(kafka: Kafka, topic: str, partitions: Iterable[int], many: int) -> None:
+    """So many messages more in each of these partitions."""
+    writer = Writer(kafka, "b")
+    writer.write(Outgoing(topic, b"", b"{}", [], partition) for partition in partitions for _ in range(many))
+    writer.close()
 
 
 def test_partitions_that_appear_are_read_from_their_beginning(kafka, name):
     """While the flow runs: new partitions are adopted by their owners with all that lies in them, the old ones go on; each offset once."""
     kafka.create({name: 6})
-    for partition in range(6):
-        fill(kafka, name, partition, 10)
+    fill(kafka, name, range(6), 10)
     veiled = Veiled(kafka, {name: 2})
     watch = Partitions(veiled, {name: 2}, every_s=0.1).start()
     begun: list[int] = []
@@ -91,7 +95,7 @@ def test_partitions_that_appear_are_read_from_their_beginning(kafka, name):
     with Running(source, workers=2) as running:
         running.until(lambda: len(running.seen) == 20)
         veiled.seen[name] = 6
-        fill(kafka, name, 0, 5)
+        fill(kafka, name, [0], 5)
         running.until(lambda: len(running.seen) >= 65)
     watch.close()
     assert Counter(running.seen) == Counter([(p, o) for p in range(6) for o in range(15 if p == 0 else 10)])
@@ -103,8 +107,7 @@ def test_a_topic_that_appears_is_adopted_and_a_keyed_one_does_not_grow(kafka, na
     later, matched = f"{name}-later", f"{name}-matched"
     kafka.create({name: 4, later: 2, matched: 1})
     for topic, count in ((name, 4), (later, 2), (matched, 1)):
-        for partition in range(count):
-            fill(kafka, topic, partition, 3)
+        fill(kafka, topic, range(count), 3)
     veiled = Veiled(kafka, {name: 2})
     declared = {name: 2, later: 2, f"^{name}-m": 0}
     watch = Partitions(veiled, declared, {name}, every_s=0.1).start()
@@ -118,12 +121,11 @@ def test_a_topic_that_appears_is_adopted_and_a_keyed_one_does_not_grow(kafka, na
 
 
 def test_adopted_partitions_are_gone_on_with_after_a_restart(kafka, name, tmp_path):
-    """Stop and start over one recovery store, with partitions that appeared while running and others that did so meanwhile: each offset once."""
+    """Stop and start over one recovery store, with partitions that appeared while running, and meanwhile: each offset once."""
     kafka.create({name: 6})
     seen: list[tuple[int, int]] = []
     for life, (before, after) in enumerate(((1, 3), (5, 6))):
-        for partition in range(6):
-            fill(kafka, name, partition, 10)
+        fill(kafka, name, range(6), 10)
         veiled = Veiled(kafka, {name: before})
         watch = Partitions(veiled, {name: 1}, every_s=0.1).start()
         recovery = Recovery(tmp_path, "f", "b")
@@ -144,8 +146,7 @@ def test_adopted_partitions_are_gone_on_with_after_a_restart(kafka, name, tmp_pa
 def test_one_client_serves_all_slots_of_a_worker(kafka, name, monkeypatch):
     """However many slots and partitions: a client for each worker that reads something, none for those that do not."""
     kafka.create({name: 8})
-    for partition in range(8):
-        fill(kafka, name, partition, 5)
+    fill(kafka, name, range(8), 5)
     made: list[str] = []
     consumer = Kafka.consumer
     monkeypatch.setattr(Kafka, "consumer", lambda self, group, **more: made.append(group) or consumer(self, group, **more))
@@ -157,7 +158,7 @@ def test_one_client_serves_all_slots_of_a_worker(kafka, name, monkeypatch):
 def test_a_snapshot_is_never_misread(kafka, name):
     """A snapshot of another number of slots is refused by name, one of a newer form too; one of the old form is gone on with."""
     kafka.create({name: 4})
-    fill(kafka, name, 0, 10)
+    fill(kafka, name, [0], 10)
     source = TopicSource(kafka, "b", {name: 4}, name, slots=64)
     owner = owner_of((name, 0), 64)
     other = next(slot for slot in range(64) if slot != owner)
@@ -183,8 +184,7 @@ def test_what_is_no_longer_read_is_carried_along(kafka, name):
 def test_a_gated_partition_holds_back_no_other_of_its_worker(kafka, name):
     """A gate that closes over one partition leaves the others of the same client alone; open again, nothing is missing."""
     kafka.create({name: 4})
-    for partition in range(4):
-        fill(kafka, name, partition, 300)
+    fill(kafka, name, range(4), 300)
     opened = threading.Event()
     source = TopicSource(kafka, "b", {name: 4}, name, batch=10, gate=lambda topic, partition: partition != 1 or opened.is_set())
     with Running(source) as running:
@@ -199,8 +199,7 @@ def test_a_gated_partition_holds_back_no_other_of_its_worker(kafka, name):
 def test_what_waits_in_a_reader_is_bounded(kafka, name):
     """While a slot does not hand on, its reader takes no more than two polls of everybody's."""
     kafka.create({name: 4})
-    for partition in range(4):
-        fill(kafka, name, partition, 500)
+    fill(kafka, name, range(4), 500)
     source = TopicSource(kafka, "b", {name: 4}, name, slots=1, batch=50)
     slot = source.build_part("s", "0", None)
     deadline = time.monotonic() + PATIENCE_S
@@ -230,7 +229,7 @@ class UnevenSlot(Slot):
         source = self._source
         if not self._reader.readings and threading.get_ident() not in source.late:
             source.late.add(threading.get_ident())
-            time.sleep(1.9 * EPOCH.total_seconds())  # its epochs end when those of the other have nearly ended again
+            time.sleep(1.9 * SHORT.total_seconds())  # its epochs end when those of the other have nearly ended again
         source.looks[-1] += bool(self.places)
         return super().next_batch()
 
@@ -244,7 +243,7 @@ def looks_in_an_epoch(kafka: Kafka, name: str, epoch: float, workers: int) -> in
     """How often a busy slot hands on in an epoch, in the median of some epochs."""
     stop = threading.Event()
     source = Uneven(kafka, "b", {name: 1}, name, batch=1, epoch=epoch, stop=stop)
-    with Running(source, workers=workers) as running:
+    with Running(source, workers=workers, epoch=SHORT) as running:
         running.until(lambda: len(source.looks) > 11)
     return sorted(source.looks[3:11])[4]
 
@@ -255,6 +254,6 @@ def test_an_idle_worker_stalls_no_busy_one(kafka, name):
     The engine counts waiting for the others towards the epoch: without `epoch` the busy one was seen to be looked at once or twice in each.
     """
     kafka.create({name: 1})
-    fill(kafka, name, 0, 100_000)
+    fill(kafka, name, [0], 60_000)
     alone = looks_in_an_epoch(kafka, name, 0.0, 1)
-    assert looks_in_an_epoch(kafka, name, EPOCH.total_seconds(), 2) > alone / 4
+    assert looks_in_an_epoch(kafka, name, SHORT.total_seconds(), 2) > alone / 4
