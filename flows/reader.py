@@ -216,7 +216,7 @@ class Reader:
         place = (message.topic() or "", message.partition() if message.partition() is not None else -1)
         reading = self.readings.get(place)
         if fault == "fail":
-            raise Unavailable(f"{self._group}: {_where(place)}{error.str()}")
+            raise Unavailable(f"{self._group}: {_where(place)}{self._kafka.redacted(error.str())}")
         if fault == "retry" or reading is None:
             if error.code() in CUT_OFF:
                 for each in self.readings.values():
@@ -267,7 +267,7 @@ class Reader:
         now, what = time.monotonic(), (error.code(), place[0])
         if now - self._logged.get(what, -QUIET_S) >= QUIET_S:
             self._logged[what] = now
-            _log.warning("broker", group=self._group, error=error.str())
+            _log.warning("broker", group=self._group, error=self._kafka.redacted(error.str()))
 
     def _apply_gate(self) -> None:
         gate = self._gate
