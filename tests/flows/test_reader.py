@@ -181,5 +181,6 @@ def test_a_passing_fault_is_told_once_in_a_while(bench):
 
 def test_messages_for_a_slot_that_closed_are_dropped(bench):
     """Its partitions are somebody else's after it, from where its snapshot says."""
+    bench.poll()
     bench.slot._reader.readings.pop(("t", 1))
     assert bench.poll(Told(5), Told(5, partition=1)) == [(0, [(5, 6)], [])]
