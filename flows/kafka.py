@@ -1,13 +1,14 @@
 """The broker's door: one place that makes Kafka clients, so that every property passes through and no secret is printed."""
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from headwater.flows.secrets import secrets_of, without
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.topic import DECISIONS
 
@@ -18,6 +19,7 @@ _FRAME = 100_000
 """A topic's limit counts what the protocol puts around a message too."""
 
 _log = structlog.get_logger("headwater.kafka")
+C = TypeVar("C")
 
 
 class Kafka:
@@ -27,6 +29,7 @@ class Kafka:
         if "bootstrap.servers" not in properties:
             raise Misused("HEADWATER_KAFKA__BOOTSTRAP_SERVERS is not set, yet other HEADWATER_KAFKA__ properties are")
         self.properties = dict(properties)
+        self._secrets = secrets_of(self.properties)
         self._admin: AdminClient | None = None
 
     @property
@@ -44,7 +47,7 @@ class Kafka:
     @property
     def admin(self) -> AdminClient:
         if self._admin is None:
-            self._admin = AdminClient({**self.properties, "logger": _SILENT})
+            self._admin = self._client(AdminClient, {}, {})
         return self._admin
 
     def broker_id(self, timeout: float = 10.0) -> str:
@@ -52,7 +55,7 @@ class Kafka:
         try:
             found = self.admin.list_topics(timeout=timeout).cluster_id
         except KafkaException as error:
-            raise Unavailable(f"no broker answers at {self.address}: {error.args[0].str()}") from None
+            raise Unavailable(f"no broker answers at {self.address}: {self.redacted(error.args[0].str())}") from None
         if not found:
             raise Unavailable(f"the broker at {self.address} tells no cluster id")
         return str(found)
@@ -62,7 +65,7 @@ class Kafka:
         try:
             found = self.admin.list_topics(timeout=10).topics.get(topic)  # asking for one topic would create it
         except KafkaException as error:
-            raise Unavailable(f"no broker answers at {self.address}: {error.args[0].str()}") from None
+            raise Unavailable(f"no broker answers at {self.address}: {self.redacted(error.args[0].str())}") from None
         return 0 if found is None or found.error is not None else len(found.partitions)
 
     def topics(self, timeout: float = 10.0) -> dict[str, int]:
@@ -70,7 +73,7 @@ class Kafka:
         try:
             found = self.admin.list_topics(timeout=timeout).topics
         except KafkaException as error:
-            raise Unavailable(f"no broker answers at {self.address}: {error.args[0].str()}") from None
+            raise Unavailable(f"no broker answers at {self.address}: {self.redacted(error.args[0].str())}") from None
         return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None}
 
     def create(self, topics: Mapping[str, int], compact: Iterable[str] = ()) -> None:
@@ -123,7 +126,8 @@ class Kafka:
 
     def producer(self, **more: Any) -> Producer:
         """An idempotent producer: acknowledged by all replicas, kept trying for as long as it lives."""
-        return Producer(
+        return self._client(
+            Producer,
             {
                 "enable.idempotence": True,
                 "linger.ms": 2,
@@ -131,19 +135,19 @@ class Kafka:
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 500_000,
                 "message.max.bytes": LARGEST_MESSAGE,  # batches stay below 1 MB (`batch.size`): only what is larger by itself goes larger
-                **self.properties,
-                "logger": _SILENT,
-                **_dotted(more),
-            }
+            },
+            _dotted(more),
         )
 
     def consumer(self, group: str, **more: Any) -> Consumer:
-        """A consumer for `assign`: reports the end of partitions, never resets an offset on its own, commits nothing on its own."""
-        return Consumer(
+        """A consumer for `assign`: reports the end of partitions, never resets an offset on its own, commits nothing on its own.
+
+        These three no property changes: what is accounted for hangs on them.
+        """
+        always = {"enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "error", "group.id": group}
+        return self._client(
+            Consumer,
             {
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 10,  # the embedded broker answers a fetch late, not when data comes
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": 16_384,
@@ -151,22 +155,30 @@ class Kafka:
                 "isolation.level": "read_committed",
                 # A fetch brings its first message whole however large (KIP-74); this raises what a whole answer may hold, and it alone.
                 "message.max.bytes": LARGEST_MESSAGE,
-                **self.properties,
-                "group.id": group,
-                "logger": _SILENT,
-                **_dotted(more),
-            }
+            },
+            {**always, **_dotted(more)},
         )
 
+    def _client(self, make: Callable[[dict[str, Any]], C], defaults: Mapping[str, Any], ours: Mapping[str, Any]) -> C:
+        """A client with these defaults, every property that was set, and what we alone say. Raises Misused, naming the property."""
+        try:
+            return make({**defaults, **self.properties, **ours, "logger": _Quiet(self)})
+        except KafkaException as error:
+            raise Misused(f"the Kafka client refuses a HEADWATER_KAFKA__ property: {self.redacted(error.args[0].str())}") from None
 
-class _Silent:
-    """A logger that hands librdkafka's lines to ours at debug level."""
+    def redacted(self, text: str) -> str:
+        """What the client says, without the secrets it was given."""
+        return without(text, self._secrets)
+
+
+class _Quiet:
+    """A logger that hands librdkafka's lines to ours at debug level, without secrets."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
 
     def log(self, level: int, text: str, *rest: Any) -> None:
-        _log.debug("librdkafka", line=text % rest if rest else text)
-
-
-_SILENT = _Silent()
+        _log.debug("librdkafka", line=self._kafka.redacted(text % rest if rest else text))
 
 
 def _topic_config(name: str, compact: bool) -> dict[str, str]:

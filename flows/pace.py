@@ -25,41 +25,49 @@ class Pace:
     def __init__(self, epoch: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._epoch, self._clock = epoch, clock
         self._began = clock()
-        self._ended = False
+        self._ended: set[int] = set()
         self._wanted = self._began
         self._last_look = self._began
         self._gap = _GUARD_S
         self._hold = self._held = 0.0
+        self._over = False
         self._rest, self._skip = 1, 0
 
-    def looked(self) -> None:
-        """The worker may read, and looks: to be told first in every look."""
-        now = self._clock()
-        self._gap = max(now - self._last_look, 0.9 * self._gap) if not self._ended and now - self._last_look < self._epoch else self._gap
-        self._last_look = now
-        if self._ended:
-            self._ended = False
-            self._judge(max(0.0, now - max(self._began, self._wanted)))
-
-    def ended(self) -> None:
-        """The epoch ended: to be told at every snapshot; the slots of one worker are snapshotted together."""
-        if self._ended:
+    def looked(self, slot: int = 0) -> None:
+        """The worker may read, and a slot looks: to be told first in every look. It is the first of an epoch if the slot ended one."""
+        if slot not in self._ended:
             return
-        self._ended = True
-        self._began = self._clock()
-        self._held, self._hold = self._hold, 0.0
+        self._ended.clear()
+        now = self._clock()
+        self._judge(max(0.0, now - max(self._began, self._wanted)))
+        if self._hold and now - self._began >= self._epoch - _GUARD_S:  # this look ends the epoch too: holding back is for the next
+            self._over, self._began = True, now
+
+    def ended(self, slot: int = 0) -> None:
+        """The epoch ended: to be told at every snapshot. The slots of a worker end it one after the other, each after its own look."""
+        first = not self._ended
+        self._ended.add(slot)
+        if not first:
+            return
+        self._began = self._last_look = self._clock()
+        self._held = self._hold
+        if not self._over:
+            self._hold = 0.0
+        self._over = False
 
     def until(self, wanted: float) -> float:
         """When to look again if `wanted` (of this clock) is when the slot would like to."""
         end = self._began + self._epoch
         due = end + self._hold
-        if self._hold and end - self._guard <= wanted < due:
+        if self._hold and (self._over or self._ended or end - self._guard <= wanted < due):
             return due
         return min(wanted, due) if self._clock() < due else wanted
 
     def wants(self, wanted: float) -> float:
         """The same for the slot that looks for all."""
-        self._wanted = self.until(wanted)
+        now = self._clock()
+        self._gap = max(min(now - self._last_look, self._epoch), 0.9 * self._gap)
+        self._last_look, self._wanted = now, self.until(wanted)
         return self._wanted
 
     @property
@@ -72,6 +80,7 @@ class Pace:
         if self._held:
             self._rest = 1 if waited < self._held / 2 else min(2 * self._rest, LONGEST_REST)
             self._skip = self._rest
+        self._hold = 0.0
         if self._skip:
             self._skip -= 1
         elif waited > TOLERATED * self._epoch:

@@ -44,6 +44,7 @@ class Reading:
     waiting  what was read and not yet handed on, in offset order;  many  how many messages that is
     ended    the offset of the end it stands at, None where it does not
     asked    when its end was last asked for, proved: when the end that was told last was asked for; open: no answer yet
+    left     the offset after the last that was left out as unreadable
     lost     when its oldest offset is to be asked for, once its own is not there any more
     """
 
@@ -54,6 +55,7 @@ class Reading:
     asked: float = 0.0
     proved: float | None = None
     open: bool = False
+    left: int = 0
     lost: float | None = None
 
 
@@ -216,7 +218,7 @@ class Reader:
         place = (message.topic() or "", message.partition() if message.partition() is not None else -1)
         reading = self.readings.get(place)
         if fault == "fail":
-            raise Unavailable(f"{self._group}: {_where(place)}{error.str()}")
+            raise Unavailable(f"{self._group}: {_where(place)}{self._kafka.redacted(error.str())}")
         if fault == "retry" or reading is None:
             if error.code() in CUT_OFF:
                 for each in self.readings.values():
@@ -233,9 +235,11 @@ class Reader:
 
     def _skip(self, place: Place, reading: Reading, offset: int | None, error: KafkaError) -> None:
         """No client can read what lies there. It shows as a jump in offsets, and so as `absent`; the client stays there unless moved."""
-        at = max(offset if offset is not None else -1, reading.next, *(messages[-1].offset() + 1 for messages in reading.waiting))
+        read = (messages[-1].offset() + 1 for messages in reading.waiting)
+        at = max(offset if offset is not None else -1, reading.next, reading.left, *read)
+        reading.left = at + 1
         _log.error("unreadable, left out", topic=place[0], partition=place[1], offset=at, error=error.str())
-        self._seek(place, at + 1)
+        self._seek(place, reading.left)
 
     def _mend(self) -> None:
         """Go on behind what retention overtook: it shows as a jump in offsets, and so as `absent`. A topic made anew is left alone."""
@@ -267,7 +271,7 @@ class Reader:
         now, what = time.monotonic(), (error.code(), place[0])
         if now - self._logged.get(what, -QUIET_S) >= QUIET_S:
             self._logged[what] = now
-            _log.warning("broker", group=self._group, error=error.str())
+            _log.warning("broker", group=self._group, error=self._kafka.redacted(error.str()))
 
     def _apply_gate(self) -> None:
         gate = self._gate

@@ -62,9 +62,10 @@ def _join(path: Path, what: str, process: int, addresses: Sequence[str]) -> IO[s
     """This process's lock, if whoever else holds one is of the same cluster. Raises Misused."""
     mine, cluster = path / (f"{LOCK}-{process}" if process else LOCK), path / "cluster"
     ours = ";".join(addresses)
-    if not cluster.exists() or cluster.read_text() != ours:
+    theirs = cluster.read_text() if cluster.exists() else None
+    if theirs != ours:
         for other in sorted(path.glob(f"{LOCK}*")):
-            hold(other, f"{what} in another cluster ({cluster.read_text() if cluster.exists() else 'one process'})").close()
+            hold(other, f"{what} in another cluster ({theirs or 'one process'})").close()
         cluster.write_text(ours)
     return hold(mine, what)
 

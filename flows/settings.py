@@ -13,13 +13,17 @@ from typing import Any, NamedTuple
 
 from dotenv import dotenv_values
 
+from headwater.flows.secrets import STARS, is_secret
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
 
 PREFIX = "HEADWATER_"
 KAFKA = "HEADWATER_KAFKA__"
 TESTS = "HEADWATER_TEST_"
-_SECRET = ("password", "secret", "token", "api_key", "api.key", "pem", "jaas")
+_PATHS = frozenset(
+    f"{KAFKA}SASL_OAUTHBEARER_ASSERTION_{what}" for what in ("FILE", "PRIVATE_KEY_FILE", "JWT_TEMPLATE_FILE")
+)
+"""Client properties that name a file themselves: their value is the path."""
 
 MOST_RUNGS = 20
 
@@ -33,7 +37,10 @@ class Setting(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return "********" if any(word in self.name.lower() for word in _SECRET) and self.value else self.value
+        return STARS if is_secret(self.name) and self.value else self.value
+
+    def __repr__(self) -> str:
+        return f"Setting(name={self.name!r}, value={self.shown!r}, origin={self.origin!r})"
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,12 @@ class Settings:
     http_burst: int = 1000
     http_max_bytes: int = 16_000_000
     qdrant_url: str = ""
-    qdrant_api_key: str = ""
+    qdrant_api_key: str = field(default="", repr=False)
     index_history: str = "24h"
     retry_delays: str = "1s,10s,60s"
     retry_expires: str = "1h"
     log: str = "warning"
-    kafka: Mapping[str, str] = field(default_factory=dict)
+    kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
     origins: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -115,7 +122,7 @@ def load(
 
 def _from_file(variable: str, text: str) -> tuple[str, str]:
     name = variable.removesuffix("_FILE")
-    if name == variable or not (name in VARIABLES or name.upper().startswith(KAFKA)):
+    if name == variable or variable.upper() in _PATHS or not (name in VARIABLES or name.upper().startswith(KAFKA)):
         return variable, text
     try:
         return name, Path(text).read_text().strip()

@@ -162,9 +162,9 @@ class Slot(StatefulSourcePartition[Batch, State]):
         if self._source.watch is not None and self._source.watch.revision != self._revision:
             self._adopt()
         reader = self._reader
+        if reader.pace is not None:
+            reader.pace.looked(id(self))
         if reader.slots[0] is self:
-            if reader.pace is not None:
-                reader.pace.looked()
             reader.poll()
         batches = self._handed_on() if self.places else []
         if self._source.end and not batches and all(r.ended is not None and not r.waiting for r in self.places.values()):
@@ -239,7 +239,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
 
     def snapshot(self) -> State:
         if self._reader.pace is not None:
-            self._reader.pace.ended()
+            self._reader.pace.ended(id(self))
         following = {place: reading.next for place, reading in self.places.items()}
         if following:
             self._reader.note_handed_on(following)

@@ -1,10 +1,12 @@
 """Recovery stores: one per broker life, made once, never half."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from headwater.flows.recovery import LIVES_KEPT, PARTITIONS, Recovery, hold
+from headwater.flows.recovery import LIVES_KEPT, PARTITIONS, SLOTS_UNTOLD, Recovery, hold
 from headwater.flows.run_file import read_run_file, write_run_file
 from headwater.lineage.errors import Misused
 
@@ -56,3 +58,64 @@ def test_a_run_file_of_another_process_with_the_same_pid_counts_for_nothing(tmp_
     path = tmp_path / "run.json"
     path.write_text(path.read_text().replace(f'"started": "{running["started"]}"', '"started": "1"'))
     assert read_run_file(tmp_path) is None
+
+
+def test_a_cluster_shares_a_store_and_no_other_gets_in(tmp_path):
+    """Processes of one cluster share it, whichever comes first, each once; another cluster or a run by itself is refused."""
+    ours = ["a:1", "b:1"]
+    second = Recovery(tmp_path, "index", "b", process=1, addresses=ours)
+    first = Recovery(tmp_path, "index", "b", process=0, addresses=ours)
+    with pytest.raises(Misused, match=r"flow index runs already \(its lock .*/lock-1 is held\)"):
+        Recovery(tmp_path, "index", "b", process=1, addresses=ours)
+    for addresses in ([], ["a:1"], ["c:1", "d:1"]):
+        with pytest.raises(Misused, match=r"flow index in another cluster \(a:1;b:1\) runs already \(its lock .*/lock"):
+            Recovery(tmp_path, "index", "b", addresses=addresses)
+    first.close()
+    with pytest.raises(Misused, match=r"another cluster .*/lock-1 is held"):
+        Recovery(tmp_path, "index", "b")
+    second.close()
+    Recovery(tmp_path, "index", "b").close()
+    Recovery(tmp_path, "index", "b", process=1, addresses=["c:1", "d:1"]).close()
+
+
+def test_a_run_by_itself_keeps_clusters_out(tmp_path):
+    """One process without a cluster holds the store as well as a cluster does."""
+    alone = Recovery(tmp_path, "index", "b")
+    with pytest.raises(Misused, match=r"another cluster \(one process\) runs already"):
+        Recovery(tmp_path, "index", "b", process=1, addresses=["a:1", "b:1"])
+    alone.close()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_lock_goes_with_its_process(tmp_path, killed):
+    """Another process is refused while the first lives, and let in once it is gone, however it went."""
+    code = (
+        "import sys, time; from pathlib import Path; from headwater.flows.recovery import Recovery\n"
+        "recovery = Recovery(Path(sys.argv[1]), 'index', 'b', process=1, addresses=['a:1', 'b:1']); print('held', flush=True)\n"
+        "time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    try:
+        with pytest.raises(Misused, match="another cluster"):
+            Recovery(tmp_path, "index", "b")
+        Recovery(tmp_path, "index", "b", process=0, addresses=["a:1", "b:1"]).close()
+    finally:
+        other.kill() if killed else other.terminate()
+        other.wait()
+        other.stdout.close()
+    Recovery(tmp_path, "index", "b").close()
+
+
+def test_the_number_of_slots_is_the_stores(tmp_path):
+    """It is written when the store is made and stays, whatever is asked for later; stores from before it was written had eight."""
+    made = Recovery(tmp_path, "index", "b", slots=100)
+    assert made.slots == 100
+    made.close()
+    again = Recovery(tmp_path, "index", "b", slots=64)
+    assert again.slots == 100
+    again.close()
+    (again.path / "slots").unlink()
+    old = Recovery(tmp_path, "index", "b")
+    assert old.slots == SLOTS_UNTOLD == 8
+    old.close()

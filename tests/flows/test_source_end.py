@@ -57,6 +57,9 @@ class Scripted:
     def consumer(self, group: str):
         return self
 
+    def redacted(self, text: str) -> str:
+        return text
+
     def get_watermark_offsets(self, place, timeout):
         return (0, 0)
 
