@@ -1,5 +1,7 @@
 """The door of reading commands: the headwater that runs here (or at `--url`), or else the files of one that is stopped."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from headwater.flows.settings import Settings
 from headwater.lineage import errors
 from headwater.lineage.client import Lineage, connect
 from headwater.lineage.errors import HeadwaterError, NotFound, Unavailable
+from headwater.lineage.store import open_database
+from headwater.lineage.verify import Source
 
 LINEAGE_FILE = "lineage.duckdb"
 
@@ -35,6 +39,16 @@ class Door:
         if not path.is_file():
             raise NotFound(f"nothing runs in {self.home} and no lineage lies there; start with: headwater demo, or headwater up")
         return connect(path)
+
+    @contextmanager
+    def lineage_file(self) -> Iterator[Source]:
+        """The lineage file of a stopped headwater, read-only. Raises NotFound, Unavailable."""
+        self.lineage().close()  # says what is wrong if there is no file
+        connection = open_database(self.home / LINEAGE_FILE, read_only=True)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def ask(self, method: str, path: str, **more: Any) -> Any:
         """The JSON of an answer. Raises the error that a problem names, Unavailable if nothing answers."""

@@ -156,32 +156,6 @@ def _verify_files(found: Door) -> Any:
         connection.close()
 
 
-def dead_list(settings: Settings, cause: str | None, topic: str | None, limit: int, as_json: bool) -> None:
-    """Print dead letters, newest first."""
-    with door(settings).lineage() as lineage:
-        frame = lineage.sql("SELECT id, position, cause, error, event, flow, topic, logged FROM dead_letters ORDER BY logged DESC")
-    rows = [row for row in frame.to_dicts() if cause in (None, row["cause"]) and topic in (None, row["topic"])][:limit]
-    if as_json:
-        print_json(rows)
-        return
-    table = Table("id", "where", "cause", "what is wrong", box=None, padding=(0, 2), header_style="bold")
-    for row in rows:
-        table.add_row(row["id"][:8], row["position"], row["cause"], Text(_cell(row["error"])))
-    terminal().print(table if rows else "no dead letters")
-
-
-def dead_show(settings: Settings, id: str) -> None:
-    """Print one dead letter."""
-    with door(settings).lineage() as lineage:
-        frame = lineage.sql("SELECT * FROM dead_letters")
-    matching = [row for row in frame.to_dicts() if row["id"].startswith(id)]
-    if len(matching) != 1:
-        raise NotFound(f"{len(matching)} dead letters have an id beginning with {id!r}; see: headwater dead list")
-    console = terminal()
-    for name, value in matching[0].items():
-        console.print(Text.assemble((f"{name:>10}  ", "dim"), str(value)))
-
-
 def topics(settings: Settings, target: str | None, as_json: bool) -> None:
     """Print the application's topics."""
     from headwater.flows.target import application

@@ -13,8 +13,10 @@ from starlette.exceptions import HTTPException
 
 import headwater
 import headwater.enrichers.web as enrichers_web
+import headwater.flows.dead_routes as dead_routes
 import headwater.flows.gateway as gateway_web
 import headwater.lineage.web as lineage_web
+from headwater.flows.dead import DeadLetters
 from headwater.flows.gateway import Gateway
 from headwater.flows.runtime import Runtime
 from headwater.lineage.errors import Behind, HeadwaterError, Unavailable
@@ -32,6 +34,8 @@ def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastA
     app.include_router(gateway_web.routes(lambda: gateway))
     app.include_router(enrichers_web.routes(lambda: run.retriever))
     app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name))
+    dead = DeadLetters(run)
+    app.include_router(dead_routes.routes(lambda: dead, lambda: run.store, run.clock))
 
     @app.get("/healthz", tags=["process"], summary="The process answers")
     def healthz() -> dict[str, str]:
