@@ -199,11 +199,16 @@ def sql(
 
 
 @audit.command()
-def verify(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
+def verify(
+    deep: Annotated[bool, typer.Option("--deep", help="Read the topics again and compare every message with its records")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
     """Prove that no event was lost or doubled and no record changed; names the first offence. Exit 1 if there is one."""
     import headwater.flows.look_commands as look_commands
 
-    if not look_commands.verify(_settings(home, url), as_json):
+    if not look_commands.verify(_settings(home, url), as_json, deep):
         raise typer.Exit(1)
 
 

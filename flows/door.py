@@ -1,5 +1,6 @@
 """The door of reading commands: the headwater that runs here (or at `--url`), or else the files of one that is stopped."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,19 @@ class Door:
         if response.is_error:
             raise _problem(response)
         return response.json()
+
+    def lines(self, path: str) -> Iterator[Any]:
+        """The lines of JSON of a long answer, as they come. Raises as `ask` does."""
+        if not self.address:
+            raise Unavailable(f"no headwater runs in {self.home}; start one with: headwater up, or name one with --url")
+        try:
+            with httpx.stream("GET", f"{self.address}{path}", timeout=600) as response:
+                if response.is_error:
+                    response.read()
+                    raise _problem(response)
+                yield from (json.loads(line) for line in response.iter_lines() if line)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.address} does not answer: {error}") from None
 
     def publish(self, topic: str, body: bytes) -> list[dict[str, str]]:
         """Publish a JSON object, an array, or lines of JSON. Raises NotFound, Invalid, Undecodable, Unavailable."""

@@ -11,7 +11,7 @@ from headwater.flows.cli import print_json
 from headwater.flows.door import Door, door
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
-from headwater.lineage.errors import NotFound
+from headwater.lineage.errors import NotFound, Unavailable
 
 WIDEST = 60
 SHOWN = 200
@@ -120,10 +120,10 @@ def _cell(value: Any) -> str:
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 
-def verify(settings: Settings, as_json: bool) -> bool:
-    """Print what verifying found; True if nothing is wrong."""
+def verify(settings: Settings, as_json: bool, deep: bool = False) -> bool:
+    """Print what verifying found; True if nothing is wrong. `deep`: the topics are read again as well. Raises Unavailable."""
     found = door(settings)
-    verdict = found.ask("GET", "/v1/verify") if found.running else _verify_files(found)
+    verdict = _deep(found) if deep else found.ask("GET", "/v1/verify") if found.running else _verify_files(found)
     if as_json:
         print_json(verdict)
         return bool(verdict["ok"])
@@ -140,6 +140,23 @@ def verify(settings: Settings, as_json: bool) -> bool:
     told = ("✓ every offset of every flow accounted for; ", "green") if verdict["ok"] else ("✗ not every offset is accounted for; ", "red")
     console.print(Text.assemble(told, sealed))
     return bool(verdict["ok"])
+
+
+def _deep(found: Door) -> Any:
+    """The verdict of a running headwater that reads its topics again; how far it is is shown meanwhile."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    shown = Progress(SpinnerColumn(), TextColumn("{task.completed:,} messages read"), TextColumn("{task.fields[what]}"),
+                     console=terminal(stderr=True), transient=True)  # fmt: skip
+    with shown:
+        task = shown.add_task("deep", total=None, what="")
+        for told in found.lines("/v1/verify/deep"):
+            if "verdict" in told:
+                return told["verdict"]
+            if "error" in told:
+                raise Unavailable(told["error"])
+            shown.update(task, completed=told["read"], what=told["what"])
+    raise Unavailable("the answer broke off: did headwater stop?")
 
 
 def _verify_files(found: Door) -> Any:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 import headwater
 import headwater.enrichers.web as enrichers_web
 import headwater.flows.dead_routes as dead_routes
+import headwater.flows.deep as deep
 import headwater.flows.gateway as gateway_web
 import headwater.lineage.web as lineage_web
 from headwater.flows.dead import DeadLetters
@@ -33,7 +34,8 @@ def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastA
     app.add_exception_handler(Exception, _fault)
     app.include_router(gateway_web.routes(lambda: gateway))
     app.include_router(enrichers_web.routes(lambda: run.retriever))
-    app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name))
+    app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name, deep=lambda: deep.whole(deep.deep_verdict(run))))
+    app.include_router(deep.routes(lambda: run))
     dead = DeadLetters(run)
     app.include_router(dead_routes.routes(lambda: dead, lambda: run.store, run.clock))
 
