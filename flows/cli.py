@@ -199,35 +199,93 @@ def sql(
 
 
 @audit.command()
-def verify(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
-    """Prove that no event was lost or doubled and no record changed; names the first offence. Exit 1 if there is one."""
-    import headwater.flows.look_commands as look_commands
-
-    if not look_commands.verify(_settings(home, url), as_json):
-        raise typer.Exit(1)
-
-
-@dead.command("list")
-def dead_list(
-    cause: Annotated[str | None, typer.Option(help="Only of this cause, such as undecodable or invalid")] = None,
-    topic: Annotated[str | None, typer.Option(help="Only from this topic")] = None,
-    limit: Annotated[int, typer.Option(help="At most this many, newest first")] = 50,
+def verify(
+    deep: Annotated[bool, typer.Option("--deep", help="Read the topics again and compare every message with its records")] = False,
     as_json: AsJson = False,
     url: Url = None,
     home: Home = None,
 ) -> None:
-    """The newest dead letters and their causes."""
+    """Prove that no event was lost or doubled and no record changed; names the first offence. Exit 1 if there is one."""
     import headwater.flows.look_commands as look_commands
 
-    look_commands.dead_list(_settings(home, url), cause, topic, limit, as_json)
+    if not look_commands.verify(_settings(home, url), as_json, deep):
+        raise typer.Exit(1)
+
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="Dead letters' ids, or their beginnings")]
+Id = Annotated[list[str] | None, typer.Option("--id", help="Only this one, by its id or its beginning; may be repeated")]
+Cause = Annotated[str | None, typer.Option(help="Only of this cause, such as undecodable, enricher_failed or expired")]
+OfTopic = Annotated[str | None, typer.Option(help="Only from this topic")]
+OfFlow = Annotated[str | None, typer.Option(help="Only of this flow: index, detect, decide/AGENT")]
+OfAgent = Annotated[str | None, typer.Option(help="Only of this agent: short for --flow decide/AGENT")]
+OfEvent = Annotated[str | None, typer.Option(help="Only of the event with this id")]
+Since = Annotated[str | None, typer.Option(metavar="2h|TIME", help="Only those buried since: so long ago, or an RFC 3339 time")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first")]
+
+
+def _filters(ids: list[str] | None, agent: str | None, flow: str | None, **more: str | None) -> dict[str, Any]:
+    if agent is not None and flow is not None:
+        raise Misused("--agent NAME is short for --flow decide/NAME; give one of them")
+    return {"ids": ids or [], "flow": f"decide/{agent}" if agent is not None else flow, **more}
+
+
+@dead.command("list")
+def dead_list(
+    cause: Cause = None, topic: OfTopic = None, flow: OfFlow = None, agent: OfAgent = None, event: OfEvent = None, since: Since = None,
+    id: Id = None, state: Annotated[str | None, typer.Option(help="waiting, redriven or dropped")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, newest first")] = 50,
+    as_json: AsJson = False, url: Url = None, home: Home = None,
+) -> None:  # fmt: skip
+    """Dead letters, newest first: where they lay, their causes, and what became of them."""
+    import headwater.flows.dead_commands as dead_commands
+
+    filters = _filters(id, agent, flow, cause=cause, topic=topic, event=event, since=since, state=state)
+    dead_commands.dead_list(_settings(home, url), filters, limit, as_json)
 
 
 @dead.command("show")
-def dead_show(id: Annotated[str, typer.Argument(help="A dead letter's id, or its beginning")], url: Url = None, home: Home = None) -> None:
-    """One dead letter: where it lay, what is wrong with it, what it said."""
-    import headwater.flows.look_commands as look_commands
+def dead_show(
+    id: Annotated[str, typer.Argument(help="A dead letter's id, or its beginning")],
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """One dead letter: what it said, what is wrong with it, and every life its event had."""
+    import headwater.flows.dead_commands as dead_commands
 
-    look_commands.dead_show(_settings(home, url), id)
+    dead_commands.dead_show(_settings(home, url), id, as_json)
+
+
+@dead.command("redrive")
+def dead_redrive(
+    ids: Ids = None, cause: Cause = None, topic: OfTopic = None, flow: OfFlow = None, agent: OfAgent = None, event: OfEvent = None,
+    since: Since = None, dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False, url: Url = None, home: Home = None,
+) -> None:  # fmt: skip
+    """Send dead letters again, as they were, each at most once: the same events, one try further. Exit 1 if any was refused."""
+    import headwater.flows.dead_commands as dead_commands
+
+    filters = _filters(ids, agent, flow, cause=cause, topic=topic, event=event, since=since)
+    whole = dead_commands.dead_close(
+        _settings(home, url), "redrive", filters, reason=None, dry_run=dry_run, yes=yes, as_json=as_json
+    )
+    if not whole:
+        raise typer.Exit(1)
+
+
+@dead.command("drop")
+def dead_drop(
+    reason: Annotated[str, typer.Option(help="Why: it is recorded")], ids: Ids = None, cause: Cause = None, topic: OfTopic = None,
+    flow: OfFlow = None, agent: OfAgent = None, event: OfEvent = None, since: Since = None, dry_run: DryRun = False, yes: Yes = False,
+    as_json: AsJson = False, url: Url = None, home: Home = None,
+) -> None:  # fmt: skip
+    """Give dead letters up, for a reason that is recorded; they stay on headwater.dead for as long as it keeps them."""
+    import headwater.flows.dead_commands as dead_commands
+
+    filters = _filters(ids, agent, flow, cause=cause, topic=topic, event=event, since=since)
+    whole = dead_commands.dead_close(_settings(home, url), "drop", filters, reason=reason, dry_run=dry_run, yes=yes, as_json=as_json)
+    if not whole:
+        raise typer.Exit(1)
 
 
 @cli.command(rich_help_panel=LOOK)

@@ -12,6 +12,7 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from headwater.agents.activation import activation_event
 from headwater.agents.detect import Detector, Step
 from headwater.agents.signals import Batch as Signals
+from headwater.flows.attempt import RUN
 from headwater.flows.gateway import AHEAD, too_far_ahead
 from headwater.flows.selecting import hinted
 from headwater.flows.sink import Outgoing, outgoing
@@ -228,7 +229,9 @@ class _Partition(StatelessSinkPartition[Detected]):
 
     def write_batch(self, items: list[Detected]) -> None:
         meter = self._run.meter
-        meter.wrote(self._run.writer.write(activation for item in items for activation in item.activations))
+        told = (RUN, self._run.id.encode())
+        written = [each._replace(headers=[*each.headers, told]) for item in items for each in item.activations]
+        meter.wrote(self._run.writer.write(written))
         meter.count("activations", sum(len(item.activations) for item in items))
         for item in items:
             for partition, offset in item.reached:

@@ -1,5 +1,8 @@
 """The door of reading commands: the headwater that runs here (or at `--url`), or else the files of one that is stopped."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ from headwater.flows.settings import Settings
 from headwater.lineage import errors
 from headwater.lineage.client import Lineage, connect
 from headwater.lineage.errors import HeadwaterError, NotFound, Unavailable
+from headwater.lineage.store import open_database
+from headwater.lineage.verify import Source
 
 LINEAGE_FILE = "lineage.duckdb"
 
@@ -36,6 +41,16 @@ class Door:
             raise NotFound(f"nothing runs in {self.home} and no lineage lies there; start with: headwater demo, or headwater up")
         return connect(path)
 
+    @contextmanager
+    def lineage_file(self) -> Iterator[Source]:
+        """The lineage file of a stopped headwater, read-only. Raises NotFound, Unavailable."""
+        self.lineage().close()  # says what is wrong if there is no file
+        connection = open_database(self.home / LINEAGE_FILE, read_only=True)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
     def ask(self, method: str, path: str, **more: Any) -> Any:
         """The JSON of an answer. Raises the error that a problem names, Unavailable if nothing answers."""
         if not self.address:
@@ -47,6 +62,19 @@ class Door:
         if response.is_error:
             raise _problem(response)
         return response.json()
+
+    def lines(self, path: str) -> Iterator[Any]:
+        """The lines of JSON of a long answer, as they come. Raises as `ask` does."""
+        if not self.address:
+            raise Unavailable(f"no headwater runs in {self.home}; start one with: headwater up, or name one with --url")
+        try:
+            with httpx.stream("GET", f"{self.address}{path}", timeout=600) as response:
+                if response.is_error:
+                    response.read()
+                    raise _problem(response)
+                yield from (json.loads(line) for line in response.iter_lines() if line)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.address} does not answer: {error}") from None
 
     def publish(self, topic: str, body: bytes) -> list[dict[str, str]]:
         """Publish a JSON object, an array, or lines of JSON. Raises NotFound, Invalid, Undecodable, Unavailable."""

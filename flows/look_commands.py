@@ -11,7 +11,7 @@ from headwater.flows.cli import print_json
 from headwater.flows.door import Door, door
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
-from headwater.lineage.errors import NotFound
+from headwater.lineage.errors import NotFound, Unavailable
 
 WIDEST = 60
 SHOWN = 200
@@ -120,10 +120,10 @@ def _cell(value: Any) -> str:
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 
-def verify(settings: Settings, as_json: bool) -> bool:
-    """Print what verifying found; True if nothing is wrong."""
+def verify(settings: Settings, as_json: bool, deep: bool = False) -> bool:
+    """Print what verifying found; True if nothing is wrong. `deep`: the topics are read again as well. Raises Unavailable."""
     found = door(settings)
-    verdict = found.ask("GET", "/v1/verify") if found.running else _verify_files(found)
+    verdict = _deep(found) if deep else found.ask("GET", "/v1/verify") if found.running else _verify_files(found)
     if as_json:
         print_json(verdict)
         return bool(verdict["ok"])
@@ -142,6 +142,23 @@ def verify(settings: Settings, as_json: bool) -> bool:
     return bool(verdict["ok"])
 
 
+def _deep(found: Door) -> Any:
+    """The verdict of a running headwater that reads its topics again; how far it is is shown meanwhile."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    shown = Progress(SpinnerColumn(), TextColumn("{task.completed:,} messages read"), TextColumn("{task.fields[what]}"),
+                     console=terminal(stderr=True), transient=True)  # fmt: skip
+    with shown:
+        task = shown.add_task("deep", total=None, what="")
+        for told in found.lines("/v1/verify/deep"):
+            if "verdict" in told:
+                return told["verdict"]
+            if "error" in told:
+                raise Unavailable(told["error"])
+            shown.update(task, completed=told["read"], what=told["what"])
+    raise Unavailable("the answer broke off: did headwater stop?")
+
+
 def _verify_files(found: Door) -> Any:
     import msgspec
 
@@ -154,32 +171,6 @@ def _verify_files(found: Door) -> Any:
         return msgspec.to_builtins(check(connection, in_flight_ok=True))
     finally:
         connection.close()
-
-
-def dead_list(settings: Settings, cause: str | None, topic: str | None, limit: int, as_json: bool) -> None:
-    """Print dead letters, newest first."""
-    with door(settings).lineage() as lineage:
-        frame = lineage.sql("SELECT id, position, cause, error, event, flow, topic, logged FROM dead_letters ORDER BY logged DESC")
-    rows = [row for row in frame.to_dicts() if cause in (None, row["cause"]) and topic in (None, row["topic"])][:limit]
-    if as_json:
-        print_json(rows)
-        return
-    table = Table("id", "where", "cause", "what is wrong", box=None, padding=(0, 2), header_style="bold")
-    for row in rows:
-        table.add_row(row["id"][:8], row["position"], row["cause"], Text(_cell(row["error"])))
-    terminal().print(table if rows else "no dead letters")
-
-
-def dead_show(settings: Settings, id: str) -> None:
-    """Print one dead letter."""
-    with door(settings).lineage() as lineage:
-        frame = lineage.sql("SELECT * FROM dead_letters")
-    matching = [row for row in frame.to_dicts() if row["id"].startswith(id)]
-    if len(matching) != 1:
-        raise NotFound(f"{len(matching)} dead letters have an id beginning with {id!r}; see: headwater dead list")
-    console = terminal()
-    for name, value in matching[0].items():
-        console.print(Text.assemble((f"{name:>10}  ", "dim"), str(value)))
 
 
 def topics(settings: Settings, target: str | None, as_json: bool) -> None:

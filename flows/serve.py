@@ -13,8 +13,11 @@ from starlette.exceptions import HTTPException
 
 import headwater
 import headwater.enrichers.web as enrichers_web
+import headwater.flows.dead_routes as dead_routes
+import headwater.flows.deep as deep
 import headwater.flows.web as flows_web
 import headwater.lineage.web as lineage_web
+from headwater.flows.dead import DeadLetters
 from headwater.flows.desk import Desk
 from headwater.flows.gateways import Gateways
 from headwater.flows.runtime import Runtime
@@ -32,7 +35,10 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     app.add_exception_handler(Exception, _fault)
     app.include_router(flows_web.routes(desk, gateways.webhooks, gateways.status, run.clock))
     app.include_router(enrichers_web.routes(lambda: run.retriever))
-    app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name))
+    app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name, deep=lambda: deep.whole(deep.deep_verdict(run))))
+    app.include_router(deep.routes(lambda: run))
+    dead = DeadLetters(run)
+    app.include_router(dead_routes.routes(lambda: dead, lambda: run.store, run.clock))
 
     @app.get("/healthz", tags=["process"], summary="The process answers")
     def healthz() -> dict[str, str]:

@@ -31,6 +31,10 @@ def why_tree(why: Why, *, events: int = EVENTS_SHOWN) -> Tree:
         tree.add(_document_line(document))
     for letter in why.dead_letters:
         tree.add(Text.assemble(("dead letter ", "red"), f"{_short(letter['id'])}  {letter.get('cause', '')}: {letter.get('error', '')}"))
+    for number, life in enumerate(why.lives, 1):
+        branch = tree.add(Text.assemble((f"life {number}    ", "dim"), (life.short, "cyan")))
+        for step in life.steps:
+            branch.add(Text(step))
     told = {decision.activation.id for decision in why.decisions if decision.activation}
     for activation in why.activations:
         if activation.id not in told:

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
-from headwater.lineage.errors import NotFound
+from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.guard import TIME_LIMIT_S, reading
 from headwater.lineage.queries import decisions
 from headwater.lineage.show import home_html, why_html
 from headwater.lineage.store import Store
-from headwater.lineage.verify import verify
+from headwater.lineage.verify import Verdict, verify
 from headwater.lineage.why import why
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -27,8 +27,13 @@ class SqlQuery(BaseModel):
     query: str
 
 
-def routes(store: Callable[[], Store], *, app: str = "headwater", time_limit_s: float = TIME_LIMIT_S) -> APIRouter:
-    """The lineage routes over the store that the audit flow writes; every request reads through a cursor of its own."""
+def routes(
+    store: Callable[[], Store], *, app: str = "headwater", time_limit_s: float = TIME_LIMIT_S, deep: Callable[[], Verdict] | None = None
+) -> APIRouter:
+    """The lineage routes over the store that the audit flow writes; every request reads through a cursor of its own.
+
+    `deep` reads the topics again, where there is a broker to read them from.
+    """
     router = APIRouter(tags=["lineage"])
 
     @router.get("/", include_in_schema=False)
@@ -65,8 +70,12 @@ def routes(store: Callable[[], Store], *, app: str = "headwater", time_limit_s: 
         return HTMLResponse(why_html(found)) if format == "html" else _json(found)
 
     @router.get("/v1/verify")
-    def verdict(in_flight_ok: bool = True) -> Response:
-        """Laws 1 and 8 over what has landed; by default positions without an outcome count as on their way."""
+    def verdict(in_flight_ok: bool = True, deep_too: Annotated[bool, Query(alias="deep")] = False) -> Response:
+        """Laws 1 and 8 over what has landed; by default positions without an outcome count as on their way. `deep`: the topics as well."""
+        if deep_too:
+            if deep is None:
+                raise Misused("no broker is known here, so the topics cannot be read again")
+            return _json(deep())
         return _json(verify(store(), in_flight_ok=in_flight_ok))
 
     return router

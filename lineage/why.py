@@ -5,7 +5,7 @@ that one's events, what it saw, what it considered, what it did.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from headwater.lineage.record import Record
 from headwater.lineage.verify import Source
 
 _SHORT = re.compile(r"(?P<topic>[^/@]+)/(?P<partition>\d+)@(?P<offset>\d+)")
+MOST_LIVES = 100
 _FIRST = ("decision", "activation", "effect", "review", "dead_letter", "document", "event", "chunk", "position")
 
 
@@ -135,8 +136,19 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[dict[str, Any], ...]
 
 
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """One life of an event on its topic: what each flow made of it, with every move to the retry ladder, and what closed its dead letters.
+
+    A redriven event has several, first to last.
+    """
+
+    position: str
+    short: str
+    steps: tuple[str, ...] = ()
+
+
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: what was asked for, and everything on its path."""
+    """The answer: what was asked for, and everything on its path. `lives` is told of events that were tried again."""
 
     id: str
     kind: str
@@ -145,6 +157,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: tuple[dict[str, Any], ...] = ()
     activations: tuple[ActivationSeen, ...] = ()
     decisions: tuple[DecisionSeen, ...] = ()
+    lives: tuple[Life, ...] = ()
 
 
 def why(source: Source, id: str) -> Why:
@@ -237,7 +250,7 @@ def _of_activations(cursor: Connection, thing: Thing, found: Sequence[Record]) -
 
 def _of_event(cursor: Connection, thing: Thing, found: Sequence[Record]) -> Why:
     """An event, a dead letter, or a bare position: all records at its places, and what it woke."""
-    places = _places(thing, found)
+    places = _lived(cursor, _places(thing, found))
     mine = lying_at(cursor, places)
     fired = [record for record in mentioning(cursor, [thing.id, *places]) if record.kind == "activation"]
     about = mentioning(cursor, [record.ref for record in fired])
@@ -258,7 +271,67 @@ def _of_event(cursor: Connection, thing: Thing, found: Sequence[Record]) -> Why:
         dead_letters=tuple(_dead_letter(record) for record in mine if record.kind == "dead_letter"),
         activations=_activations(cursor, fired),
         decisions=_decisions(cursor, woken),
+        lives=_lives(cursor, places),
     )
+
+
+def _lived(cursor: Connection, places: Sequence[str]) -> list[str]:
+    """The places with those of the lives before and after, which redrives link, first to last."""
+    before: dict[str, str] = {}
+    pending, known = list(places), dict.fromkeys(places)
+    while pending and len(known) < MOST_LIVES:
+        for record in mentioning(cursor, [pending.pop()]):
+            if record.kind == "redrive":
+                earlier, later = record.parents[0], str(record.data.get("position"))
+                before[later] = earlier
+                new = [place for place in (earlier, later) if place not in known]
+                known.update(dict.fromkeys(new))
+                pending += new
+    return sorted(known, key=lambda place: (_depth(place, before), list(known).index(place)))
+
+
+def _depth(place: str, before: Mapping[str, str]) -> int:
+    depth = 0
+    while place in before and depth < MOST_LIVES:
+        place, depth = before[place], depth + 1
+    return depth
+
+
+def _lives(cursor: Connection, places: Sequence[str]) -> tuple[Life, ...]:
+    """What became of each life; nothing where there was but one, which ended at once."""
+    lives = tuple(Life(position=place, short=Position.parse(place).short, steps=tuple(_steps(cursor, place))) for place in places)
+    told = len(lives) > 1 or any(word in step for life in lives for step in life.steps for word in ("moved", "dead letter"))
+    return lives if told else ()
+
+
+def _steps(cursor: Connection, place: str) -> Iterator[str]:
+    for flow, outcome, ref in _ended(cursor, place):
+        yield _step(flow, outcome, ref)
+        climbed = 0
+        while outcome == "moved" and ref and climbed < MOST_LIVES:
+            at, climbed = Position.parse(ref).short, climbed + 1
+            ended = [row for row in _ended(cursor, ref) if row[0] == flow]
+            if not ended:
+                yield f"{flow}: waits at {at}"
+                break
+            _, outcome, ref = ended[-1]
+            yield f"{_step(flow, outcome, ref)}, from {at}"
+    for letter in lying_at(cursor, [place]):
+        if letter.kind == "dead_letter":
+            yield f"{letter.flow}: dead letter {letter.ref[:8]}, {letter.data.get('cause', '')}: {letter.data.get('error', '')}"
+            yield from (_closed(record) for record in mentioning(cursor, [letter.ref]) if record.kind in ("redrive", "drop"))
+
+
+def _step(flow: str, outcome: str, ref: str) -> str:
+    to = f" to {Position.parse(ref).short}" if outcome == "moved" and ref else ""
+    return f"{flow}: {outcome.replace('_', ' ')}{to}"
+
+
+def _closed(record: Record) -> str:
+    by = f"by {record.data.get('by', '')}"
+    if record.kind == "drop":
+        return f"dead letter {record.ref[:8]} dropped {by}: {record.data.get('reason', '')}"
+    return f"dead letter {record.ref[:8]} redriven {by}, as try {record.data.get('attempt')}"
 
 
 def _places(thing: Thing, found: Sequence[Record]) -> list[str]:

@@ -1,8 +1,9 @@
 import duckdb
+import msgspec
 import pytest
 
 from headwater.lineage.event import Position
-from headwater.lineage.record import run_of
+from headwater.lineage.record import fact, run_of
 from headwater.lineage.store import Landing, Store
 from headwater.lineage.testing import BROKER, landings, sample_records
 from headwater.lineage.verify import verify
@@ -93,15 +94,94 @@ def test_what_is_on_its_way_is_no_offence_while_flows_run():
     assert any("never consumed" in offence for offence in offences([consumed, ended, ahead]))
 
 
-def test_moved_names_one_successor():
-    """Law 1: a moved position names where it went, and no two go to one place."""
-    def moved(offset, ref):
-        return run_of("outcome", "index", Position(BROKER, "t", 0, offset), offset + 1, 1, 1, "moved", ref)
+def moved(offset, ref, topic="t"):
+    return run_of("outcome", "index", Position(BROKER, topic, 0, offset), offset + 1, 1, 1, "moved", ref)
 
-    consumed = run_of("consumed", "index", Position(BROKER, "t", 0, 0), 2, 2, 1)
-    assert offences([consumed, moved(0, "b/r/0/0"), moved(1, "b/r/0/1")]) == ()
-    assert "no successor" in offences([consumed, moved(0, "b/r/0/0"), moved(1, "")])[0]
-    assert "two positions name b/r/0/0" in offences([consumed, moved(0, "b/r/0/0"), moved(1, "b/r/0/0")])[0]
+
+def rung(number, offset):
+    return f"{BROKER}/headwater.retry.{number}/0/{offset}"
+
+
+def consumed(topic, many, first=0):
+    return run_of("consumed", "index", Position(BROKER, topic, 0, first), first + many, many, 1)
+
+
+def arrived(number, offset, before, outcome="passed", run="r", life=0, ref=""):
+    """How a position on a rung ended, as the ladder tells it."""
+    place = Position(BROKER, f"headwater.retry.{number}", 0, offset)
+    record = run_of("outcome", "index", place, offset + 1, 1, 1, outcome, ref)
+    return msgspec.structs.replace(record, parents=(f"{BROKER}/t/0/{life}", before), data={"moved_by": run})
+
+
+def test_moved_names_one_successor():
+    """Law 1: a moved position names where it went, no two go to one place, and where it went is read and ends."""
+    whole = [consumed("t", 2), moved(0, rung(1, 0)), moved(1, rung(1, 1)), consumed("headwater.retry.1", 2)]
+    whole += [arrived(1, 0, f"{BROKER}/t/0/0"), arrived(1, 1, f"{BROKER}/t/0/1", life=1)]
+    assert offences(whole) == ()
+    assert "no successor" in offences([consumed("t", 2), moved(0, rung(1, 0)), moved(1, "")])[-1]
+    both = offences([consumed("t", 2), moved(0, rung(1, 0)), moved(1, rung(1, 0))])
+    assert any(f"two positions name {rung(1, 0)}" in each for each in both)
+    assert "t/0@0: it moved to headwater.retry.1/0@0, which was never read" in offences([consumed("t", 1), moved(0, rung(1, 0))])[0]
+    lost = offences([each for each in whole if each.first != 1 or each.topic != "t"])
+    assert any("headwater.retry.1/0@1: t/0@1 was moved here, but did not end as moved" in each for each in lost)
+
+
+def test_who_moves_climbs():
+    """Law 1: from a topic to the first rung, from a rung to the next: so no event goes round for ever."""
+    assert "not the next rung" in offences([consumed("t", 1), moved(0, rung(2, 0))], in_flight_ok=True)[0]
+    on_second = consumed("headwater.retry.2", 1)
+    assert "not the next rung" in offences([on_second, moved(0, rung(1, 7), "headwater.retry.2")], in_flight_ok=True)[0]
+    assert offences([on_second, moved(0, rung(3, 7), "headwater.retry.2")], in_flight_ok=True) == ()
+
+
+@pytest.mark.parametrize(("runs", "named"), [(("a", "a"), True), (("a", "b"), False)])
+def test_one_run_moves_a_position_once(runs, named):
+    """Law 1: a crash may have the next run move a position again; moved twice by one run, an event was doubled."""
+    before = f"{BROKER}/t/0/0"
+    records = [consumed("t", 1), moved(0, rung(1, 0)), consumed("headwater.retry.1", 2)]
+    records += [arrived(1, n, before, run=run) for n, run in enumerate(runs)]
+    assert any("one run moved t/0@0 twice" in each for each in offences(records)) is named
+    assert named or offences(records) == ()
+
+
+@pytest.mark.parametrize(("runs", "named"), [(("a", "a"), True), (("a", "b"), False)])
+def test_what_one_run_says_twice_is_named(runs, named):
+    """Law 1: said again by another run it is a replay after a crash; in messages of one run it was done twice."""
+    ended = run_of("outcome", "index", Position(BROKER, "t", 0, 0), 3, 3, 1, "passed")
+    with Store(":memory:", clock=lambda: 1) as store:
+        for offset, (records, run) in enumerate((([consumed("t", 3), ended], runs[0]), ([ended], runs[1]))):
+            store.land([Landing(BROKER, 0, offset, records, run)])
+        found = verify(store, in_flight_ok=False).offences
+    assert bool(found) is named
+    assert not named or "flow index, t/0@0 to 2: one run of the flow reports an outcome twice" in found[0]
+
+
+def closing(kind, id="d", position="", place=Position(BROKER, "t", 0, 0)):
+    return fact(kind, "dead", kind, id, logged=1, parents=(str(place),), ordinal=position, data={"position": position})
+
+
+def test_a_dead_letter_is_closed_once_and_its_next_life_is_read():
+    """Law 1: redriven or dropped at most once, never what is none, and a redriven event is read again."""
+    place = Position(BROKER, "t", 0, 0)
+    buried = [consumed("t", 1), run_of("outcome", "index", place, 1, 1, 1, "dead_lettered")]
+    buried.append(fact("dead_letter", "index", "bury", "d", logged=1, parents=(str(place),), where=place, data={"cause": "invalid"}))
+    life = [consumed("t", 1, 1), run_of("outcome", "index", place._replace(offset=1), 2, 1, 1, "passed")]
+    redriven = closing("redrive", position=f"{BROKER}/t/0/1")
+    assert offences(buried) == () and offences([*buried, redriven, *life]) == ()
+    assert "its next life at t/0@1 was never read" in offences([*buried, redriven])[0]
+    assert "dead letter d of t/0@0: redriven or dropped 2 times" in offences([*buried, redriven, *life, closing("drop")])[0]
+    assert "drop of e: there is no such dead letter" in offences([*buried, closing("drop", "e")])[0]
+
+
+def test_what_is_promised_is_recorded():
+    """Law 1: what the index says it took has its document, what was buried its dead letter, what fired came to every agent."""
+    for kind, word in (("document", "no document"), ("dead_letter", "no dead letter")):
+        record = next(each for each in LANDED if each.kind == kind)
+        found = offences([each for each in LANDED if each is not record])
+        assert f"flights/0@{record.first}: ended" in found[0] and word in found[0]
+    fired = next(each for each in LANDED if each.kind == "activation")
+    other = msgspec.structs.replace(fired, id="other", ref="other")
+    assert "flow decide/recover: activation other (cancellations/EWR) fired, but never came to it" in offences([*LANDED, other])[0]
 
 
 def test_an_outcome_without_its_decision_is_named():

@@ -140,7 +140,7 @@ def test_named_questions(store):
 VIEWS = {
     "consumed": 3, "outcomes": 5, "absent": 0, "documents": 12, "chunks": 12, "freshness": 12, "activations": 1, "decisions": 1,
     "options": 3,
-    "retrievals": 1, "evidence": 2, "effects": 1, "dead_letters": 1, "reviews": 0, "rulings": 1, "runs": 0, "events": 27,
+    "retrievals": 1, "evidence": 2, "effects": 1, "dead_letters": 1, "retries": 0, "reviews": 0, "rulings": 1, "runs": 0, "events": 27,
 }  # fmt: skip
 
 

@@ -1,0 +1,200 @@
+"""Law 1, tried: each step in turn loses one event and does another twice, and `audit verify` names both, and nothing else."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+
+from headwater import App, Decision, Document, Threshold, Topic, agent, document
+from headwater.enrichers.testing import HashEmbedder
+from headwater.flows import deciding, detecting, landing, walk
+from headwater.flows.deep import deep_verdict, whole
+from headwater.flows.settings import Settings
+from headwater.flows.source import drain
+from headwater.flows.up import Up
+from headwater.lineage.record import Record
+from headwater.lineage.topic import ACTIVATIONS
+from headwater.lineage.verify import verify
+
+LOST, TWICE = 1, 3
+"""Of five readings, one after the other in one partition, the offsets of those that go wrong; their gauges are `g1` and `g3`."""
+KEYS = {"g1": LOST, "g3": TWICE}
+
+
+class Reading(msgspec.Struct):
+    gauge: str
+    metres: float = 0.0
+
+
+def application(root: Any) -> App:
+    readings: Topic[Reading] = Topic("readings", Reading, key="gauge", idle_after="300ms", lateness="10ms")
+    high = Threshold("high", of=readings, value=pl.col("metres"), per="gauge", opens_at=2.0, closes_at=1.0)
+
+    @document(readings)
+    def level(reading: Reading, facts: Any) -> Document:
+        return Document(id=reading.gauge, text=f"{reading.gauge} stands at {reading.metres}")
+
+    @agent(wakes_on=[high])
+    async def look(activation: Any, context: Any) -> Any:
+        return Decision(None)
+
+    return App("lake", documents=[level], triggers=[high], agents=[look], root=root, activations=1)
+
+
+def mutated(items: list[Any], number: Callable[[Any], int | None]) -> list[Any]:
+    """The items without the lost one and with the other twice."""
+    return [each for item in items for each in [item] * {LOST: 0, TWICE: 2}.get(number(item), 1)]  # type: ignore[call-overload]
+
+
+def offset(received: Any) -> int:
+    return int(received.position.offset)
+
+
+def ended(flow: str) -> Callable[[Record], int | None]:
+    """Which reading's end in a flow a record tells of."""
+    return lambda record: record.first if (record.kind, record.flow, record.topic) == ("outcome", flow, "readings") else None
+
+
+def after(patch: Any, module: Any, name: str, change: Callable[[Any], Any]) -> None:
+    """Change what a step gives: `module.name(…)` builds the step."""
+    build = getattr(module, name)
+    patch.setattr(module, name, lambda *args, **more: lambda items, step=build(*args, **more): change(step(items)))
+
+
+def received(work: Any) -> Any:
+    for each in work:
+        each.received = mutated(each.received, offset)
+    return work
+
+
+def decode(patch: Any) -> None:
+    after(patch, walk, "decode_step", received)
+
+
+def enrich(patch: Any) -> None:
+    after(patch, walk, "enrich_step", received)
+
+
+def upsert(patch: Any) -> None:
+    step = walk.UpsertStep.__call__
+    patch.setattr(walk.UpsertStep, "__call__", lambda self, work: step(self, received(work)))
+
+
+def account(patch: Any) -> None:
+    def change(told: Any) -> Any:
+        return [mutated(records, lambda record: record.first if record.topic == "readings" else None) for records in told]
+
+    after(patch, walk, "account_step", change)
+
+
+def signal(patch: Any) -> None:
+    def change(keyed: Any) -> Any:
+        for _, each in keyed:
+            each.signals.signals[:] = mutated(each.signals.signals, lambda s: s.offset)
+        return keyed
+
+    after(patch, walk, "signal_step", change)
+
+
+def rules(patch: Any) -> None:
+    detected = detecting.DetectLogic._detected
+
+    def change(self: Any, step: Any) -> Any:
+        one = detected(self, step)
+        one.records = mutated(one.records, ended("detect"))
+        return one
+
+    patch.setattr(detecting.DetectLogic, "_detected", change)
+
+
+def sink(patch: Any) -> None:
+    write = detecting._Partition.write_batch
+
+    def change(self: Any, items: Any) -> None:
+        for item in items:
+            item.activations = mutated(item.activations, lambda message: KEYS.get(message.key.decode()))
+        write(self, items)
+
+    patch.setattr(detecting._Partition, "write_batch", change)
+
+
+def wake(patch: Any) -> None:
+    def change(keyed: Any) -> Any:
+        for _, each in keyed:
+            each.items = mutated(each.items, lambda item: KEYS.get(item.activation.key))
+        return keyed
+
+    after(patch, walk, "wake_step", change)
+
+
+def decide(patch: Any) -> None:
+    outcome = deciding.DecideLogic._finished
+
+    def change(self: Any) -> Any:
+        return [each for record in outcome(self) for each in [record] * self.__dict__.setdefault("_many", {}).get(record.id, 1)]
+
+    named = deciding.DecideLogic._outcome
+
+    def note(self: Any, finished: Any, now: int) -> Any:
+        record = named(self, finished, now)
+        self.__dict__.setdefault("_many", {})[record.id] = {LOST: 0, TWICE: 2}.get(KEYS.get(finished.item.activation.key), 1)
+        return record
+
+    patch.setattr(deciding.DecideLogic, "_outcome", note)
+    patch.setattr(deciding.DecideLogic, "_finished", change)
+
+
+def encode(patch: Any) -> None:
+    build = walk.to_lineage
+    patch.setattr(walk, "to_lineage", lambda flow, records, *more: build(flow, mutated(list(records), ended("index")), *more))
+
+
+def land(patch: Any) -> None:
+    build = landing._landings
+
+    def change(batch: Any) -> Any:
+        return [each._replace(records=mutated(each.records, ended("detect"))) for each in build(batch)]
+
+    patch.setattr(landing, "_landings", change)
+
+
+STEPS = (decode, enrich, upsert, account, signal, rules, sink, wake, decide, encode, land)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+def test_what_a_step_loses_or_does_twice_is_named(step, tmp_path, monkeypatch, eventually):
+    """With flow or topic, partition and offset (or the activation's id and key), and nothing that went well is."""
+    step(monkeypatch)
+    with Up(application(tmp_path), Settings(home=tmp_path / "home"), http=False, embedder=HashEmbedder()) as up:
+        topic = up.app.topics["readings"]
+        for n in range(5):
+            [event] = up.gateway.events(topic, b'{"gauge": "g%d", "metres": 3}' % n)
+            [accepted] = up.gateway.publish(topic, [event])
+            assert accepted.position.offset == n
+            eventually(lambda place=accepted.position: up.run.meter.await_reached("index", {place[1:3]: place.offset + 1}, 1))
+        fired = 5 if step in (rules, account, encode, land, decide, wake) else 4
+        eventually(lambda: len(drain(up.run.kafka, ACTIVATIONS, 0, 0)) >= fired)
+
+        def found() -> Any:
+            assert up.failure is None, up.failure
+            verdict = whole(deep_verdict(up.run)) if step is sink else None
+            told = [*verify(up.run.store, in_flight_ok=False).offences, *(verdict.offences if verdict else ())]
+            about = {offence: about_whom(up, offence) for offence in told}
+            return about if about and set(about.values()) == {LOST, TWICE} else None
+
+        eventually(found)
+
+
+def about_whom(up: Up, offence: str) -> int | None:
+    """Which reading an offence is about: by its place, by that of its activation, or by the activation itself."""
+    if place := re.search(r"readings/0@(\d+)(?!\d)(?! to)", offence):
+        return int(place[1])
+    for message in drain(up.run.kafka, ACTIVATIONS, 0, 0):
+        id = dict(message.headers)["ce_id"].decode()
+        if id in offence or re.search(rf"{re.escape(ACTIVATIONS)}/0@{message.offset}(?!\d)", offence):
+            return KEYS.get((message.key or b"").decode())
+    named = re.search(r"\(high/(\w+)\)", offence)
+    return KEYS.get(named[1]) if named else None
