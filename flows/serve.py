@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 import headwater
 import headwater.enrichers.web as enrichers_web
 import headwater.flows.gateway as gateway_web
+import headwater.flows.topics_web as topics_web
 import headwater.lineage.web as lineage_web
 from headwater.flows.gateway import Gateway
 from headwater.flows.runtime import Runtime
@@ -42,13 +43,7 @@ def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastA
         there = ready()
         return JSONResponse({"ready": there, "counts": run.meter.counts()}, 200 if there else 503)
 
-    @app.get("/v1/topics", tags=["process"], summary="The application's topics")
-    def topics() -> list[dict[str, Any]]:
-        return [
-            {"name": t.name, "model": t.model.__name__, "key": t.key, "partitions": t.partitions, "lateness": t.lateness}
-            for t in run.app.topics.values()
-        ]
-
+    app.include_router(topics_web.routes(run))
     return app
 
 

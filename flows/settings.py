@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
@@ -47,6 +48,9 @@ class Settings:
     qdrant_url: str = ""
     qdrant_api_key: str = ""
     index_history: str = "24h"
+    registry_url: str = ""
+    registry_user: str = ""
+    registry_password: str = ""
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict)
     origins: tuple[Setting, ...] = ()
@@ -63,6 +67,9 @@ VARIABLES = {
     "HEADWATER_QDRANT__URL": "qdrant_url",
     "HEADWATER_QDRANT__API_KEY": "qdrant_api_key",
     "HEADWATER_INDEX__HISTORY": "index_history",
+    "HEADWATER_SCHEMA_REGISTRY__URL": "registry_url",
+    "HEADWATER_SCHEMA_REGISTRY__USER": "registry_user",
+    "HEADWATER_SCHEMA_REGISTRY__PASSWORD": "registry_password",
     "HEADWATER_LOG": "log",
 }
 
@@ -128,10 +135,21 @@ def _checked(name: str, value: str) -> Any:
             "HEADWATER_INDEX__HISTORY": 'a duration such as "24h"',
         }
         raise Misused(f"{name}={value!r} is not allowed; it takes {allowed[name]}") from None
+    if name == "HEADWATER_SCHEMA_REGISTRY__URL":
+        _checked_url(name, value)
     levels = ("debug", "info", "warning", "error")
     if name == "HEADWATER_LOG" and value not in levels:
         raise Misused(f"{name}={value!r} is not allowed; it takes one of {', '.join(levels)}")
     return value
+
+
+def _checked_url(name: str, value: str) -> None:
+    """An address is shown and told; so nothing secret may stand in it."""
+    found = urlsplit(value)
+    if "@" in found.netloc:
+        raise Misused(f"{name} holds a user or a password, and would be shown: give them as HEADWATER_SCHEMA_REGISTRY__USER and __PASSWORD")
+    if value and (found.scheme not in ("http", "https") or not found.netloc):
+        raise Misused(f"{name}={value!r} is not allowed; it takes an address such as http://127.0.0.1:8081")
 
 
 def _unknown(variable: str) -> str:
