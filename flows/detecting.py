@@ -56,7 +56,7 @@ class Detected:
 def detectors(run: "Runtime") -> dict[str, Detector]:
     """A detector for each watched topic."""
     return {
-        name: Detector(topic, [rule for rule in run.app.triggers if rule.of is topic], run.partitions[name], idle=run.idle)
+        name: Detector(topic, [rule for rule in run.app.triggers if rule.of is topic], run.counts[name], idle=run.idle)
         for name, topic in run.app.watched.items()
     }
 

@@ -1,5 +1,6 @@
 """Before any flow starts: topics are made, what is declared is compared with what is remembered and with what the broker has."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -19,8 +20,12 @@ def domain(app: App) -> dict[str, Topic[Any]]:
     return {name: topic for name, topic in app.topics.items() if not name.startswith(INTERNAL)}
 
 
-def prepare_topics(app: App, kafka: Kafka, now: int, registry: Registry | None = None) -> dict[str, int]:
+def prepare_topics(
+    app: App, kafka: Kafka, now: int, registry: Registry | None = None, more: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Make the topics that are missing; gives every topic's partitions as they are at the broker.
+
+    more  further topics of our own that must exist, with their partitions
 
     Raises Misused: a model that old events would not survive, a keyed topic that grew, a schema that the registry refuses; Unavailable.
     Nothing is made, registered or remembered unless all of it is admitted. Settings that differ at the broker are warned of.
@@ -31,7 +36,7 @@ def prepare_topics(app: App, kafka: Kafka, now: int, registry: Registry | None =
     entries = _admitted(app, known, there, now)
     if registry is not None:
         registry.check(declared.values())
-    wanted = {**app.partitions, CATALOGUE: 1}
+    wanted = {**app.partitions, **(more or {}), CATALOGUE: 1}
     loose = [name for name, topic in declared.items() if topic.key is None]
     settings = {name: topic.settings for name, topic in app.topics.items()}
     counts = kafka.create(wanted, loose=loose, settings=settings)

@@ -51,7 +51,7 @@ def wall_clock() -> int:
 class Runtime:
     """One process's parts. Everything that opens a file, a socket or a model does so on first use; `close` lets go of all.
 
-    partitions  topic → how many; from `prepare` on as they are at the broker, where a topic without key may have more than declared
+    counts   topic → partitions; from `prepare` on as they are at the broker, where a topic without key may have more than declared
     ending   the broker's life ends with this process: nothing follows what it holds
     stops    flow → the event that asks its sources to stop
     ends     where the sources of `detect` stand, for its rules;  far_ahead  topic → partitions that its rules want paused
@@ -75,7 +75,7 @@ class Runtime:
     ) -> None:
         self.app, self.settings, self.kafka, self.clock = app, settings, kafka, clock
         self.broker = kafka.broker_id()
-        self.partitions: Mapping[str, int] = app.partitions
+        self.counts: Mapping[str, int] = app.partitions
         self.meter = Meter()
         self.idle, self.indexes, self.indexes_here = idle, indexes, indexes_here
         self.stops: dict[str, threading.Event] = {name: threading.Event() for name in ("index", "detect", "decide", "audit")}
@@ -116,7 +116,7 @@ class Runtime:
         Where `index` runs in this process, it is one shared object, which goes on from what was stored before a restart; its sources
         tell where they begin. Elsewhere it is read from the store.
         """
-        places = [(name, partition) for name in self.app.indexed for partition in range(self.partitions[name])]
+        places = [(name, partition) for name in self.app.indexed for partition in range(self.counts[name])]
         if not self.indexes_here:
             return StoredProgress(self.index, self.broker, self.clock, self.app.indexed, places)
         progress = Progress(self.broker, self.clock, self.app.indexed, places)
@@ -136,7 +136,7 @@ class Runtime:
 
     @cached_property
     def tables(self) -> Tables:
-        tables = Tables(self.kafka, self.broker, self.app.tables, self.meter, failed=self._tables_failed, partitions=self.partitions)
+        tables = Tables(self.kafka, self.broker, self.app.tables, self.meter, failed=self._tables_failed, partitions=self.counts)
         self._open.append(tables.close)
         return tables
 
@@ -184,7 +184,7 @@ class Runtime:
         return TopicSource(
             self.kafka,
             self.broker,
-            {name: self.partitions[name] for name in topics},
+            {name: self.counts[name] for name in topics},
             group=group_of(self.app.name, flow),
             stop=self.stops[flow.partition("/")[0]],
             **options,
@@ -211,7 +211,7 @@ class Runtime:
 
     def prepare(self) -> None:
         """Make the topics that are missing, learn how many partitions there are, and fill the tables. Raises Misused, Unavailable."""
-        self.partitions = prepare_topics(self.app, self.kafka, self.clock(), registry_of(self.settings))
+        self.counts = prepare_topics(self.app, self.kafka, self.clock(), registry_of(self.settings))
         _ = self.tables
 
     def keep_progress(self) -> None:

@@ -21,7 +21,7 @@ def routes(run: Runtime) -> APIRouter:
         kafka = run.settings.kafka
         return asyncapi(
             run.app, run.kafka.address, protocol=kafka.get("security.protocol", "plaintext"), registry=run.settings.registry_url,
-            mechanism=kafka.get("sasl.mechanism", kafka.get("sasl.mechanisms", "")), partitions=run.partitions,
+            mechanism=kafka.get("sasl.mechanism", kafka.get("sasl.mechanisms", "")), partitions=run.counts,
         )  # fmt: skip
 
     return router
@@ -30,7 +30,7 @@ def routes(run: Runtime) -> APIRouter:
 def _listed(run: Runtime) -> list[dict[str, Any]]:
     return [
         {
-            "name": t.name, "model": t.model.__name__, "key": t.key, "partitions": run.partitions[t.name], "lateness": t.lateness,
+            "name": t.name, "model": t.model.__name__, "key": t.key, "partitions": run.counts[t.name], "lateness": t.lateness,
             "retention": t.retention, "compact": t.compact,
         }
         for t in run.app.topics.values()

@@ -77,7 +77,7 @@ class Rules:
         self.app = application(indexed=indexed)
         self.writer = Writer()
         self.run: Any = SimpleNamespace(
-            app=self.app, partitions=self.app.partitions, indexes=True, idle=idle, clock=lambda: NOW, writer=self.writer
+            app=self.app, counts=self.app.partitions, indexes=True, idle=idle, clock=lambda: NOW, writer=self.writer
         )
         self.known = detectors(self.run)
         self.detector = self.known["readings"]
