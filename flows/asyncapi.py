@@ -15,6 +15,7 @@ from headwater.agents.journal import Entry
 from headwater.flows.app import App
 from headwater.flows.kafka import group_of
 from headwater.flows.prepare import domain
+from headwater.flows.settings import Settings
 from headwater.lineage.schema import DEFINITIONS, Schema, describe, rewritten, schema_of
 from headwater.lineage.topic import ACTIVATIONS, DEAD, DECISIONS, REVIEWS, Topic
 
@@ -68,6 +69,13 @@ def asyncapi(
         "components": components,
     }
     return {**document, **_servers(address, protocol, mechanism, registry, components)}
+
+
+def describe_topics(app: App, settings: Settings, address: str, partitions: Mapping[str, int]) -> dict[str, Any]:
+    """The document of an application run with these settings, against the broker at this address (empty: none is known)."""
+    protocol = settings.kafka.get("security.protocol", "plaintext")
+    mechanism = settings.kafka.get("sasl.mechanism", settings.kafka.get("sasl.mechanisms", ""))
+    return asyncapi(app, address, protocol=protocol, mechanism=mechanism, registry=settings.registry_url, partitions=partitions)
 
 
 def _key(topic: Topic[Any]) -> Schema:

@@ -138,6 +138,8 @@ class Kafka:
                 future.result(30)
             except KafkaException as error:
                 cause = error.args[0]
+                if self.partitions(topic) >= partitions:  # another process was first
+                    return
                 kind = Misused if cause.code() == KafkaError._UNSUPPORTED_FEATURE else Unavailable
                 raise kind(f"topic {topic} could not be grown to {partitions} partitions: {cause.str()}") from None
         self._await({topic: partitions})

@@ -9,7 +9,6 @@ from rich.text import Text
 from headwater.flows.kafka import Kafka
 from headwater.flows.migrate import examine, migrate
 from headwater.flows.run_file import read_run_file
-from headwater.flows.runtime import wall_clock
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
 from headwater.flows.target import application
@@ -37,7 +36,7 @@ def run(settings: Settings, topic: str, target: str | None, partitions: int | No
         return
     if plan.ordered and (running := read_run_file(settings.home)) is not None:
         raise Behind(f"headwater runs in {settings.home} (pid {running['pid']}) and takes events for {topic}: stop it, then try again")
-    entry = migrate(plan, app, kafka, wall_clock(), time.sleep, unread=unread)
+    entry = migrate(plan, app, kafka, time.time_ns() // 1000, time.sleep, unread=unread)
     console.print(Text(f"done: {topic} has {entry.partitions} partitions; version {entry.version} of its model counts", style="green"))
     if plan.breaking:
         console.print(

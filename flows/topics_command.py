@@ -1,12 +1,14 @@
 """`headwater topics`: what the application declares, beside what the broker has and what is remembered, where a broker can be asked."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from headwater.flows.app import App
-from headwater.flows.asyncapi import asyncapi
-from headwater.flows.catalogue import remembered
+from headwater.flows.asyncapi import describe_topics
+from headwater.flows.catalogue import Entry, remembered
 from headwater.flows.cli import print_json
 from headwater.flows.door import door
 from headwater.flows.kafka import Kafka
@@ -14,16 +16,18 @@ from headwater.flows.run_file import read_run_file
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
 from headwater.flows.target import application
+from headwater.lineage.errors import Unavailable
 
 
 def run(settings: Settings, target: str | None, *, asyncapi: bool, as_json: bool) -> None:
     """Print the topics as a table, as data, or as an AsyncAPI document."""
     app = application(settings, target)
     kafka = _broker(settings)
+    there, known = _told(app, kafka)
     if asyncapi:
-        print_json(document(app, settings, kafka))
+        print_json(describe_topics(app, settings, kafka.address if kafka else "", there))
         return
-    rows = [*_rows(app, kafka)]
+    rows = _rows(app, there, known)
     if as_json:
         print_json(rows)
         return
@@ -36,16 +40,6 @@ def run(settings: Settings, target: str | None, *, asyncapi: bool, as_json: bool
     terminal().print(table)
 
 
-def document(app: App, settings: Settings, kafka: Kafka | None) -> dict[str, Any]:
-    """The AsyncAPI document, with the broker's address where one is known."""
-    protocol = settings.kafka.get("security.protocol", "plaintext")
-    mechanism = settings.kafka.get("sasl.mechanism", settings.kafka.get("sasl.mechanisms", ""))
-    return asyncapi(
-        app, kafka.address if kafka else "", protocol=protocol, mechanism=mechanism, registry=settings.registry_url,
-        partitions=kafka.counts(app.partitions) if kafka else {},
-    )  # fmt: skip
-
-
 def _broker(settings: Settings) -> Kafka | None:
     """The broker that the settings name, else the embedded one of the headwater that runs here."""
     if settings.kafka:
@@ -54,9 +48,18 @@ def _broker(settings: Settings) -> Kafka | None:
     return Kafka({"bootstrap.servers": running["broker"]}) if running and running.get("broker") else None
 
 
-def _rows(app: App, kafka: Kafka | None) -> list[dict[str, Any]]:
-    there = kafka.counts(app.topics) if kafka else {}
-    known = remembered(kafka, app.name) if kafka else {}
+def _told(app: App, kafka: Kafka | None) -> tuple[dict[str, int], dict[str, Entry]]:
+    """Partitions at the broker, and what is remembered; what is declared can be shown without either."""
+    if kafka is None:
+        return {}, {}
+    try:
+        return kafka.counts(app.partitions), remembered(kafka, app.name)
+    except Unavailable as error:
+        terminal(stderr=True).print(Text(f"only what is declared: {error}"), style="yellow")
+        return {}, {}
+
+
+def _rows(app: App, there: Mapping[str, int], known: Mapping[str, Entry]) -> list[dict[str, Any]]:
     return [
         {
             "topic": topic.name, "model": topic.model.__name__, "key": topic.key or "", "partitions": topic.partitions,

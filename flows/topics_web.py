@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 
-from headwater.flows.asyncapi import asyncapi
+from headwater.flows.asyncapi import describe_topics
 from headwater.flows.runtime import Runtime
 
 
@@ -18,11 +18,7 @@ def routes(run: Runtime) -> APIRouter:
 
     @router.get("/asyncapi.json", summary="The application's topics as an AsyncAPI 3.1 document")
     def document() -> dict[str, Any]:
-        kafka = run.settings.kafka
-        return asyncapi(
-            run.app, run.kafka.address, protocol=kafka.get("security.protocol", "plaintext"), registry=run.settings.registry_url,
-            mechanism=kafka.get("sasl.mechanism", kafka.get("sasl.mechanisms", "")), partitions=run.counts,
-        )  # fmt: skip
+        return describe_topics(run.app, run.settings, run.kafka.address, run.counts)
 
     return router
 

@@ -1,5 +1,6 @@
 """Migrating a topic: refused while anything is unread or still comes, so that keys keep their order; recorded once it is safe."""
 
+import os
 import sys
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from headwater.flows.cli import main
 from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.migrate import check_read, committed, ends, examine, migrate
 from headwater.flows.prepare import prepare_topics
+from headwater.flows.run_file import remove_run_file, write_run_file
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing, Writer
 from headwater.flows.source import drain
@@ -271,6 +273,10 @@ def test_the_command_changes_nothing_unless_told(lake: Lake, headwater, tmp_path
     assert f"{lake.topic}: retention.ms becomes 172800000" in told
     code, told = headwater("topics", "migrate", lake.topic, str(path), "--yes")
     assert code == 75 and "flow index has read nothing" in told
+    write_run_file(tmp_path, app=lake.name)
+    code, told = headwater("topics", "migrate", lake.topic, str(path), "--yes")
+    assert code == 75 and f"(pid {os.getpid()}) and takes events for {lake.topic}: stop it" in told
+    remove_run_file(tmp_path)
     lake.reads("index", 3, 3)
     assert headwater("topics", "migrate", lake.topic, str(path), "--yes", "--dry-run")[0] == 0 and lake.remembered.version == 1
     code, told = headwater("topics", "migrate", lake.topic, str(path), "--yes")
@@ -279,7 +285,7 @@ def test_the_command_changes_nothing_unless_told(lake: Lake, headwater, tmp_path
     assert "nothing to do" in headwater("topics", "migrate", lake.topic, str(path), "--yes")[1]
 
 
-def test_topics_lists_unless_a_command_is_named(lake: Lake, headwater, tmp_path):
+def test_topics_lists_unless_a_command_is_named(lake: Lake, broker, headwater, tmp_path):
     """With an application, an option, or neither; what the broker has and what is remembered stand beside what is declared."""
     path = tmp_path / "lake.py"
     path.write_text(APPLICATION.format(topic=lake.topic, name=lake.name, default=" = 0.0"))
@@ -289,6 +295,9 @@ def test_topics_lists_unless_a_command_is_named(lake: Lake, headwater, tmp_path)
     assert '"at broker": 2' in headwater("topics", "--json", str(path))[1]
     assert '"asyncapi": "3.1.0"' in headwater("topics", str(path), "--asyncapi")[1]
     assert headwater("topics", "elsewhere.py")[0] == 2
+    broker.properties["bootstrap.servers"] = "127.0.0.1:9"
+    code, told = headwater("topics", str(path))
+    assert code == 0 and "only what is declared: no broker answers" in told and lake.topic in told
     code, told = headwater("topics", "--help")
     assert code == 0 and "migrate" in told
 
