@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headwater.flows.default_command import DefaultGroup
 from headwater.lineage.errors import HeadwaterError, Misused, Retryable
 
 cli = typer.Typer(
@@ -20,8 +21,10 @@ cli = typer.Typer(
 )
 dead = typer.Typer(help="Dead letters: what could not go on, with its cause.", no_args_is_help=True)
 audit = typer.Typer(help="Proofs over what has landed.", no_args_is_help=True)
+topics = typer.Typer(help="The application's topics, and what the broker has of them.", cls=DefaultGroup)
 cli.add_typer(dead, name="dead", rich_help_panel="Look at what happened")
 cli.add_typer(audit, name="audit", rich_help_panel="Look at what happened")
+cli.add_typer(topics, name="topics", rich_help_panel="Look at what happened")
 
 Target = Annotated[str | None, typer.Argument(metavar="APP", help="FILE.py or MODULE:NAME; else HEADWATER_APP, else ./app.py")]
 Home = Annotated[str | None, typer.Option("--home", help="Where state lies [HEADWATER_HOME, else ./.headwater]")]
@@ -288,12 +291,35 @@ def dead_drop(
         raise typer.Exit(1)
 
 
-@cli.command(rich_help_panel=LOOK)
-def topics(app: Target = None, as_json: AsJson = False, home: Home = None) -> None:
-    """The application's topics: models, keys, partitions, who reads them."""
-    import headwater.flows.look_commands as look_commands
+@topics.command("list")
+def topics_list(
+    app: Target = None,
+    asyncapi: Annotated[bool, typer.Option("--asyncapi", help="Print an AsyncAPI 3.1 document, for other programs' authors")] = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """The application's topics: models, keys, partitions, retention, who reads them. This is meant when no command is named."""
+    import headwater.flows.topics_command as topics_command
 
-    look_commands.topics(_settings(home), app, as_json)
+    topics_command.run(_settings(home), app, asyncapi=asyncapi, as_json=as_json)
+
+
+@topics.command("migrate")
+def topics_migrate(
+    topic: Annotated[str, typer.Argument(help="A topic of the application")],
+    app: Target = None,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Give it so many; else what the broker has is accepted")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking; without a terminal nothing is done otherwise")] = False,
+    unread: Annotated[
+        bool, typer.Option("--unread", help="Go on although flows have not read it to its end: their keys lose order")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Grow a keyed topic, accept what was grown at the broker, or a model that former events do not fit; apply its declared settings."""
+    import headwater.flows.migrate_command as migrate_command
+
+    migrate_command.run(_settings(home), topic, app, partitions, dry_run=dry_run, yes=yes, unread=unread)
 
 
 @cli.command(rich_help_panel=MAKE)

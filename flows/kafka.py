@@ -1,16 +1,16 @@
 """The broker's door: one place that makes Kafka clients, so that every property passes through and no secret is printed."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
 
 from headwater.flows.secrets import secrets_of, without
 from headwater.lineage.errors import Misused, Unavailable
-from headwater.lineage.topic import DECISIONS
+from headwater.lineage.topic import CATALOGUE, DECISIONS
 
 LARGEST_MESSAGE = 20_000_000
 """Bytes of one message, key and headers included: a request to the gateway (16 MB) with what is added to it. The embedded broker
@@ -62,11 +62,12 @@ class Kafka:
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; 0 if there is no such topic. Raises Unavailable."""
-        try:
-            found = self.admin.list_topics(timeout=10).topics.get(topic)  # asking for one topic would create it
-        except KafkaException as error:
-            raise Unavailable(f"no broker answers at {self.address}: {self.redacted(error.args[0].str())}") from None
-        return 0 if found is None or found.error is not None else len(found.partitions)
+        return self.counts([topic]).get(topic, 0)
+
+    def counts(self, topics: Iterable[str]) -> dict[str, int]:
+        """Name → number of partitions, of those topics that exist. Raises Unavailable."""
+        known = self.topics()  # asking for one topic would create it
+        return {name: known[name] for name in topics if name in known}
 
     def topics(self, timeout: float = 10.0) -> dict[str, int]:
         """Every topic there is, name → partitions. Raises Unavailable."""
@@ -76,23 +77,37 @@ class Kafka:
             raise Unavailable(f"no broker answers at {self.address}: {self.redacted(error.args[0].str())}") from None
         return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None}
 
-    def create(self, topics: Mapping[str, int], compact: Iterable[str] = ()) -> None:
-        """Create topics that do not exist, name → partitions; a keyed topic of another size is refused. Raises Misused, Unavailable.
+    def create(
+        self,
+        topics: Mapping[str, int],
+        compact: Iterable[str] = (),
+        *,
+        loose: Collection[str] = (),
+        settings: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> dict[str, int]:
+        """Create topics that do not exist, name → partitions, and give the numbers that are there. Raises Misused, Unavailable.
 
+        A topic of another size is refused, for the keys' order hangs on it; one of `loose` may have more, and is grown to what is wanted.
         Each takes messages as large as we send; a broker that does not let a topic say so gets it without, and keeps its own limit.
+        `settings` are the broker's for a topic (`retention.ms`); of a topic that exists they are left as they are.
         """
-        existing = self.admin.list_topics(timeout=10).topics
-        for name, wanted in topics.items():
-            if name in existing and existing[name].error is None and len(existing[name].partitions) != wanted:
+        there = self.counts(topics)
+        for name, count in there.items():
+            if count < topics[name] and name in loose:
+                self.grow(name, topics[name])
+            elif count != topics[name] and name not in loose:
                 raise Misused(
-                    f"topic {name} has {len(existing[name].partitions)} partitions at the broker, the application declares {wanted}; "
-                    "partitions of a keyed topic never change in place: declare what is there, or use a new topic"
+                    f"topic {name} has {count} partitions at the broker, the application declares {topics[name]}; "
+                    f"partitions of a keyed topic never change in place: declare what is there, or see headwater topics migrate {name}"
                 )
-        missing = {name: count for name, count in topics.items() if name not in existing or existing[name].error is not None}
-        if not missing:
-            return
-        squeezed = set(compact)
-        configs = {name: _topic_config(name, name in squeezed) for name in missing}
+        missing = {name: count for name, count in topics.items() if name not in there}
+        if missing:
+            squeezed = {name: {"cleanup.policy": "compact"} for name in compact}
+            configs = {name: {**squeezed.get(name, {}), **(settings or {}).get(name, {}), **_own_settings(name)} for name in missing}
+            self._make(missing, configs)
+        return {name: max(topics[name], there.get(name, 0)) for name in topics}
+
+    def _make(self, missing: Mapping[str, int], configs: Mapping[str, dict[str, str]]) -> None:
         room = {"max.message.bytes": str(self.largest + _FRAME)}
         refused = self._create(missing, {name: {**config, **room} for name, config in configs.items()})
         if refused:
@@ -100,7 +115,7 @@ class Kafka:
             again = self._create({name: missing[name] for name in refused}, configs)
             for name, why in again.items():
                 raise Unavailable(f"topic {name} could not be created: {why}")
-        self._await(set(missing))
+        self._await(missing)
 
     def _create(self, topics: Mapping[str, int], configs: Mapping[str, dict[str, str]]) -> dict[str, str]:
         """Create topics; gives those whose configuration the broker does not accept, and why. Raises Unavailable."""
@@ -116,13 +131,47 @@ class Kafka:
                     raise Unavailable(f"topic {name} could not be created: {cause.str()}") from None
         return refused
 
-    def _await(self, names: set[str]) -> None:
+    def _await(self, wanted: Mapping[str, int]) -> None:
         for _ in range(100):
-            known = self.admin.list_topics(timeout=10).topics
-            if all(name in known and known[name].partitions for name in names):
+            there = self.counts(wanted)
+            if all(there.get(name, 0) >= count for name, count in wanted.items()):
                 return
             time.sleep(0.05)
-        raise Unavailable(f"topics {', '.join(sorted(names))} were created, but the broker does not show them")
+        raise Unavailable(f"topics {', '.join(sorted(wanted))} were created or grown, but the broker does not show it")
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions. Raises Misused (the broker cannot), Unavailable."""
+        for future in self.admin.create_partitions([NewPartitions(topic, partitions)]).values():
+            try:
+                future.result(30)
+            except KafkaException as error:
+                cause = error.args[0]
+                if self.partitions(topic) >= partitions:  # another process was first
+                    return
+                kind = Misused if cause.code() == KafkaError._UNSUPPORTED_FEATURE else Unavailable
+                raise kind(f"topic {topic} could not be grown to {partitions} partitions: {cause.str()}") from None
+        self._await({topic: partitions})
+
+    def settings(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Topic → the broker's settings for it, as it tells them. Raises Unavailable."""
+        asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
+        found: dict[str, dict[str, str]] = {}
+        for resource, future in (self.admin.describe_configs(asked) if asked else {}).items():
+            try:
+                found[resource.name] = {name: entry.value for name, entry in future.result(30).items() if entry.value is not None}
+            except KafkaException as error:
+                raise Unavailable(f"the broker does not tell the settings of topic {resource.name}: {self.redacted(error.args[0].str())}") from None
+        return found
+
+    def alter(self, topic: str, settings: Mapping[str, str]) -> None:
+        """Change a topic's settings, and no others of it. Raises Unavailable."""
+        entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+        for future in self.admin.incremental_alter_configs([resource]).values():
+            try:
+                future.result(30)
+            except KafkaException as error:
+                raise Unavailable(f"the settings of topic {topic} could not be changed: {self.redacted(error.args[0].str())}") from None
 
     def producer(self, **more: Any) -> Producer:
         """An idempotent producer: acknowledged by all replicas, kept trying for as long as it lives."""
@@ -171,6 +220,11 @@ class Kafka:
         return without(text, self._secrets)
 
 
+def group_of(app: str, flow: str) -> str:
+    """The consumer group that a flow of an application commits its offsets to."""
+    return f"headwater-{app}-{flow.replace('/', '-')}"
+
+
 class _Quiet:
     """A logger that hands librdkafka's lines to ours at debug level, without secrets."""
 
@@ -181,10 +235,10 @@ class _Quiet:
         _log.debug("librdkafka", line=self._kafka.redacted(text % rest if rest else text))
 
 
-def _topic_config(name: str, compact: bool) -> dict[str, str]:
-    """The decisions are the journal: they stay for as long as the topic does."""
-    policy = {"cleanup.policy": "compact"} if compact else {}
-    return {**policy, "retention.ms": "-1"} if name == DECISIONS else policy
+def _own_settings(name: str) -> dict[str, str]:
+    """The decisions are the journal: they stay for as long as the topic does. So does what is remembered of topics, by name."""
+    own = {DECISIONS: {"retention.ms": "-1"}, CATALOGUE: {"cleanup.policy": "compact"}}
+    return own.get(name, {})
 
 
 def _dotted(more: Mapping[str, Any]) -> dict[str, Any]:

@@ -173,27 +173,6 @@ def _verify_files(found: Door) -> Any:
         connection.close()
 
 
-def topics(settings: Settings, target: str | None, as_json: bool) -> None:
-    """Print the application's topics."""
-    from headwater.flows.target import application
-
-    app = application(settings, target)
-    rows: list[dict[str, Any]] = [
-        {
-            "topic": topic.name, "model": topic.model.__name__, "key": topic.key or "", "partitions": topic.partitions,
-            "index": topic.name in app.indexed, "detect": topic.name in app.watched,
-            "published by": [agent.name for agent in app.agents if any(each is topic for each in agent.publishes)],
-        }
-        for topic in app.topics.values()
-    ]  # fmt: skip
-    if as_json:
-        print_json(rows)
-        return
-    table = Table("topic", "model", "key", "partitions", "read by", "published by", box=None, padding=(0, 2), header_style="bold")
-    for row in rows:
-        readers = ", ".join(name for name in ("index", "detect") if row[name])
-        table.add_row(row["topic"], row["model"], row["key"], str(row["partitions"]), readers, ", ".join(row["published by"]))
-    terminal().print(table)
 
 
 def config(settings: Settings, as_json: bool) -> None:

@@ -112,6 +112,11 @@ class Partitions:
         with self._lock:
             return self._counts.get(topic, 0)
 
+    def counts(self) -> dict[str, int]:
+        """Topic → partitions that are read."""
+        with self._lock:
+            return dict(self._counts)
+
     def places(self, names: Iterable[str]) -> list[Place]:
         """The partitions of these topics and patterns that are to be read."""
         with self._lock:

@@ -112,7 +112,7 @@ class Replay:
         self._write(self._marks(at))
 
     def _marks(self, at: int) -> list[Outgoing]:
-        return [self._mark(topic.name, partition, at) for topic in self._marked for partition in range(topic.partitions)]
+        return [self._mark(topic.name, partition, at) for topic in self._marked for partition in range(self._run.counts[topic.name])]
 
     def _await_all(self, at: int) -> None:
         """Wait until every flow has passed this event time (µs)."""

@@ -22,11 +22,13 @@ from headwater.enrichers.index import Indexer
 from headwater.enrichers.retrieve import Retriever
 from headwater.flows.app import App
 from headwater.flows.ends import Ends
-from headwater.flows.kafka import Kafka
+from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.ladder import Ladder, delays_of
 from headwater.flows.meter import Meter
 from headwater.flows.partitions import PATTERN, Partitions, declared_of
+from headwater.flows.prepare import prepare_topics
 from headwater.flows.recovery import EPOCH, SLOTS
+from headwater.flows.registry import registry_of
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Writer
 from headwater.flows.source import TopicSource
@@ -142,6 +144,11 @@ class Runtime:
         self._open.append(partitions.close)
         return partitions
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Topic → partitions that are read now; a topic without key may have more than declared."""
+        return self.partitions.counts()
+
     @cached_property
     def retriever(self) -> Retriever:
         return Retriever(self.index, self.embedder, self.progress)
@@ -154,7 +161,7 @@ class Runtime:
 
     @cached_property
     def tables(self) -> Tables:
-        tables = Tables(self.kafka, self.broker, self.app.tables, self.meter, failed=self._tables_failed)
+        tables = Tables(self.kafka, self.broker, self.app.tables, self.meter, failed=self._tables_failed, partitions=self.counts)
         self._open.append(tables.close)
         return tables
 
@@ -228,7 +235,7 @@ class Runtime:
             self.kafka,
             self.broker,
             {name: 0 if name.startswith(PATTERN) else declared[name] for name in topics},
-            group=f"headwater-{self.app.name}-{flow.replace('/', '-')}",
+            group=group_of(self.app.name, flow),
             stop=self.stops[flow.partition("/")[0]],
             epoch=self.epoch if self.workers > 1 else 0.0,
             **options,
@@ -262,9 +269,8 @@ class Runtime:
         self.progress.at_end(topic, partition, self.clock(), offset)
 
     def prepare(self) -> None:
-        """Make the topics that are missing, and fill the tables."""
-        compact = [name for name, topic in self.app.topics.items() if topic.compact]
-        self.kafka.create({**self.app.partitions, **self.rungs}, compact)
+        """Make the topics that are missing, learn how many partitions there are, and fill the tables. Raises Misused, Unavailable."""
+        prepare_topics(self.app, self.kafka, self.clock(), registry_of(self.settings), self.rungs)
         _ = self.partitions
         _ = self.tables
 

@@ -15,6 +15,7 @@ import headwater
 import headwater.enrichers.web as enrichers_web
 import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
+import headwater.flows.topics_web as topics_web
 import headwater.flows.web as flows_web
 import headwater.lineage.web as lineage_web
 from headwater.flows.dead import DeadLetters
@@ -49,13 +50,7 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
         there = ready()
         return JSONResponse({"ready": there, "counts": run.meter.counts(), "partitions": run.partitions.told()}, 200 if there else 503)
 
-    @app.get("/v1/topics", tags=["process"], summary="The application's topics")
-    def topics() -> list[dict[str, Any]]:
-        return [
-            {"name": t.name, "model": t.model.__name__, "key": t.key, "partitions": t.partitions, "lateness": t.lateness}
-            for t in run.app.topics.values()
-        ]
-
+    app.include_router(topics_web.routes(run))
     return app
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
@@ -61,6 +62,9 @@ class Settings:
     index_history: str = "24h"
     retry_delays: str = "1s,10s,60s"
     retry_expires: str = "1h"
+    registry_url: str = ""
+    registry_user: str = ""
+    registry_password: str = field(default="", repr=False)
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
     origins: tuple[Setting, ...] = ()
@@ -82,6 +86,9 @@ VARIABLES = {
     "HEADWATER_INDEX__HISTORY": "index_history",
     "HEADWATER_RETRY__DELAYS": "retry_delays",
     "HEADWATER_RETRY__EXPIRES": "retry_expires",
+    "HEADWATER_SCHEMA_REGISTRY__URL": "registry_url",
+    "HEADWATER_SCHEMA_REGISTRY__USER": "registry_user",
+    "HEADWATER_SCHEMA_REGISTRY__PASSWORD": "registry_password",
     "HEADWATER_LOG": "log",
 }
 
@@ -160,6 +167,8 @@ def _checked(name: str, value: str) -> Any:
             **{name: allowed for name, (_, _, _, allowed) in _NUMBERS.items()},
         }
         raise Misused(f"{name}={value!r} is not allowed; it takes {allowed[name]}") from None
+    if name == "HEADWATER_SCHEMA_REGISTRY__URL":
+        _checked_url(name, value)
     levels = ("debug", "info", "warning", "error")
     if name == "HEADWATER_LOG" and value not in levels:
         raise Misused(f"{name}={value!r} is not allowed; it takes one of {', '.join(levels)}")
@@ -172,6 +181,15 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
     "HEADWATER_HTTP__MAX_BYTES": (int, 1000, 10**9, "a number of bytes from 1000 to 1000000000"),
 }
 """Settings that are numbers: what they are, from, to, in words."""
+
+
+def _checked_url(name: str, value: str) -> None:
+    """An address is shown and told; so nothing secret may stand in it."""
+    found = urlsplit(value)
+    if "@" in found.netloc:
+        raise Misused(f"{name} holds a user or a password, and would be shown: give them as HEADWATER_SCHEMA_REGISTRY__USER and __PASSWORD")
+    if value and (found.scheme not in ("http", "https") or not found.netloc):
+        raise Misused(f"{name}={value!r} is not allowed; it takes an address such as http://127.0.0.1:8081")
 
 
 def _unknown(variable: str) -> str:

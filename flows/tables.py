@@ -1,7 +1,7 @@
 """Look-ups into other topics: one reader per process keeps every `Latest` current, read to its end before any flow starts."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from confluent_kafka import KafkaError, TopicPartition
@@ -27,6 +27,7 @@ class Tables:
 
     failed      told the error if reading ends by one later on; from then on the look-ups learn nothing
     patience_s  how long the constructor waits
+    partitions  topic → how many there are, where it is not as declared
 
     Raises Unavailable: the topics could not be read to their ends.
     """
@@ -34,6 +35,7 @@ class Tables:
     def __init__(
         self, kafka: Kafka, broker: str, tables: Sequence[Latest], meter: Meter,
         failed: Callable[[BaseException], None] | None = None, patience_s: float = PATIENCE_S,
+        partitions: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         self._broker, self._meter = broker, meter
         self._tables = list(tables)
@@ -46,7 +48,8 @@ class Tables:
         if not self._topics:
             return
         self._consumer = kafka.consumer("headwater-tables")
-        places = [(topic.name, partition) for topic in self._topics.values() for partition in range(topic.partitions)]
+        counts = {name: (partitions or {}).get(name, topic.partitions) for name, topic in self._topics.items()}
+        places = [(name, partition) for name, count in counts.items() for partition in range(count)]
         starts = [self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)[0] for place in places]
         self._consumer.assign([TopicPartition(*place, start) for place, start in zip(places, starts, strict=True)])
         self._behind = set(places)

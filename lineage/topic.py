@@ -23,6 +23,9 @@ LINEAGE = "headwater.lineage"
 DEAD = "headwater.dead"
 RETRY = "headwater.retry."
 """The rungs of the retry ladder: this and a number from 1."""
+CATALOGUE = "headwater.topics"
+
+MILLISECOND = 1_000
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -47,10 +50,12 @@ class Topic(Generic[M]):
 
     model       a pydantic model, or a msgspec.Struct where decoding speed matters
     key         the field whose value keys the message (and so chooses the partition); None: the event id
-    partitions  fixed when the topic is created
+    partitions  how many; of a keyed topic they change by `headwater topics migrate` only
     enrich      facts name → enricher; `index` and `detect` see the same facts
     lateness    how far behind the newest event one may come and still count for rules
     idle_after  a partition that was silent this long no longer holds the watermark
+    compact     the broker may drop an event that a later one with the same key follows
+    retention   how long the broker keeps events, such as "7d"; None: its own default
     max_bytes   a larger value is a dead letter (oversized)
     """
 
@@ -63,6 +68,7 @@ class Topic(Generic[M]):
     idle_after: str = "5s"
     compact: bool = False
     max_bytes: int = 1_000_000
+    retention: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -76,6 +82,17 @@ class Topic(Generic[M]):
             raise Misused(f"topic {self.name}: key={self.key!r} is no field of {self.model.__name__}; it has {', '.join(names)}")
         duration(self.lateness)
         duration(self.idle_after)
+        if self.retention is not None and duration(self.retention) < MILLISECOND:
+            raise Misused(f"topic {self.name}: retention={self.retention!r} must be at least 1ms")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the broker is to know of it, as far as it is declared: `cleanup.policy`, `retention.ms`."""
+        policies = [word for word, said in (("compact", self.compact), ("delete", self.retention is not None)) if said]
+        settings = {"cleanup.policy": ",".join(policies)} if self.compact else {}
+        if self.retention is not None:
+            settings["retention.ms"] = str(duration(self.retention) // MILLISECOND)
+        return settings
 
     @functools.cached_property
     def decode(self) -> Callable[[bytes], M]:

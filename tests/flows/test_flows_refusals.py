@@ -77,7 +77,9 @@ class Rules:
     def __init__(self, *, indexed: bool = True, idle: bool = True) -> None:
         self.app = application(indexed=indexed)
         self.writer = Writer()
-        self.run: Any = SimpleNamespace(app=self.app, indexes=True, idle=idle, clock=lambda: NOW, writer=self.writer)
+        self.run: Any = SimpleNamespace(
+            app=self.app, counts=self.app.partitions, indexes=True, idle=idle, clock=lambda: NOW, writer=self.writer
+        )
         self.known = detectors(self.run)
         self.detector = self.known["readings"]
         self.state = self.detector.start(NOW)

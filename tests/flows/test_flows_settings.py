@@ -102,3 +102,17 @@ def test_right_values_are_typed():
     """Numbers and paths come out as such."""
     found = settings(environ={"HEADWATER_HTTP__PORT": "0", "HEADWATER_HOME": "/x/y"})
     assert (found.http_port, found.home) == (0, Path("/x/y"))
+
+
+def test_the_registry_has_an_address_without_secrets(tmp_path):
+    """User and password are settings of their own, for an address is shown; what is no address is refused."""
+    url = "HEADWATER_SCHEMA_REGISTRY__URL"
+    (tmp_path / "password").write_text("sesame\n")
+    found = settings(environ={url: "https://registry:8081", "HEADWATER_SCHEMA_REGISTRY__PASSWORD_FILE": f"{tmp_path}/password"})
+    assert (found.registry_url, found.registry_password) == ("https://registry:8081", "sesame")
+    assert "sesame" not in str([(each.name, each.shown) for each in found.origins])
+    with pytest.raises(Misused, match="HEADWATER_SCHEMA_REGISTRY__USER") as refused:
+        settings(environ={url: "http://ada:sesame@registry"})
+    assert "sesame" not in str(refused.value)
+    with pytest.raises(Misused, match="it takes an address such as"):
+        settings(environ={url: "registry:8081"})

@@ -139,6 +139,10 @@ def test_the_process_tells_of_itself(lake):
     assert lake.http.get("/readyz").json()["ready"] is True
     assert {topic["name"] for topic in lake.http.get("/v1/topics").json()} >= {"readings", "alarms", "notes"}
     assert "/v1/search" in lake.http.get("/openapi.json").json()["paths"]
+    document = lake.http.get("/asyncapi.json").json()
+    assert document == lake.http.get("/v1/topics", params={"format": "asyncapi"}).json()
+    assert document["channels"]["readings"]["bindings"]["kafka"]["partitions"] == 3
+    assert document["servers"]["kafka"]["host"] == lake.up.run.kafka.address
 
 
 def test_sql_reads_and_nothing_else(lake):
