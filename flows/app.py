@@ -14,6 +14,7 @@ import msgspec
 from headwater.agents.agent import Agent
 from headwater.enrichers.document import Delete, Document, DocumentType, Files, unique
 from headwater.enrichers.lookup import Latest, Lookup
+from headwater.flows.bridge import Bridge
 from headwater.lineage.errors import HeadwaterError, Misused
 from headwater.lineage.topic import ACTIVATIONS, DEAD, DECISIONS, LINEAGE, REVIEWS, Topic
 
@@ -42,11 +43,13 @@ class App:
     agents: Sequence[Agent] = ()
     root: Path = field(default_factory=lambda: _caller())
     activations: int = 2
+    bridges: Sequence[Bridge] = ()
 
     def __post_init__(self) -> None:
         unique((d.name for d in self.documents if isinstance(d, DocumentType)), "documents")
         unique((rule.name for rule in self.triggers), "triggers")
         unique((agent.name for agent in self.agents), "agents")
+        unique((bridge.name for bridge in self.bridges), "bridges")
         known = {id(rule) for rule in self.triggers}
         for agent in self.agents:
             for rule in agent.wakes_on:
@@ -63,6 +66,7 @@ class App:
         pending: list[Topic[Any]] = [d.topic for d in self.document_types]
         pending += [rule.of for rule in self.triggers]
         pending += [topic for agent in self.agents for topic in agent.publishes]
+        pending += [topic for bridge in self.bridges for topic in bridge.declared]
         while pending:
             topic = pending.pop(0)
             if found.setdefault(topic.name, topic) is not topic:

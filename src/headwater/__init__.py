@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headwater.enrichers.lookup import Latest as Latest
     from headwater.enrichers.lookup import Lookup as Lookup
     from headwater.flows.app import App as App
+    from headwater.flows.bridge import Bridge as Bridge
     from headwater.lineage.event import Event as Event
     from headwater.lineage.event import Position as Position
     from headwater.lineage.topic import Topic as Topic
@@ -31,6 +32,7 @@ _HOME = {
     "Activation": "agents.activation",
     "Agent": "agents.agent",
     "App": "flows.app",
+    "Bridge": "flows.bridge",
     "Context": "agents.context",
     "Decision": "agents.agent",
     "Delete": "enrichers.document",
