@@ -171,6 +171,7 @@ class ForwardLogic(StatefulBatchLogic[Batch, list[Record], None]):
             self._run.meter.reached(self._link.flow, batch.topic, batch.partition, batch.next)
             self._run.meter.count(f"{self._link.flow} carried", each.carried)
             self._run.meter.count(f"{self._link.flow} stayed", len(batch.messages) - each.carried - len(each.refused))
+            self._run.meter.count(f"{self._link.flow} refused", len(each.refused))
             if self._link.direction == "receive":
                 self._run.meter.wrote(each.written)
         return records

@@ -136,9 +136,11 @@ class Link:
         return [ended for lane in self._lanes.values() for ended in lane.poll()]
 
     def check(self) -> None:
-        """Raises what broke a lane or the watch."""
+        """Raises what broke a lane or the watch; whoever runs the flows hears of it first, for the engine may lose it."""
         for error in (self._broken, *(lane.broken for lane in self._lanes.values())):
             if error is not None:
+                if self.run.failed is not None:
+                    self.run.failed(self.flow, error)
                 raise error
 
     def finish(self, patience: float) -> None:
