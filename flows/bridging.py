@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 from headwater.flows.lane import Ended
 from headwater.flows.link import Link, Place, Sight
 from headwater.flows.source import Batch, TopicSource
-from headwater.lineage.errors import Unavailable
+from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record, outcomes, run_of
 
@@ -94,7 +94,10 @@ class _Part(StatefulSourcePartition[Batch, Settled]):
         starts = {place: self._read.get(place, oldest) for place, oldest in seen.oldest.items()}
         self._state["next"] = {**starts, **self._state["next"]}
         self._read = starts
-        self._link.open(seen)
+        try:
+            self._link.open(seen)
+        except Misused as error:
+            self._link.fail(error)
         self._sight = seen
         link, run = self._link, self._link.run
         source = TopicSource(
@@ -178,7 +181,7 @@ class ForwardLogic(StatefulBatchLogic[Batch, list[Record], None]):
 
 
 def told(flow: str, ended: Ended, now: int) -> list[Record]:
-    """The outcomes of a batch: `passed` for what crossed and for what stayed, for it had been there; `dead_lettered` for what is refused."""
+    """The outcomes of a batch: `passed` for what crossed and for what stays for it has been there, `dead_lettered` for what is refused."""
     batch = ended.batch
     if not ended.refused:
         places = [(Position(batch.broker, batch.topic, batch.partition, first), following) for first, following in batch.runs]

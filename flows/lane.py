@@ -8,7 +8,6 @@ No message is lost or doubled, whenever this process is killed, cut off or repla
   3. whatever goes wrong with a transaction, nothing is concluded from it: the producer is dropped and the lane opened anew (1, 2).
      So it does not matter whether a commit whose answer was lost has happened, nor whether a broker hides what was aborted;
   4. a source partition is settled (and its source goes on from there after a restart) only behind a commit.
-Marks and messages are committed together, and within a partition messages stand in source order, so "carried" is one number.
 """
 
 import threading
@@ -19,14 +18,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from headwater.flows.kafka import Kafka
-from headwater.flows.readback import Groups, Mark, read_back
+from headwater.flows.readback import Mark, Notes, read_back
 from headwater.flows.source import Batch
 from headwater.lineage.decode import Failure
-from headwater.lineage.errors import Forbidden, HeadwaterError, Invalid, Misused, Oversized, Retryable, Terminal
+from headwater.lineage.errors import Forbidden, HeadwaterError, Invalid, Misused, Oversized, Retryable, Terminal, Unavailable
 from headwater.lineage.event import Message, Position
 from headwater.lineage.record import Record
 
@@ -42,6 +41,10 @@ GROUP_S = 0.005
 TRANSACTION_S = 60.0
 CALL_S = 1.0
 """How long one call to the target may take before we look whether we are to stop."""
+PATIENCE_S = 8.0
+"""How long a transaction may take before the lane is opened anew: after a cut link a client was seen to ask for the same thing forever."""
+NOTE_S = 1.0
+"""How often it is noted at the target where the lane stands."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 3.0
 _FENCED = frozenset((KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH))
 _TOO_LARGE = frozenset((KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE))
@@ -113,6 +116,7 @@ class Lane:
     source    the id of the broker that the batches come from
     parts     how many partitions the topic has there
     bury      writes dead letters and waits until they are safe; gives their records
+    notes     where the target keeps how far the lane has come
     """
 
     def __init__(
@@ -125,13 +129,18 @@ class Lane:
         *,
         carry: Carry,
         bury: Callable[[Sequence[Failure]], list[Record]],
+        notes: Notes,
         compact: bool = False,
     ) -> None:
         self.name, self.topic, self.source = name, topic, source
-        self._target, self._parts, self._carry, self._bury, self._compact = target, parts, carry, bury, compact
+        self._deadline = 0.0
+        self.parts = parts
+        self._target, self._carry, self._bury, self._compact = target, carry, bury, compact
         self._marks: dict[int, Mark] = {}
         self._there = ""
-        self._members: list[Any] = []
+        self._notes = notes
+        self._noted: dict[int, Mark] = {}
+        self._noted_at = 0.0
         self._changed = threading.Condition()
         self._waiting: deque[Batch] = deque()
         self._group: _Group | None = None
@@ -183,6 +192,7 @@ class Lane:
             try:
                 self._run()
             except _Stopped:
+                self._note()
                 return
             except BaseException as error:
                 broken = self._breaking(error)
@@ -213,45 +223,56 @@ class Lane:
         while True:
             if self._group is None:
                 self._group = self._gather()
-            self._settle(producer, self._group)
-            self._group = None
+            if self._group is not None:
+                self._settle(producer, self._group)
+                self._group = None
+            if time.monotonic() - self._noted_at > NOTE_S:
+                self._note()
+
+    def _note(self) -> None:
+        changed = {p: mark for p, mark in self._marks.items() if self._noted.get(p) != mark}
+        if changed:
+            self._notes.write(self.topic, changed)
+        self._noted, self._noted_at = dict(self._marks), time.monotonic()
 
     # ---- opening: fence, then ask
 
     def _open(self) -> Producer:
         self._there = self._target.broker_id(CALL_S * 5)
         if self._there == self.source:
-            raise Misused(f"{self.name}: both ends are the same broker, {self._there}; the bridge's bootstrap servers must be the other region's")
+            raise Misused(
+                f"{self.name}: both ends are the same broker, {self._there}; the bridge's bootstrap servers must be the other region's"
+            )
         self._make_topic()
         producer = self._target.producer(
             transactional_id=f"headwater-bridge-{self.source}-{self._there}-{self.topic}",
             transaction_timeout_ms=int(TRANSACTION_S * 1000),
             message_timeout_ms=int(TRANSACTION_S * 500),
         )
+        self._deadline = time.monotonic() + PATIENCE_S
         self._repeat(producer.init_transactions)
-        groups = Groups(self._target, self.source)
-        marks = groups.marks(self.topic, self._parts)
-        self._marks = read_back(self._target, self.source, self.topic, self._parts, marks, self._stop)
-        self._members = groups.members()
+        marks = self._notes.read(self.topic, self.parts)
+        self._marks = read_back(self._target, self.source, self.topic, self.parts, marks, self._stop)
         _log.info("a lane is open", lane=self.name, topic=self.topic, marks=self._marks)
         return producer
 
     def _make_topic(self) -> None:
         there = self._target.partitions(self.topic)
         if not there:
-            self._target.create({self.topic: self._parts}, [self.topic] if self._compact else ())
-        elif there != self._parts:
+            self._target.create({self.topic: self.parts}, [self.topic] if self._compact else ())
+        elif there != self.parts:
             raise Misused(
-                f"{self.name}: topic {self.topic} has {self._parts} partitions where it is read and {there} where it is to be written "
+                f"{self.name}: topic {self.topic} has {self.parts} partitions where it is read and {there} where it is to be written "
                 f"({self._target.address}); a bridge keeps partition numbers, so make them equal, or leave the topic out"
             )
 
     # ---- one group
 
-    def _gather(self) -> _Group:
-        """What waits, as much as one transaction takes. Raises _Stopped."""
+    def _gather(self) -> _Group | None:
+        """What waits, as much as one transaction takes; None: nothing does. Raises _Stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stop.is_set())
+            if not self._changed.wait_for(lambda: self._waiting or self._stop.is_set(), NOTE_S):
+                return None
             if not self._stop.is_set() and self._messages < LARGEST_GROUP // 10:
                 self._changed.wait_for(lambda: self._messages >= LARGEST_GROUP // 10 or self._stop.is_set(), GROUP_S)
             if self._stop.is_set():
@@ -294,7 +315,7 @@ class Lane:
         for ended in group.ended:
             p = ended.batch.partition
             if ended.carried:
-                ended.written = [Position(self._there, self.topic, p, self._marks[p].since - 1)]
+                ended.written = [Position(self._there, self.topic, p, self._marks[p].since)]
         with self._changed:
             self._done += group.ended
             self._messages -= sum(len(ended.batch.messages) for ended in group.ended)
@@ -304,16 +325,13 @@ class Lane:
     # ---- one transaction
 
     def _transact(self, producer: Producer, group: _Group, crossing: list[_Crossing]) -> None:
-        began = time.monotonic()
+        self._deadline = time.monotonic() + PATIENCE_S
         try:
             producer.begin_transaction()
             marks = self._fill(producer, crossing)
-            for member, column in zip(self._members, ("forwarded", "since"), strict=True):
-                offsets = [TopicPartition(self.topic, p, getattr(mark, column)) for p, mark in marks.items()]
-                self._repeat(lambda seconds, m=member, o=offsets: producer.send_offsets_to_transaction(o, m, seconds))
             self._repeat(producer.commit_transaction)
         except KafkaException as error:
-            self._in_trouble = self._in_trouble or time.monotonic() - began > TRANSACTION_S / 4
+            self._in_trouble = self._in_trouble or time.monotonic() > self._deadline
             self._doubt(error.args[0], group, crossing)
             raise
         self._in_trouble, self._pause = False, FIRST_PAUSE_S
@@ -331,19 +349,28 @@ class Lane:
             self._in_trouble = True
             self._alive()
         if failed:
-            raise KafkaException(failed[0])
+            raise self._cause(producer, failed[0])
         return found
+
+    def _cause(self, producer: Producer, failed: KafkaError) -> KafkaException:
+        """Why messages failed: after a fence they may only say that they were thrown away, while the transaction says why."""
+        try:
+            producer.commit_transaction(CALL_S)  # cannot succeed any more
+        except KafkaException as error:
+            if error.args[0].fatal():
+                return error
+        return KafkaException(failed)
 
     def _teller(
         self, one: _Crossing, found: dict[int, Mark], failed: list[KafkaError]
     ) -> Callable[[KafkaError | None, KafkaMessage], None]:
-        """Only the last message of a partition tells: an idempotent producer acknowledges in order, and an earlier failure fails the commit."""
+        """Only a partition's last message tells: an idempotent producer is acknowledged in order, and one that failed fails the commit."""
 
         def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
             if error is not None:
                 failed.append(error)
             else:
-                found[one.partition] = Mark(one.offset + 1, int(message.offset()) + 1)
+                found[one.partition] = Mark(one.offset + 1, int(message.offset()))
 
         return delivered
 
@@ -369,7 +396,8 @@ class Lane:
             group.singly = True
         else:
             one = crossing[0]
-            group.refuse(one, Oversized(f"the other region's broker takes no message of this size ({len(one.message.value() or b'')} bytes)"))
+            size = len(one.message.value() or b"")
+            group.refuse(one, Oversized(f"the other region's broker takes no message of this size ({size} bytes and its headers)"))
 
     def _repeat(self, call: Callable[[float], Any]) -> None:
         """Call again until it is known how it ended: called again the client takes up the same request. Raises KafkaException, _Stopped."""
@@ -385,8 +413,11 @@ class Lane:
                 self._stop.wait(0.02)
 
     def _alive(self) -> None:
+        """Whether waiting goes on. Raises _Stopped, Unavailable."""
         if self._stop.is_set():
             raise _Stopped
+        if time.monotonic() > self._deadline:
+            raise Unavailable(f"the broker at {self._target.address} left a transaction without an answer for {PATIENCE_S:g} s")
 
 
 def _bytes(batch: Batch) -> int:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from headwater.flows.bridge import Bridge, Direction
 from headwater.flows.kafka import Kafka
 from headwater.flows.lane import Ended, Lane
+from headwater.flows.readback import Notes
 from headwater.flows.route import carried
 from headwater.flows.steps import bury_all
 from headwater.lineage.decode import Failure
@@ -58,6 +59,7 @@ class Link:
         self.settled: dict[tuple[str, str, int], int] = {}
         self.stop = run.stops["bridge"]
         self._lanes: dict[tuple[str, str], Lane] = {}
+        self._notes: dict[str, Notes] = {}
         self._broken: BaseException | None = None
         self._said = ""
         self._thread = threading.Thread(target=self._watch, name=f"watch-{self.step}", daemon=True)
@@ -111,14 +113,24 @@ class Link:
     # ---- the lanes to the other
 
     def open(self, sight: Sight) -> None:
-        """Open the lanes of what is to be read; those of topics or broker lives that are gone end when they are done."""
+        """Open the lanes of what is to be read. Raises Misused for a topic that has other partitions than when its lane was opened."""
         compact = {topic.name for topic in self.bridge.declared if topic.compact}
         for topic, count in sight.topics.items():
-            if (sight.broker, topic) not in self._lanes:
-                carry = partial(carried, relay=self.bridge.relay, most=self.bridge.hops)
-                self._lanes[sight.broker, topic] = Lane(
-                    self.flow, self.target, sight.broker, topic, count, carry=carry, bury=self._bury, compact=topic in compact
+            lane = self._lanes.get((sight.broker, topic))
+            if lane is None:
+                self._lanes[sight.broker, topic] = self._lane(sight.broker, topic, count, topic in compact)
+            elif lane.parts != count:
+                raise Misused(
+                    f"{self.flow}: topic {topic} had {lane.parts} partitions and has {count} now; "
+                    "give it as many in the other region, and start the bridge again"
                 )
+
+    def _lane(self, broker: str, topic: str, count: int, compact: bool) -> Lane:
+        carry = partial(carried, relay=self.bridge.relay, most=self.bridge.hops)
+        if broker not in self._notes:
+            self._notes[broker] = Notes(self.target, broker)
+        notes = self._notes[broker]
+        return Lane(self.flow, self.target, broker, topic, count, carry=carry, bury=self._bury, notes=notes, compact=compact)
 
     def lane(self, broker: str, topic: str) -> Lane:
         return self._lanes[broker, topic]
@@ -136,12 +148,16 @@ class Link:
         return [ended for lane in self._lanes.values() for ended in lane.poll()]
 
     def check(self) -> None:
-        """Raises what broke a lane or the watch; whoever runs the flows hears of it first, for the engine may lose it."""
+        """Raises what broke a lane or the watch."""
         for error in (self._broken, *(lane.broken for lane in self._lanes.values())):
             if error is not None:
-                if self.run.failed is not None:
-                    self.run.failed(self.flow, error)
-                raise error
+                self.fail(error)
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """End the flow; whoever runs the flows hears why first, for the engine may lose it."""
+        if self.run.failed is not None:
+            self.run.failed(self.flow, error)
+        raise error
 
     def finish(self, patience: float) -> None:
         """Give what is on its way so many seconds, then end the lanes."""
@@ -150,6 +166,8 @@ class Link:
             thread.start()
         for thread in closing:
             thread.join()
+        for notes in self._notes.values():
+            notes.close()
 
     def _bury(self, failures: Sequence[Failure]) -> list[Record]:
         return bury_all(self.flow, failures, self.run.writer, self.run.clock(), own=True)
@@ -157,12 +175,14 @@ class Link:
 
 def links(run: "Runtime") -> list[Link]:
     """Every direction of every bridge of the application. Raises Misused: no broker named for one, or a property no client knows."""
-    found: list[Link] = []
-    for bridge in run.app.bridges:
-        for direction in _DIRECTIONS:
-            if bridge.carried(direction):
-                found.append(Link(run, bridge, direction, remote(run, bridge)))
-    return found
+    for region in undeclared(run):
+        _log.warning("settings speak of a region that no bridge leads to", region=region)
+    return [
+        Link(run, bridge, direction, remote(run, bridge))
+        for bridge in run.app.bridges
+        for direction in _DIRECTIONS
+        if bridge.carried(direction)
+    ]
 
 
 _DIRECTIONS: tuple[Direction, ...] = ("send", "receive")
@@ -185,5 +205,3 @@ def remote(run: "Runtime", bridge: Bridge) -> Kafka:
 def undeclared(run: "Runtime") -> Iterable[str]:
     """Regions that settings speak of and no bridge does."""
     return sorted(set(run.settings.bridges) - {bridge.name.replace("-", "_") for bridge in run.app.bridges})
-
-

@@ -1,16 +1,19 @@
 """Where a link stands, asked of the target itself: which messages of a source partition can a reader there see?
 
-Two marks per partition lie at the target as the offsets of two consumer groups. They are written in the very transactions that carry the
-messages, so they hold what was committed and nothing else: `forwarded`, the source offset to go on at, and `since`, the target
-offset after the last message of that transaction. On a broker that hides aborted messages they alone would do. Some brokers show
-aborted messages to every reader; what a reader sees must not be sent again, so all from `since` on is read back, as readers read it,
-and the last hop of each message says which one it is.
+Within a partition the messages of one link stand in source order, and the last hop of each says which one it is. So it is enough to
+find the last of them: everything up to it is there, nothing after it is. What counts is what readers see, for some brokers
+show aborted messages to every reader: those must not be sent again, and on all others they must.
+
+So that not all of a topic must be read, two marks per partition are noted at the target now and then, as offsets of two consumer groups:
+`since`, where the last message of this link lay, and `forwarded`, the source offset after it. Both are facts about what was committed
+and stay true however old they are, whoever noted them, and if only one of them was: reading begins with the message at `since` itself,
+and `forwarded` counts only where retention has taken that message meanwhile.
 """
 
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -26,64 +29,64 @@ _log = structlog.get_logger("headwater.bridge")
 PATIENCE_S = 90.0
 """How long a reader waits for what an open transaction of another writer hides: longer than brokers let a transaction stand open."""
 _POLL_S = 0.05
-_ASK_S = 10.0
+ASK_S = 5.0
 _PASSING = frozenset((KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT))
 
 
 class Mark(NamedTuple):
-    """Of one partition: source messages before the offset `forwarded` are at the target, or stayed; all later ones lie from `since` on."""
+    """Of one partition: source messages before the offset `forwarded` are at the target, or stayed; the last of them lies at `since`."""
 
     forwarded: int
     since: int
 
 
-class Groups:
-    """The two consumer groups that hold the marks of one source broker; their names hold for every bridge between the two brokers."""
+class Notes:
+    """The marks of one source broker's messages, kept at the target. For all lanes of a link, from any thread."""
 
-    def __init__(self, kafka: Kafka, source: str) -> None:
-        self._kafka, self._names = kafka, (f"headwater-bridge-{source}-forwarded", f"headwater-bridge-{source}-since")
+    def __init__(self, target: Kafka, source: str) -> None:
+        self._consumers = [target.consumer(f"headwater-bridge-{source}-{name}") for name in Mark._fields]
 
-    def members(self) -> list[Any]:
-        """What a transaction must be told to write the marks, in the order of a Mark's fields."""
-        found = []
-        for name in self._names:
-            consumer = self._kafka.consumer(name)
-            found.append(consumer.consumer_group_metadata())
-            consumer.close()
-        return found
-
-    def marks(self, topic: str, partitions: int) -> dict[int, Mark]:
-        """The marks that are there; none for a partition: 0, 0. Raises KafkaException."""
+    def read(self, topic: str, partitions: int) -> dict[int, Mark]:
+        """The marks that are there; 0, 0 for a partition that has none. Raises KafkaException."""
         columns = []
-        for name in self._names:
-            consumer = self._kafka.consumer(name)
-            try:
-                found = consumer.committed([TopicPartition(topic, p) for p in range(partitions)], timeout=_ASK_S)
-            finally:
-                consumer.close()
+        for consumer in self._consumers:
+            found = consumer.committed([TopicPartition(topic, p) for p in range(partitions)], timeout=ASK_S)
             for each in found:
                 if each.error is not None:
                     raise KafkaException(each.error)
             columns.append([max(0, each.offset) for each in found])
         return {p: Mark(*both) for p, both in enumerate(zip(*columns, strict=True))}
 
+    def write(self, topic: str, marks: Mapping[int, Mark]) -> None:
+        """Note marks, without waiting. One that cannot be noted is no loss: more is read back then."""
+        for consumer, column in zip(self._consumers, Mark._fields, strict=True):
+            told = [TopicPartition(topic, p, getattr(mark, column)) for p, mark in marks.items()]
+            try:
+                consumer.commit(offsets=told, asynchronous=True)
+            except (KafkaException, RuntimeError) as error:  # RuntimeError: closed meanwhile
+                _log.debug("marks not noted", topic=topic, error=str(error))
+
+    def close(self) -> None:
+        for consumer in self._consumers:
+            consumer.close()
+
 
 def read_back(kafka: Kafka, source: str, topic: str, partitions: int, marks: Mapping[int, Mark], stop: threading.Event) -> dict[int, Mark]:
-    """The marks, moved on over what readers of the target see beyond them. Only after the fence: then nobody adds to it.
+    """The marks, moved on to what readers of the target see. Only after the fence: then nobody adds to it.
 
     Raises Unavailable, KafkaException.
     """
     firsts = {p: _first(kafka, topic, p, marks[p].since) for p in range(partitions)}
-    # Ends cannot be compared between readers: markers count for some only. So the last message must be seen by both.
-    ends = {p: 0 for p in firsts}
+    # Ends cannot be compared between readers: markers count for some only. So the last message must be passed by both.
+    ends: dict[int, int] = {}
     for message in _scan(kafka, topic, firsts, "read_uncommitted", {}, stop):
         ends[message.partition()] = message.offset() + 1
-    found = {p: Mark(marks[p].forwarded, max(first, ends[p])) for p, first in firsts.items()}
+    found = {p: Mark(marks[p].forwarded, first) for p, first in firsts.items()}
     for message in _scan(kafka, topic, firsts, "read_committed", ends, stop):
         p = message.partition()
         offset = _offset(message, source, topic)
-        if offset is not None and offset >= found[p].forwarded:
-            found[p] = found[p]._replace(forwarded=offset + 1)
+        if offset is not None and offset >= found[p].forwarded - 1:
+            found[p] = Mark(offset + 1, int(message.offset()))
     return found
 
 
@@ -101,7 +104,7 @@ def _offset(message: KafkaMessage, source: str, topic: str) -> int | None:
 def _first(kafka: Kafka, topic: str, partition: int, since: int) -> int:
     consumer = kafka.consumer("headwater-readback")
     try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ASK_S)
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_S)
     finally:
         consumer.close()
     # Beyond the end some brokers say nothing at all. The watermark may lie too low, so it only says when to look.

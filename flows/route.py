@@ -16,7 +16,10 @@ ROUTE, HOPS = "headwater-route", "headwater-hops"
 
 def hops_of(headers: Iterable[tuple[str, Any]] | None) -> list[Position]:
     """The positions a message was carried on from; none: it was produced where it lies. Of two headers the last counts. Raises Invalid."""
-    found = next((value for name, value in reversed([*(headers or ())]) if name == HOPS), None)
+    found = None
+    for name, value in headers or ():
+        if name == HOPS:
+            found = value
     if found is None:
         return []
     try:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from headwater.flows.app import load
-from headwater.flows.broker import Broker
+from headwater.flows.broker import Broker, _free_port
 from headwater.flows.route import ROUTE, hops_of
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing, Writer
@@ -102,11 +102,7 @@ def own(messages: list[Message]) -> list[Message]:
 def complete(us: Broker, eu: Broker) -> bool:
     """Whether as many events came over as there are, or more."""
     both = lying(us), lying(eu)
-    return all(
-        len(own(here[place])) <= len(there[place]) - len(own(there[place]))
-        for here, there in (both, both[::-1])
-        for place in here
-    )
+    return all(len(own(here[place])) <= len(there[place]) - len(own(there[place])) for here, there in (both, both[::-1]) for place in here)
 
 
 def check(us: Broker, eu: Broker) -> int:
@@ -215,10 +211,10 @@ def test_a_former_owner_is_fenced(tmp_path, start):
 class Proxy:
     """A TCP link that can be cut: what is on its way is lost, and nobody answers until it heals."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:{}".format(self._listener.getsockname()[1])
-        self.target = ""
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._whole = threading.Event()
         self._whole.set()
         self._open: list[socket.socket] = []
@@ -232,11 +228,18 @@ class Proxy:
                 if not self._whole.is_set():
                     near.close()
                     continue
-                host, port = self.target.split(":")
-                far = socket.create_connection((host, int(port)))
+                far = self._far()
+                if far is None:
+                    near.close()
+                    continue
                 self._open.append(far)
                 for one, other in ((near, far), (far, near)):
                     threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    def _far(self) -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("127.0.0.1", self._port))
+        return None
 
     def _pass(self, one: socket.socket, other: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -266,23 +269,21 @@ class Proxy:
 def cut_and_check(seed: int, home: Path, cuts: int, interrupt: str) -> None:
     """Events flow in both regions while the way between them is cut, or the far broker stands still, again and again."""
     chance = random.Random(seed)
-    proxy = Proxy()
-    with Broker() as us, Broker(advertised=proxy.address) as eu_itself:
-        proxy.target = eu_itself.address
+    port = _free_port()
+    proxy = Proxy(port)
+    with Broker() as us, Broker(port=port, advertised=proxy.address) as eu_itself:
         for broker in (us, eu_itself):
             broker.kafka.create(PARTS)
-        settings = Settings(
-            home=home, kafka={"bootstrap.servers": us.address}, bridges={"eu": {"bootstrap.servers": proxy.address}}
-        )
+        settings = Settings(home=home, kafka={"bootstrap.servers": us.address}, bridges={"eu": {"bootstrap.servers": proxy.address}})
         with Up(load(str(APPLICATION)), settings, flows=("bridge", "audit"), http=False) as up:
             here = Publishing(chance, [us])
-            for n in range(cuts):
+            for _n in range(cuts):
                 for _ in range(chance.randint(2, 5)):
                     here.some(300)
                     time.sleep(chance.uniform(0.0, 0.1))
                 _interrupt(proxy, eu_itself, interrupt, chance.uniform(0.1, 1.5), lambda: here.some(300))
             there = Publishing(chance, [eu_itself])
-            for n in range(cuts):
+            for _n in range(cuts):
                 there.some(300)
                 here.some(30)
                 time.sleep(chance.uniform(0.0, 0.2))

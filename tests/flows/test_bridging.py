@@ -36,6 +36,8 @@ def brokers() -> Iterator[dict[str, Broker]]:
     """Three regions of a test's own: its lineage is what `verify` looks at."""
     with Broker() as us, Broker() as eu, Broker() as asia:
         yield dict(zip(REGIONS, (us, eu, asia), strict=True))
+        for broker in (us, eu, asia):  # asked to end, it waits for its clients
+            broker.process.kill()
 
 
 def up(app: App, home: Path, here: Broker, there: Mapping[str, Broker | str]) -> Up:
@@ -200,9 +202,8 @@ def test_what_may_not_cross_is_buried(brokers, name, tmp_path):
         ]
     )
     app = App("a", bridges=[Bridge("eu", topics=[topic], receive=False, relay=True)])
-    settings = Settings(
-        home=tmp_path, kafka={"bootstrap.servers": us.address}, bridges={"eu": {"bootstrap.servers": eu.address, "message.max.bytes": "20000"}}
-    )
+    there = {"bootstrap.servers": eu.address, "message.max.bytes": "20000"}
+    settings = Settings(home=tmp_path, kafka={"bootstrap.servers": us.address}, bridges={"eu": there})
     with Up(app, settings, flows=("bridge", "audit"), http=False) as running:
         eventually(lambda: running.run.meter.behind("bridge/eu/send", [name]) == 0 and full_of(running) == 2, running)
         eventually(lambda: sum(len(m) for m in lying(eu, name, 1)) == 2, running)
