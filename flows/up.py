@@ -174,8 +174,7 @@ class Up:
         return not self.failed.is_set() and all(flow.alive for flow in self._flows.values())
 
     def stop(self) -> None:
-        """Gateway, then `index` and `detect`, then `decide`, then `bridge`, then `audit`, each after its upstream.
-        Then files and broker.
+        """Gateway, then `index` and `detect`, then `decide`, then `bridge`, then `audit`, each after its upstream; then files, broker.
 
         Flows that could not be drained are in `undrained`; the next start recovers what they had begun.
         """
