@@ -309,7 +309,7 @@ def _interrupt(proxy: Proxy, far: Broker, how: str, seconds: float, meanwhile: C
 @pytest.mark.parametrize("interrupt", ["cut", "pause"])
 def test_cut_and_healed(interrupt, tmp_path):
     """What was on its way when the link broke is neither lost nor doubled, and the link takes up its work by itself."""
-    cut_and_check(7, tmp_path, 3, interrupt)
+    cut_and_check(7, tmp_path, 2, interrupt)
 
 
 @pytest.mark.long

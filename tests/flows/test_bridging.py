@@ -150,7 +150,7 @@ def test_an_empty_store_doubles_nothing(brokers, name, tmp_path):
     """Another machine, without anything the former one kept, asks the target where the link stands."""
     us, eu, _ = brokers.values()
     app = App("a", bridges=[Bridge("eu", topics=[Topic(name, Flight, partitions=PARTS)])])
-    for life in range(3):
+    for life in range(2):
         with up(app, tmp_path / str(life), us, {"eu": eu}) as running:
             eventually(lambda: eu.kafka.partitions(name) == PARTS, running)
             publish(us, name, range(life * 100, life * 100 + 100))
