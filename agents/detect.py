@@ -181,12 +181,13 @@ class Detector:
     def restore(self, saved: bytes, now: int) -> State:
         """The state of a snapshot, under the rules of today: a rule that is new or reads otherwise starts afresh.
 
-        Silence counts from `now`, not from before the stop. A topic without a key may have got more partitions since, or this process
-        may not know yet of all that it has. Raises Misused for a snapshot of another form or topic, or of a keyed topic of another size.
+        Silence counts from `now`, not from before the stop. A topic may have got more partitions since (a keyed one by a migration, for
+        which the rules had seen all before); of one without a key this process may not know yet of all that it has. Raises Misused for a
+        snapshot of another form or topic, or of more partitions of a keyed topic than it has.
         """
         state: State = pickle.loads(saved)  # noqa: S301 (our own recovery store)
         sizes = len(state["cut"]), self.partitions
-        if state["version"] != VERSION or state["topic"] != self.topic.name or (self.topic.key is not None and sizes[0] != sizes[1]):
+        if state["version"] != VERSION or state["topic"] != self.topic.name or (self.topic.key is not None and sizes[0] > sizes[1]):
             raise Misused(
                 f"the snapshot is of {state['topic']} with {len(state['cut'])} partitions, version {state['version']}; detect now has "
                 f"{self.topic.name} with {self.partitions}, version {VERSION}: start it on an empty recovery store"

@@ -14,6 +14,7 @@ import msgspec
 from headwater.agents.agent import Agent
 from headwater.enrichers.document import Delete, Document, DocumentType, Files, unique
 from headwater.enrichers.lookup import Latest, Lookup
+from headwater.flows.bridge import Bridge
 from headwater.flows.drop import Drop
 from headwater.flows.poll import Poll
 from headwater.flows.schedule import Schedule
@@ -49,12 +50,14 @@ class App:
     root: Path = field(default_factory=lambda: _caller())
     activations: int = 2
     gateways: Sequence[Webhook | Drop | Schedule | Poll] = ()
+    bridges: Sequence[Bridge] = ()
 
     def __post_init__(self) -> None:
         unique((d.name for d in self.documents if isinstance(d, DocumentType)), "documents")
         unique((rule.name for rule in self.triggers), "triggers")
         unique((agent.name for agent in self.agents), "agents")
         unique((gateway.origin for gateway in self.gateways), "gateways")
+        unique((bridge.name for bridge in self.bridges), "bridges")
         known = {id(rule) for rule in self.triggers}
         for agent in self.agents:
             for rule in agent.wakes_on:
@@ -72,6 +75,7 @@ class App:
         pending += [rule.of for rule in self.triggers]
         pending += [topic for agent in self.agents for topic in agent.publishes]
         pending += [gateway.into for gateway in self.gateways]
+        pending += [topic for bridge in self.bridges for topic in bridge.declared]
         while pending:
             topic = pending.pop(0)
             if found.setdefault(topic.name, topic) is not topic:

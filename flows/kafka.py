@@ -160,7 +160,8 @@ class Kafka:
             try:
                 found[resource.name] = {name: entry.value for name, entry in future.result(30).items() if entry.value is not None}
             except KafkaException as error:
-                raise Unavailable(f"the broker does not tell the settings of topic {resource.name}: {self.redacted(error.args[0].str())}") from None
+                why = self.redacted(error.args[0].str())
+                raise Unavailable(f"the broker does not tell the settings of topic {resource.name}: {why}") from None
         return found
 
     def alter(self, topic: str, settings: Mapping[str, str]) -> None:

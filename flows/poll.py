@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headwater.flows.foreign import Convert, Item, check, named
-from headwater.flows.secret import secret
+from headwater.flows.named_secret import secret
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused, Undecodable
 from headwater.lineage.select import NORMAL

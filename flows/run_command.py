@@ -20,6 +20,7 @@ from headwater.flows.target import application
 from headwater.lineage.errors import Misused
 
 NEEDS_INDEX = ("index", "decide")
+ONE_WORKER = {"audit": "has one writer", "bridge": "carries each topic in a thread of its own"}
 
 
 def run(
@@ -27,7 +28,7 @@ def run(
 ) -> None:
     """Run until SIGTERM or Ctrl-C.
 
-    Raises Misused: unknown flow, no broker, no Qdrant server, `audit` or `decide` in more than one process.
+    Raises Misused: unknown flow, no broker, no Qdrant server, `audit`, `bridge` or `decide` in more than one process, no bridge declared.
     """
     if flow not in walk.FLOWS:
         raise Misused(f"flow {flow!r} is none of {', '.join(walk.FLOWS)}")
@@ -37,12 +38,14 @@ def run(
         )
     if flow in NEEDS_INDEX and not settings.qdrant_url:
         raise Misused(f"flow {flow} by itself needs a Qdrant server: set HEADWATER_QDRANT__URL; the embedded engine belongs to one process")
-    if flow == "audit" and (addresses or workers > 1):
-        raise Misused("audit has one writer: run it once, with one worker")
+    if flow in ONE_WORKER and (addresses or workers > 1):
+        raise Misused(f"{flow} {ONE_WORKER[flow]}: run it once, with one worker")
     if flow == "decide" and len(addresses) > 1:  # an agent's bound on what is in flight is kept by asking the deciders of this process
         raise Misused("decide runs in one process for now: leave out -a and -i; more workers (-w) are fine")
     collect_seldom()
     app = application(settings, target)
+    if flow == "bridge" and not app.bridges:
+        raise Misused(f"application {app.name} declares no bridge; add bridges=[Bridge(…)] to its App")
     runtime = Runtime(app, settings, Kafka(settings.kafka), indexes_here=flow == "index")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: _stop(runtime))

@@ -86,7 +86,7 @@ class Runtime:
         self.broker = kafka.broker_id()
         self.meter = Meter()
         self.idle, self.indexes, self.indexes_here = idle, indexes, indexes_here
-        self.stops: dict[str, threading.Event] = {name: threading.Event() for name in ("index", "detect", "decide", "audit")}
+        self.stops: dict[str, threading.Event] = {name: threading.Event() for name in ("index", "detect", "decide", "bridge", "audit")}
         self.ending = threading.Event()
         self.hurry = threading.Event()
         self.id = uuid.uuid4().hex[:16]

@@ -20,6 +20,8 @@ from headwater.lineage.errors import Misused
 
 PREFIX = "HEADWATER_"
 KAFKA = "HEADWATER_KAFKA__"
+BRIDGE = "HEADWATER_BRIDGE__"
+"""`HEADWATER_BRIDGE__<NAME>__<ANY LIBRDKAFKA PROPERTY>`: the broker of another region."""
 TESTS = "HEADWATER_TEST_"
 _PATHS = frozenset(
     f"{KAFKA}SASL_OAUTHBEARER_ASSERTION_{what}" for what in ("FILE", "PRIVATE_KEY_FILE", "JWT_TEMPLATE_FILE")
@@ -67,6 +69,7 @@ class Settings:
     registry_password: str = field(default="", repr=False)
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bridges: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     origins: tuple[Setting, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -102,6 +105,7 @@ def load(
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     values: dict[str, Any] = {}
     kafka: dict[str, str] = {}
+    bridges: dict[str, dict[str, str]] = {}
     origins: list[Setting] = []
     warnings: list[str] = []
     for source, origin in ((file, ".env"), (environ, "environment"), (given, "flag")):
@@ -111,6 +115,9 @@ def load(
             name, value = _from_file(variable, text)
             if name.upper().startswith(KAFKA):
                 kafka[name[len(KAFKA) :].lower().replace("_", ".")] = value
+                origins.append(Setting(name, value, origin))
+            elif (of_bridge := _bridge(name)) is not None:
+                bridges.setdefault(of_bridge[0], {})[of_bridge[1]] = value
                 origins.append(Setting(name, value, origin))
             elif name in VARIABLES:
                 values[VARIABLES[name]] = _checked(name, value)
@@ -124,12 +131,21 @@ def load(
         if f.name == attribute and attribute not in values
     ]
     last = {setting.name: setting for setting in (*defaults, *origins)}
-    return Settings(**values, kafka=kafka, origins=tuple(sorted(last.values())), warnings=tuple(warnings))
+    return Settings(**values, kafka=kafka, bridges=bridges, origins=tuple(sorted(last.values())), warnings=tuple(warnings))
+
+
+def _bridge(name: str) -> tuple[str, str] | None:
+    """The region (its dashes as underscores) and the property that a variable speaks of."""
+    region, _, prop = name.upper().removeprefix(BRIDGE).partition("__")
+    if not name.upper().startswith(BRIDGE) or not region or not prop:
+        return None
+    return region.lower(), prop.lower().replace("_", ".")
 
 
 def _from_file(variable: str, text: str) -> tuple[str, str]:
     name = variable.removesuffix("_FILE")
-    if name == variable or variable.upper() in _PATHS or not (name in VARIABLES or name.upper().startswith(KAFKA)):
+    known = name in VARIABLES or name.upper().startswith(KAFKA) or _bridge(name) is not None
+    if name == variable or variable.upper() in _PATHS or not known:
         return variable, text
     try:
         return name, Path(text).read_text().strip()
@@ -193,5 +209,5 @@ def _checked_url(name: str, value: str) -> None:
 
 
 def _unknown(variable: str) -> str:
-    near = difflib.get_close_matches(variable, [*VARIABLES, KAFKA + "BOOTSTRAP_SERVERS"], 1, 0.5)
+    near = difflib.get_close_matches(variable, [*VARIABLES, KAFKA + "BOOTSTRAP_SERVERS", BRIDGE + "NAME__BOOTSTRAP_SERVERS"], 1, 0.5)
     return f"{variable} is not a setting" + (f"; did you mean {near[0]}?" if near else "")

@@ -92,14 +92,14 @@ class Up:
         app: App,
         settings: Settings,
         *,
-        flows: Sequence[str] = ("index", "detect", "decide", "audit"),
+        flows: Sequence[str] = ("index", "detect", "decide", "bridge", "audit"),
         http: bool = True,
         idle: bool = True,
         embedder: Embedder | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self.app, self.settings = app, settings
-        self._flow_names = [name for name in flows if name != "decide" or app.agents]
+        self._flow_names = [name for name in flows if (name != "decide" or app.agents) and (name != "bridge" or app.bridges)]
         self._http, self._idle, self._embedder, self._clock = http, idle, embedder, clock
         self._lock: IO[str] | None = None
         self._broker: Broker | None = None
@@ -187,7 +187,7 @@ class Up:
         return not self.failed.is_set() and all(flow.alive for flow in self._flows.values())
 
     def stop(self) -> None:
-        """Gateway, then `index` and `detect`, then `decide`, then `audit`, each after its upstream has flushed; then files and broker.
+        """Gateway, then `index` and `detect`, then `decide`, then `bridge`, then `audit`, each after its upstream; then files, broker.
 
         Flows that could not be drained are in `undrained`; the next start recovers what they had begun.
         """
@@ -231,6 +231,7 @@ class Up:
         """Flow → how many positions of what this process wrote it has not dealt with."""
         reads = {"index": [*self.app.indexed, *self.run.rungs], "detect": [*self.app.watched]}
         reads |= {f"decide/{agent.name}": [ACTIVATIONS] for agent in self.app.agents}
+        reads |= {f"bridge/{bridge.name}/send": bridge.names("send", self.app.topics) for bridge in self.app.bridges}
         counts = {
             flow: self.run.meter.behind(flow, topics) for flow, topics in reads.items() if flow.partition("/")[0] in self._flows
         }

@@ -39,7 +39,7 @@ def run(settings: Settings, target: str | None, *, http: bool) -> None:
     while not asked.wait(0.2) and not up.failed.is_set():
         pass
     if not up.failed.is_set():
-        console.print("stopping: gateway, index and detect, decide, audit …", style="dim")
+        console.print("stopping: gateway, index and detect, decide, bridge, audit …", style="dim")
     up.stop()
     if up.failure is not None:
         name, error = up.failure

@@ -1,7 +1,7 @@
-"""The walk of one event, top to bottom: four dataflows joined by topics. Read this first.
+"""The walk of one event, top to bottom: four dataflows joined by topics, and one that joins regions. Read this first.
 
     topics ── index ──▶ Qdrant + progress            topics ── detect ──▶ activations ── decide ──▶ decisions, effects, reviews
-      every flow ──▶ records ──▶ lineage ── audit ──▶ DuckDB
+      every flow ──▶ records ──▶ lineage ── audit ──▶ DuckDB            topics ◀── bridge ──▶ topics of other regions
 
 Each step is a plain function over plain values (`steps`, `detecting`, `deciding`); here they are only wired.
 """
@@ -9,9 +9,11 @@ Each step is a plain function over plain values (`steps`, `detecting`, `deciding
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 
+from headwater.flows.bridging import LinkSource, forward_logic
 from headwater.flows.deciding import decide_logic, wake_step
 from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed, signal_step
 from headwater.flows.landing import LandingSink
+from headwater.flows.link import links
 from headwater.flows.records import RecordSink
 from headwater.flows.retry import RetrySource, retry_step
 from headwater.flows.runtime import Runtime
@@ -86,6 +88,20 @@ def decide(run: Runtime) -> Dataflow:
     return flow
 
 
+def bridge(run: Runtime) -> Dataflow:
+    """Topics of one region → the same partitions in another, both ways; a source and a step for each direction of each bridge."""
+    flow = Dataflow("bridge")
+    told = []
+    for link in links(run):
+        batches = op.input(f"{link.step}_read", flow, LinkSource(link))
+        told.append(op.flat_map_batch(f"{link.step}_account", batches, account_step(link.flow, run.clock)))
+        given = op.key_on(f"{link.step}_link", batches, lambda _: "link")
+        forwarded = op.stateful_batch(f"{link.step}_forward", given, forward_logic(link))
+        told.append(op.map(f"{link.step}_ended", forwarded, lambda keyed: keyed[1]))
+    _records(run, "bridge", *told)
+    return flow
+
+
 def audit(run: Runtime) -> Dataflow:
     """Lineage → DuckDB, rows and offsets in one transaction: it begins where the database stands, without recovery of its own."""
     flow = Dataflow("audit")
@@ -97,7 +113,7 @@ def audit(run: Runtime) -> Dataflow:
     return flow
 
 
-FLOWS = {"index": index, "detect": detect, "decide": decide, "audit": audit}
+FLOWS = {"index": index, "detect": detect, "decide": decide, "bridge": bridge, "audit": audit}
 
 
 def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from headwater.flows.foreign import Convert, check, converted, moment, named, time_of
-from headwater.flows.secret import secret
+from headwater.flows.named_secret import secret
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import BadSignature, HeadwaterError, Invalid, Misused, Undecodable
 from headwater.lineage.event import Event

@@ -114,9 +114,12 @@ class Store:
             return landed
 
     def lost_with_broker(self, broker: str) -> int:
-        """Close what is open of all brokers but this one: their events cannot be read again. Returns how many positions."""
+        """Close what is open of all brokers but this one: their events cannot be read again. Returns how many positions.
+
+        What a bridge receives lies at the broker of another region, whose life goes on: that stays open, and is read again.
+        """
         with self._writing:
-            records = [record for record in self._unended() if record.broker != broker]
+            records = [r for r in self._unended() if r.broker != broker and not _received(r.flow)]
             if records:
                 with self._transaction():
                     self._write([Landing("", -1, -1, records)])
@@ -253,6 +256,11 @@ _RANGES = """
 _REACH = """
     SELECT kind, flow, broker, topic, "partition", max("first") FROM records
     WHERE "first" >= 0 AND kind NOT IN ('consumed', 'absent', 'outcome') GROUP BY ALL"""
+
+
+def _received(flow: str) -> bool:
+    """Whether a flow reads the broker of another region."""
+    return flow.startswith("bridge/") and flow.endswith("/receive")
 
 
 def _first_line(error: Exception) -> str:

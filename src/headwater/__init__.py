@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headwater.enrichers.lookup import Latest as Latest
     from headwater.enrichers.lookup import Lookup as Lookup
     from headwater.flows.app import App as App
+    from headwater.flows.bridge import Bridge as Bridge
     from headwater.flows.drop import Drop as Drop
     from headwater.flows.poll import Poll as Poll
     from headwater.flows.schedule import Schedule as Schedule
@@ -36,6 +37,7 @@ _HOME = {
     "Activation": "agents.activation",
     "Agent": "agents.agent",
     "App": "flows.app",
+    "Bridge": "flows.bridge",
     "Context": "agents.context",
     "Decision": "agents.agent",
     "Delete": "enrichers.document",

@@ -256,6 +256,8 @@ def test_a_state_goes_on_under_changed_rules() -> None:
     assert set(state["groups"]) == {"fresh", "down"}
 
 
+one_partition = Topic("pings", Ping, key="host", lateness="2s", idle_after="5s")
+UP = pl.col("up").cast(pl.Float64)
 beats = Topic("pings", Ping, partitions=2, lateness="2s", idle_after="5s")
 failing = Rate("down", of=beats, where=~pl.col("up"), per="host", within="10s", opens_at=0.5, closes_at=0.2)
 
@@ -307,8 +309,17 @@ def test_a_snapshot_of_fewer_partitions_is_gone_on_with() -> None:
     assert few.partitions == 3
 
 
+def test_a_migrated_topic_is_gone_on_with() -> None:
+    """A keyed topic that was grown while its flows stood: what the rules remember holds in more partitions."""
+    bench = Bench()
+    bench.step(ping(0, 0, 100), ping(1, 0, 100))
+    detector = Detector(pings, [down], 3)
+    state = detector.restore(bench.detector.snapshot(bench.state), NOW)
+    assert len(state["cut"]) == 3 and detector.watermark(state) == bench.detector.watermark(bench.state)
+
+
 def test_a_keyed_topic_does_not_grow() -> None:
-    """Keys that lie elsewhere than before would be seen out of order."""
+    """Keys that lie elsewhere than before would be seen out of order, so the rules refuse while they run."""
     bench = Bench()
     with pytest.raises(Misused, match="keyed"):
         bench.detector.grow(bench.state, 3, NOW)
@@ -328,11 +339,13 @@ def test_a_rule_of_one_partition_goes_on_in_two() -> None:
 
 
 def test_a_snapshot_of_something_else_is_refused() -> None:
-    """A state of other partitions or of another broker's life is never gone on with."""
+    """A keyed topic's state of more partitions than it has, or one of another broker's life, is never gone on with."""
     bench = Bench()
     bench.step(ping(0, 0, 100))
     with pytest.raises(Misused, match=r"2 partitions.*empty recovery store"):
-        Detector(pings, [down], 3).restore(bench.detector.snapshot(bench.state), NOW)
+        Detector(one_partition, [Threshold("up", of=one_partition, value=UP, per="host", opens_at=0.5, closes_at=0.2)]).restore(
+            bench.detector.snapshot(bench.state), NOW
+        )
     with pytest.raises(Gone, match=r"broker b.*other"):
         bench.step(ping(0, 1, 101, broker="other"))
     with pytest.raises(Gone, match="two brokers"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from headwater import Topic, Webhook
-from headwater.flows.secret import secret
+from headwater.flows.named_secret import secret
 from headwater.flows.webhook import delivered, verify
 from headwater.lineage.errors import BadSignature, HeadwaterError, Invalid, Misused, Undecodable
 

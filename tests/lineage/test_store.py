@@ -157,6 +157,15 @@ def test_a_new_broker_closes_what_the_old_one_left(store):
     assert totals == {"index": {"lost_with_broker": 3, "indexed": 2, "in_flight": 5}, "decide/a": {"lost_with_broker": 1}}
 
 
+def test_what_a_bridge_receives_outlives_our_broker(store):
+    """It lies at another region's broker, whose life goes on; what a bridge sends lay at ours."""
+    received, sent = Position("eu", "flights", 0, 0), Position("old", "flights", 0, 0)
+    said = [run_of("consumed", "bridge/eu/receive", received, 5, 5, 1), run_of("consumed", "bridge/eu/send", sent, 3, 3, 1)]
+    store.land([Landing("old", 0, 0, said)])
+    assert store.lost_with_broker(BROKER) == 3
+    assert verify(store, in_flight_ok=True).totals == {"bridge/eu/receive": {"in_flight": 5}, "bridge/eu/send": {"lost_with_broker": 3}}
+
+
 def test_readers_beside_the_writer_see_whole_batches(tmp_path):
     """Readers in other threads see each batch whole or not at all, and never disturb the writer."""
     seen, wrong, stop = Counter[int](), list[object](), threading.Event()
