@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from headwater.flows.app import App
 from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka
 from headwater.flows.meter import Meter
+from headwater.flows.once import once
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Writer
 from headwater.flows.source import TopicSource
@@ -89,23 +89,23 @@ class Runtime:
     def home(self) -> Path:
         return self.settings.home
 
-    @cached_property
+    @once
     def writer(self) -> Writer:
         writer = Writer(self.kafka, self.broker, self.stops["audit"], told=self.meter.wrote)
         self._open.append(writer.close)
         return writer
 
-    @cached_property
+    @once
     def embedder(self) -> Embedder:
         return self._embedder or minilm()
 
-    @cached_property
+    @once
     def index(self) -> Index:
         index = open_index(self.settings, self._index_path, self.app.name, self.embedder.size)
         self._open.append(index.close)
         return index
 
-    @cached_property
+    @once
     def progress(self) -> Progress:
         """Of this broker's life: what an earlier life reached says nothing about the offsets of this one.
 
@@ -120,17 +120,17 @@ class Runtime:
             progress.learn(self.index.load_progress())
         return progress
 
-    @cached_property
+    @once
     def retriever(self) -> Retriever:
         return Retriever(self.index, self.embedder, self.progress)
 
-    @cached_property
+    @once
     def store(self) -> Store:
         store = Store(self.home / "lineage.duckdb", clock=self.clock)
         self._open.append(store.close)
         return store
 
-    @cached_property
+    @once
     def tables(self) -> Tables:
         tables = Tables(self.kafka, self.broker, self.app.tables, self.meter, failed=self._tables_failed)
         self._open.append(tables.close)
@@ -141,7 +141,7 @@ class Runtime:
         if self.failed is not None:
             self.failed("tables", error)
 
-    @cached_property
+    @once
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that agents run on, in a thread of its own."""
         loop = asyncio.new_event_loop()
@@ -155,7 +155,7 @@ class Runtime:
         self._open.append(stop)
         return loop
 
-    @cached_property
+    @once
     def ports(self) -> Ports:
         return Ports(
             search=self.retriever,
