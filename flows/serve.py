@@ -33,12 +33,13 @@ def http_app(run: Runtime, gateway: Gateway, ready: Callable[[], bool]) -> FastA
     app.include_router(enrichers_web.routes(lambda: run.retriever))
     app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name))
 
+    # These two wait for nothing and answer on the loop itself: the threads that other requests run on may all wait for a dead broker.
     @app.get("/healthz", tags=["process"], summary="The process answers")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         return {"status": "ok", "broker": run.broker, "app": run.app.name}
 
     @app.get("/readyz", tags=["process"], summary="All flows run")
-    def readyz() -> JSONResponse:
+    async def readyz() -> JSONResponse:
         there = ready()
         return JSONResponse({"ready": there, "counts": run.meter.counts()}, 200 if there else 503)
 

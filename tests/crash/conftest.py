@@ -81,7 +81,10 @@ class Process:
     @property
     def stands(self) -> bool:
         """It was sent SIGSTOP and stands still."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+        except OSError:  # it is gone
+            return False
 
     @property
     def rss(self) -> int:
@@ -128,9 +131,16 @@ class Victim:
         deadline = time.monotonic() + seconds
         while not (found := look()):
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.said}"
-            assert time.monotonic() < deadline, f"never came true; last: {found!r}\n{self.said}"
+            assert time.monotonic() < deadline, f"never came true; last: {found!r}\n{self.standing()}"
             time.sleep(0.03)
         return found
+
+    def standing(self) -> str:
+        """All it has said, and where its threads are."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+            time.sleep(0.5)
+        return self.said
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         with connect(self.ready()["http"]) as lineage:

@@ -55,7 +55,11 @@ def finish(victim: Any, kafka: Kafka) -> None:
         decided = {row["flow"]: row["n"] for row in victim.sql(ACTIVATIONS_ENDED)}
         return decided == dict.fromkeys(("decide/warn", "decide/log"), fired)
 
-    victim.until(all_ended)
+    try:
+        victim.until(all_ended)
+    except AssertionError as error:
+        fired = [len(drain(kafka, ACTIVATIONS, p, 0)) for p in range(PARTITIONS[ACTIVATIONS])]
+        raise AssertionError(f"{victim.sql(READINGS_ENDED)} {victim.sql(ACTIVATIONS_ENDED)} of {fired}\n{error}") from None
     assert victim.stop(signal.SIGTERM) == 0, victim.said
 
 

@@ -70,8 +70,8 @@ POINTS = {
 }
 """Point → what is true there."""
 
-SELDOM = {"index: delete", "journal: fenced", "dead: sent", "dead: acknowledged"}
-"""Points that a few dozen events pass once or twice only."""
+SELDOM = ("index: delete", "dead", "activations", "decide", "journal")
+"""Points, and beginnings of points, that a few dozen events pass a few times only."""
 
 
 class Step(NamedTuple):

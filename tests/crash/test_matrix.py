@@ -44,7 +44,7 @@ def _hand(seed: int, how: str) -> list[Step]:
 
 
 def _timed(step: Step, chance: random.Random) -> Step:
-    return step._replace(n=1 if step.point in SELDOM else chance.randint(1, 2 if step.point.startswith(("decide", "journal")) else 4))
+    return step._replace(n=1 if step.point.startswith(SELDOM) else chance.randint(1, 3))
 
 
 class Waker:
@@ -69,22 +69,24 @@ class Waker:
 
 def live(victim: Any, writer: Writer, supply: list[Outgoing], share: int, chance: random.Random) -> None:
     """Events by and by until the process is killed: its share, and more only if its point is long in coming."""
+    if chance.random() < 0.5:
+        victim.until(lambda: victim.run_file() or victim.process.stands)
     waker = Waker(victim.process, chance)
     begun = more_at = time.monotonic()
     try:
         while victim.process.poll() is None:
             now = time.monotonic()
             if supply and (share > 0 or now > more_at):
-                many = chance.randint(3, 9)
+                many = chance.randint(2, 6)
                 writer.write(supply[:many])
                 del supply[:many]
                 share -= many
-                more_at = now + 5
-            assert now - begun < 90, f"never passed; so far: {victim.passed}\n{victim.said}"
-            time.sleep(chance.uniform(0, 0.08))
+                more_at = now + 2
+            assert now - begun < 90, f"never passed; so far: {victim.passed[-6:]}\n{victim.standing()}"
+            time.sleep(chance.uniform(0, 0.15))
     finally:
         waker.close()
-    assert victim.process.returncode == -signal.SIGKILL, victim.said
+    assert victim.process.returncode == -signal.SIGKILL, victim.said  # so all its steps have happened, for this one was the last
 
 
 def disturbed(home: Path, start: Any, lives: Sequence[Sequence[Step]], workers: Sequence[int], chance: random.Random) -> Left:
@@ -111,9 +113,6 @@ def check(seed: int, home: Path, start: Any, undisturbed: Left) -> None:
     lives = steps_of(seed)
     chance = random.Random(-seed)
     same(disturbed(home, start, lives, WORKERS[sorted(WORKERS)[seed % len(WORKERS)]], chance), undisturbed)
-    done = [line for line in (home / "points").read_text().splitlines() if line not in POINTS]
-    planned = [f"{step.how} at {step.point}" for steps in lives for step in steps]
-    assert done[: len(planned)] == planned or set(planned) - set(done) <= {f"stop at {step.point}" for step in lives[-1]}
 
 
 def test_every_point_is_passed(undisturbed, undisturbed_home):

@@ -10,11 +10,13 @@ A victim's plan (see `run`):
     workers     worker threads of each flow
     http_off    open no HTTP door
     steps       what disturbs it, see `points`
-    stalls      a folder: a file in it stalls the part it names, see `headwater.enrichers.testing.Stall`
+    stalls      a folder: a file in it stalls what it is called, `index`, `model` or `store`; see `headwater.enrichers.testing.Stall`
 """
 
+import faulthandler
 import json
 import os
+import signal
 import sys
 import traceback
 from functools import partial
@@ -28,20 +30,43 @@ for _stream in (sys.stdout, sys.stderr):
 from crash.points import Passing, Step, install  # noqa: E402
 
 import headwater.enrichers.web  # noqa: E402, F401 (what a victim would load on its way)
+import headwater.flows.runtime as runtime  # noqa: E402
 import headwater.flows.serve  # noqa: E402, F401
 import headwater.flows.up_command as up_command  # noqa: E402
+from headwater.agents.agent import Decision, Option  # noqa: E402
+from headwater.agents.testing import ScriptedModel, StallingModel  # noqa: E402
+from headwater.enrichers.testing import Stall, stalling  # noqa: E402
 from headwater.flows.settings import load  # noqa: E402
 from headwater.flows.up import Up  # noqa: E402
 from headwater.lineage.errors import HeadwaterError  # noqa: E402
+from headwater.lineage.store import Store  # noqa: E402
 
 
 def run(plan: dict[str, Any]) -> None:
     """Be the victim."""
     home = Path(plan["home"])
+    faulthandler.register(signal.SIGUSR1)
+    if "stalls" in plan:
+        _stall(Path(plan["stalls"]))
     embedder = install(Passing([Step(*step) for step in plan.get("steps", ())], home / "points"))
     up_command.Up = partial(Up, embedder=embedder, idle=plan.get("idle", True))  # type: ignore[assignment,misc]
     given = {"HEADWATER_HOME": str(home), "HEADWATER_HTTP__PORT": "0", **plan.get("settings", {})}
     up_command.run(load(given, dotenv=Path("/none")), plan["app"], http=True, workers=plan.get("workers", 1))
+
+
+def _stall(folder: Path) -> None:
+    """Let the index, the model and the database be stalled by files."""
+    opened, land = runtime.open_index, Store.land
+    held = Stall(folder / "store")
+
+    def landing(store: Store, batch: Any) -> Any:
+        held()
+        return land(store, batch)
+
+    runtime.open_index = lambda *args: stalling(opened(*args), Stall(folder / "index"))  # type: ignore[assignment]
+    answers = ScriptedModel(Decision("send a crew", confidence=0.9, options=(Option("send a crew", 0.9),)))
+    runtime.model_from = lambda *args: StallingModel(answers, Stall(folder / "model").holds)  # type: ignore[assignment,return-value]
+    Store.land = landing  # type: ignore[method-assign]
 
 
 def _fork(plan: dict[str, Any]) -> int:
