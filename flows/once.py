@@ -7,10 +7,10 @@ from typing import Any, Generic, TypeVar, overload
 T = TypeVar("T")
 
 _making = threading.RLock()
-"""One for all: a part may be made of other parts, and two locks could wait for each other. Parts are made at start, so nobody waits long."""
+"""One for all: a part may be made of other parts, and two locks could wait for each other. Parts are made at start: nobody waits long."""
 
 
-class once(Generic[T]):  # noqa: N801 (used as a decorator, like property)
+class once(Generic[T]):
     """`functools.cached_property` with the lock that it had before Python 3.12: worker threads share what a runtime opens."""
 
     def __init__(self, make: Callable[[Any], T]) -> None:

@@ -1,4 +1,4 @@
-"""The index, a model, the database or the broker stands still under load (law 6): bounded memory, nothing lost, and it goes on by itself."""
+"""Index, model, database or broker stands still under load (law 6): memory stays bounded, nothing is lost, and it goes on by itself."""
 
 import contextlib
 import os

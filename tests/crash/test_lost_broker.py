@@ -94,7 +94,8 @@ def test_what_was_open_is_lost_and_nothing_of_it_decided_again(seed, start, tmp_
         verdict = verify(lineage, in_flight_ok=False)
         assert verdict.ok, verdict.offences
         decided = {id for (id,) in lineage.execute(DECIDED).fetchall()}
-        since = lineage.execute("select distinct key from decisions where id in (select unnest(?))", [[*decided - decided_before]]).fetchall()
+        later = [*decided - decided_before]
+        since = lineage.execute("select distinct key from decisions where id in (select unnest(?))", [later]).fetchall()
         lost = {broker for (broker,) in lineage.execute("select broker from outcomes where outcome = 'lost_with_broker'").fetchall()}
     assert since == [("new",)]
     assert lost <= {old.broker} if old is not None else len(lost) <= 1

@@ -120,6 +120,15 @@ def test_every_point_is_passed(undisturbed, undisturbed_home):
     assert set((undisturbed_home / "points").read_text().splitlines()) == set(POINTS)
 
 
+def test_the_documentation_names_every_point():
+    """docs/architecture.md lists them."""
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text().partition("## What is proved under kill -9")[2]
+    for point in POINTS:
+        where, _, name = point.partition(": ")
+        [row] = [line for line in page.splitlines() if line.startswith(f"| `{where}` | ")]
+        assert name in row, point
+
+
 def test_any_ten_seeds_kill_and_stop_at_every_point():
     """The sample that the normal suite runs is no matter of luck."""
     for deck in (0, 10, 190):

@@ -29,9 +29,7 @@ for _stream in (sys.stdout, sys.stderr):
 
 from crash.points import Passing, Step, install  # noqa: E402
 
-import headwater.enrichers.web  # noqa: E402, F401 (what a victim would load on its way)
 import headwater.flows.runtime as runtime  # noqa: E402
-import headwater.flows.serve  # noqa: E402, F401
 import headwater.flows.up_command as up_command  # noqa: E402
 from headwater.agents.agent import Decision, Option  # noqa: E402
 from headwater.agents.testing import ScriptedModel, StallingModel  # noqa: E402
