@@ -5,17 +5,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 from bytewax.operators import StatefulBatchLogic
 
 from headwater.agents.activation import activation_of
 from headwater.agents.agent import Agent, decision_id
 from headwater.agents.decider import Decider, Finished, Item
 from headwater.agents.journal import Book
-from headwater.flows.journal import KafkaJournal
+from headwater.flows.journal import Broken, KafkaJournal
 from headwater.flows.source import Batch
 from headwater.flows.steps import bury_all
 from headwater.lineage.decode import Failure
-from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.errors import HeadwaterError, Unavailable
 from headwater.lineage.event import Position, from_binary
 from headwater.lineage.record import Record, run_of
 from headwater.lineage.topic import ACTIVATIONS
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 POLL = timedelta(milliseconds=5)
 GRACE_S = 5.0
 MAX_IN_FLIGHT = 200
+REOPEN_S = 0.5
+"""How long it waits before it asks again for a journal that could not be opened."""
+
+_log = structlog.get_logger("headwater.decide")
 
 
 class Woken(msgspec.Struct):
@@ -119,6 +124,25 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         early, self._early = self._early, []
         self._submit(early)
 
+    def _begin_anew(self, decider: Decider, journal: KafkaJournal) -> None:
+        """A journal that broke, though no other owner took it, gets a new owner here: fenced, read back, and given what was in flight.
+
+        So the flow outlives what a client does not recover from. While the broker does not answer, this waits for it.
+        """
+        self._early = self._in_flight()
+        since = journal.since(decision_id(self._agent.name, item.activation.id) for item in self._early)
+        del self._run.deciders[self._agent.name, self._partition]
+        self._decider = None
+        decider.close(0.0)
+        while True:
+            try:
+                self._open(self._partition, since)
+                return
+            except Unavailable as error:
+                if self._run.stops["decide"].wait(REOPEN_S):
+                    raise
+                _log.warning("the journal cannot be opened; trying again", agent=self._agent.name, error=str(error))
+
     def _submit(self, items: Iterable[Item]) -> None:
         if self._decider is None:
             self._early += items
@@ -165,9 +189,17 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._begin()
         if self._decider is None:
             return []
+        try:
+            done = self._decider.poll()
+        except Broken as error:
+            if self._journal is None or self._run.stops["decide"].is_set():
+                raise
+            _log.warning("beginning anew", agent=self._agent.name, partition=self._partition, error=str(error))
+            self._begin_anew(self._decider, self._journal)
+            return []
         now = self._run.clock()
         records: list[Record] = []
-        for finished in self._decider.poll():
+        for finished in done:
             records += finished.records
             self._run.meter.wrote(_effects(finished))
             records.append(self._outcome(finished, now))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class Nursery:
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "victim.py")], env=known, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._asking = threading.Lock()
         assert self._answer() == {"ready": True}
 
     def _answer(self) -> Any:
@@ -42,8 +44,9 @@ class Nursery:
 
     def ask(self, **asked: Any) -> Any:
         assert self._process.stdin is not None
-        print(json.dumps(asked), file=self._process.stdin, flush=True)
-        return self._answer()
+        with self._asking:
+            print(json.dumps(asked), file=self._process.stdin, flush=True)
+            return self._answer()
 
     def close(self) -> None:
         assert self._process.stdin is not None

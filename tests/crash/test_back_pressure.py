@@ -81,7 +81,7 @@ GOES_ON = {"index": "seen by rules", "model": "indexed", "store": "decisions act
 """What must go on while another part stands still."""
 
 
-FAULTS = [("index", "hang"), ("index", "refuse"), ("model", "hang"), ("store", "hang"), ("broker", "")]
+FAULTS = [("index", "hang"), ("index", "refuse"), ("model", "hang"), ("model", "refuse"), ("store", "hang"), ("broker", "")]
 
 
 @pytest.mark.parametrize(
