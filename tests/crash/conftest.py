@@ -91,9 +91,9 @@ class Process:
 
     @property
     def rss(self) -> int:
-        """Bytes of memory it holds."""
+        """Bytes of memory that it alone holds: of what is resident, all but mapped files, which the system may take back."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
 
 
 class Victim:

@@ -70,7 +70,7 @@ class Waker:
 def live(victim: Any, writer: Writer, supply: list[Outgoing], share: int, chance: random.Random) -> None:
     """Events by and by until the process is killed: its share, and more only if its point is long in coming."""
     if chance.random() < 0.5:
-        victim.until(lambda: victim.run_file() or victim.process.stands)
+        victim.until(lambda: victim.process.poll() is not None or victim.run_file() or victim.process.stands)
     waker = Waker(victim.process, chance)
     begun = more_at = time.monotonic()
     try:
