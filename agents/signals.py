@@ -99,7 +99,8 @@ class Reader:
             columns.append(series(name, [getattr(one.model, name) for one in events], kind))
         for name, kind in self.facts.items():
             column = series(name, [one.facts.get(name) for one in events], kind)
-            self.facts[name] = _learn(kind, column.dtype)
+            if (learnt := _learn(kind, column.dtype)) is not None:  # another worker's batch of nulls takes nothing back
+                self.facts[name] = learnt
             columns.append(column)
         return pl.DataFrame(columns)
 

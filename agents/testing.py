@@ -8,7 +8,7 @@ import msgspec
 
 from headwater.agents.activation import Activation, activation_id
 from headwater.agents.agent import Decision, Option
-from headwater.agents.context import Chosen, Context, Evidence
+from headwater.agents.context import Chooser, Chosen, Context, Evidence
 from headwater.agents.journal import Book, Done, Entry, Outgoing, decode, encode
 from headwater.lineage.errors import Behind
 from headwater.lineage.event import Position
@@ -40,6 +40,18 @@ class ScriptedModel:
             raise answer
         decision = answer if isinstance(answer, Decision) else Decision(choice=answer, options=(Option(str(answer), 1.0),))
         return Chosen(decision, model="scripted", prompt=situation, answer=str(decision.choice))
+
+
+class StallingModel:
+    """Another model, before every answer of which a stall (`enrichers.testing.Stall`) is waited for on the loop."""
+
+    def __init__(self, model: Chooser, holds: Callable[[], bool]) -> None:
+        self._model, self._holds = model, holds
+
+    async def choose(self, output: type[Any], situation: str, evidence: Sequence[Evidence]) -> Chosen:
+        while self._holds():
+            await asyncio.sleep(0.02)
+        return await self._model.choose(output, situation, evidence)
 
 
 def scripted(*answers: Any) -> Callable[[Activation, Context], Any]:

@@ -2,11 +2,16 @@
 
 import hashlib
 import re
+import time
 from collections.abc import Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
-from headwater.enrichers.engine import Vector
+from headwater.enrichers.engine import Index, Vector
+from headwater.lineage.errors import Unavailable
 
 _WORD = re.compile(r"\w+")
 
@@ -36,3 +41,47 @@ class HashEmbedder:
             else:
                 row[0] = 1.0
         return rows
+
+
+class Stall:
+    """A fault that a file switches on, also in other processes: while it is there, calls hang; if it says `refuse`, they are refused."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self) -> None:
+        """Return once the file is gone. Raises Unavailable if it says so."""
+        while self.holds():
+            time.sleep(0.02)
+
+    def holds(self) -> bool:
+        """Whether a call must go on waiting. Raises Unavailable."""
+        try:
+            refuses = self.file.read_text().strip() == "refuse"
+        except FileNotFoundError:
+            return False
+        if refuses:
+            raise Unavailable(f"{self.file.name} refuses")
+        return True
+
+
+def stalling(index: Index, stall: Stall) -> Index:
+    """The same index, every call of which goes through a stall first; `close` does not."""
+    return cast(Index, _Stalling(index, stall))
+
+
+class _Stalling:
+    def __init__(self, index: Index, stall: Stall) -> None:
+        self._index, self._stall = index, stall
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._index, name)
+        if not callable(found) or name == "close":
+            return found
+
+        @wraps(found)
+        def stalled(*args: Any, **options: Any) -> Any:
+            self._stall()
+            return found(*args, **options)
+
+        return stalled

@@ -100,11 +100,12 @@ def up(
     home: Home = None,
     port: Annotated[str | None, typer.Option("--port", help="HTTP port [HEADWATER_HTTP__PORT, else 8470; 0: any free one]")] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help="Open no HTTP door")] = False,
+    workers: Annotated[int, typer.Option("-w", "--workers", min=1, help="Worker threads of each flow but audit")] = 1,
 ) -> None:
     """Run an application whole, in one process: broker, all flows, HTTP. Ctrl-C stops it cleanly."""
     import headwater.flows.up_command as up_command
 
-    up_command.run(_settings(home, HEADWATER_HTTP__PORT=port), app, http=not no_http)
+    up_command.run(_settings(home, HEADWATER_HTTP__PORT=port), app, http=not no_http, workers=workers)
 
 
 @cli.command("run", rich_help_panel=RUN)

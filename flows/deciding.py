@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 from bytewax.operators import StatefulBatchLogic
 
 from headwater.agents.activation import activation_of
@@ -12,10 +13,10 @@ from headwater.agents.agent import Agent, decision_id
 from headwater.agents.decider import Decider, Finished, Item
 from headwater.agents.journal import Book
 from headwater.flows.batch import Batch
-from headwater.flows.journal import KafkaJournal
+from headwater.flows.journal import Broken, KafkaJournal
 from headwater.flows.steps import bury_all
 from headwater.lineage.decode import Failure
-from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.errors import HeadwaterError, Unavailable
 from headwater.lineage.event import Position, from_binary
 from headwater.lineage.record import Record, run_of
 from headwater.lineage.topic import ACTIVATIONS
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 POLL = timedelta(milliseconds=5)
 GRACE_S = 5.0
 MAX_IN_FLIGHT = 200
+REOPEN_S = 0.5
+"""How long it waits before it asks again for a journal that could not be opened."""
+
+_log = structlog.get_logger("headwater.decide")
 
 
 class Woken(msgspec.Struct):
@@ -109,15 +114,46 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._run.closing(self._journal.close)
 
     def _begin(self) -> None:
-        """Once the journal is read, what waited for it goes to the decider."""
+        """Once the journal is read, what waited for it goes to the decider. One that could not be read is opened anew."""
         if self._decider is not None or self._journal is None or not self._journal.ready:
             return
-        book = Book(self._journal.book)
+        try:
+            book = Book(self._journal.book)
+        except Unavailable as error:
+            self._begin_anew(error)
+            return
         decider = Decider(self._agent, self._run.ports, self._journal, book, self._run.loop, max_in_flight=MAX_IN_FLIGHT)
         self._decider = self._run.deciders[self._agent.name, self._partition] = decider
         self._run.opening.discard((self._agent.name, self._partition))
         early, self._early = self._early, []
         self._submit(early)
+
+    def _let_go(self, decider: Decider) -> None:
+        """What is in flight waits for another decider."""
+        assert self._journal is not None
+        self._early = self._in_flight()
+        self._since = self._journal.since(decision_id(self._agent.name, item.activation.id) for item in self._early)
+        del self._run.deciders[self._agent.name, self._partition]
+        self._decider = None
+        decider.close(0.0)
+
+    def _begin_anew(self, error: HeadwaterError) -> None:
+        """A journal that broke, though no other owner took it, gets a new owner here: fenced, read back, and given what was in flight.
+
+        So the flow outlives what a client does not recover from. While the broker does not answer, this waits for it.
+        """
+        stop = self._run.stops["decide"]
+        if stop.is_set():
+            raise error
+        _log.warning("the journal is opened anew", agent=self._agent.name, partition=self._partition, error=str(error))
+        while True:
+            try:
+                self._open(self._partition, self._since)
+                return
+            except Unavailable as refused:
+                if stop.wait(REOPEN_S):
+                    raise
+                _log.warning("the journal cannot be opened; trying again", agent=self._agent.name, error=str(refused))
 
     def _submit(self, items: Iterable[Item]) -> None:
         if self._decider is None:
@@ -165,9 +201,15 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._begin()
         if self._decider is None:
             return []
+        try:
+            done = self._decider.poll()
+        except Broken as error:
+            self._let_go(self._decider)
+            self._begin_anew(error)
+            return []
         now = self._run.clock()
         records: list[Record] = []
-        for finished in self._decider.poll():
+        for finished in done:
             records += finished.records
             self._run.meter.wrote(_effects(finished))
             records.append(self._outcome(finished, now))

@@ -7,6 +7,7 @@ A commit whose answer is late is asked for again, never aborted: aborted or not 
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -37,6 +38,8 @@ LOOK_BACK = 20_000
 COMMIT_S = 20.0
 """How long one call to the broker may take before the same commit is asked for again."""
 _PAUSE_S = 0.05
+_ABORTS = 2
+"""How many times `commit_s` an abort may take before this owner breaks."""
 _TRANSACTION_S = 30.0
 _READ_S = 2 * _TRANSACTION_S
 """An open transaction that nobody ends is ended by the broker after `_TRANSACTION_S`, at its next look around."""
@@ -323,17 +326,20 @@ class KafkaJournal:
         if self._failed:
             raise _Undelivered(next((error for error in self._failed if error.code() in _REFUSED), self._failed[0]))
 
-    def _resume(self, call: Callable[[float], None]) -> None:
+    def _resume(self, call: Callable[[float], None], patience_s: float = math.inf) -> None:
         """Commit or abort until it is known how that ended: called again, the client takes up the same commit, it sends none twice.
 
         Aborting instead of asking again would leave the client in a state it never leaves, and the outcome unknown.
+        An abort itself may never end: after a broker stood still for longer than a transaction lasts, some refuse the client a new epoch
+        for ever. Nobody has asked for that commit, so when patience is over this owner breaks, and the next one's fence ends it.
         """
+        until = time.monotonic() + patience_s
         while True:
             try:
                 call(self._commit_s)
                 return
             except KafkaException as error:
-                if not error.args[0].retriable() or self._closing.is_set():
+                if not error.args[0].retriable() or self._closing.is_set() or time.monotonic() > until:
                     raise
                 _log.warning("the broker does not answer", agent=self._agent, partition=self._partition, error=error.args[0].str())
                 self._closing.wait(_PAUSE_S)
@@ -342,7 +348,7 @@ class KafkaJournal:
         """End a transaction that was not committed; gives what its callers are told. Raises what breaks this owner."""
         if cause.fatal():
             raise KafkaException(cause)
-        self._resume(self._producer.abort_transaction)
+        self._resume(self._producer.abort_transaction, _ABORTS * self._commit_s)
         if cause.code() in _REFUSED:
             return EffectFailed(f"{self._name}: the broker refuses what is to be written: {cause.str()}; mend that and restart the flow")
         return Unavailable(f"{self._name} did not commit: {cause.str()}")

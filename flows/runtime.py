@@ -5,7 +5,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.ladder import Ladder, delays_of
 from headwater.flows.meter import Meter
+from headwater.flows.once import once
 from headwater.flows.partitions import PATTERN, Partitions, declared_of
 from headwater.flows.prepare import prepare_topics
 from headwater.flows.recovery import EPOCH, SLOTS
@@ -106,23 +106,23 @@ class Runtime:
     def home(self) -> Path:
         return self.settings.home
 
-    @cached_property
+    @once
     def writer(self) -> Writer:
         writer = Writer(self.kafka, self.broker, self.stops["audit"], told=self.meter.wrote)
         self._open.append(writer.close)
         return writer
 
-    @cached_property
+    @once
     def embedder(self) -> Embedder:
         return self._embedder or minilm()
 
-    @cached_property
+    @once
     def index(self) -> Index:
         index = open_index(self.settings, self._index_path, self.app.name, self.embedder.size)
         self._open.append(index.close)
         return index
 
-    @cached_property
+    @once
     def progress(self) -> Progress:
         """Of this broker's life: what an earlier life reached says nothing about the offsets of this one.
 
@@ -137,7 +137,7 @@ class Runtime:
             progress.learn(self.index.load_progress())
         return progress
 
-    @cached_property
+    @once
     def partitions(self) -> Partitions:
         """The partitions of the application's topics at the broker, followed while this runtime is open."""
         partitions = Partitions(self.kafka, *declared_of(self.app.topics, self.app.partitions)).start()
@@ -149,17 +149,17 @@ class Runtime:
         """Topic → partitions that are read now; a topic without key may have more than declared."""
         return self.partitions.counts()
 
-    @cached_property
+    @once
     def retriever(self) -> Retriever:
         return Retriever(self.index, self.embedder, self.progress)
 
-    @cached_property
+    @once
     def store(self) -> Store:
         store = Store(self.home / "lineage.duckdb", clock=self.clock)
         self._open.append(store.close)
         return store
 
-    @cached_property
+    @once
     def tables(self) -> Tables:
         tables = Tables(self.kafka, self.broker, self.app.tables, self.meter, failed=self._tables_failed, partitions=self.counts)
         self._open.append(tables.close)
@@ -170,7 +170,7 @@ class Runtime:
         if self.failed is not None:
             self.failed("tables", error)
 
-    @cached_property
+    @once
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that agents run on, in a thread of its own."""
         loop = asyncio.new_event_loop()
@@ -184,7 +184,7 @@ class Runtime:
         self._open.append(stop)
         return loop
 
-    @cached_property
+    @once
     def ports(self) -> Ports:
         return Ports(
             search=self.retriever,
@@ -200,11 +200,11 @@ class Runtime:
             self.index, self.embedder, self.app.document_types, clock=self.clock, history_us=duration(self.settings.index_history)
         )
 
-    @cached_property
+    @once
     def ladder(self) -> Ladder:
         return Ladder(delays_of(self.settings.retry_delays), duration(self.settings.retry_expires), self.id)
 
-    @cached_property
+    @once
     def rungs(self) -> dict[str, int]:
         """The topics of the retry ladder: those of the settings, and those that an earlier run with more of them left."""
         many = len(self.ladder.delays)
@@ -237,7 +237,7 @@ class Runtime:
             {name: 0 if name.startswith(PATTERN) else declared[name] for name in topics},
             group=group_of(self.app.name, flow),
             stop=self.stops[flow.partition("/")[0]],
-            epoch=self.epoch if self.workers > 1 else 0.0,
+            epoch=self.epoch if self.workers > 1 and flow != "audit" else 0.0,
             **options,
         )
 

@@ -41,12 +41,13 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     dead = DeadLetters(run)
     app.include_router(dead_routes.routes(lambda: dead, lambda: run.store, run.clock))
 
+    # These two wait for nothing and answer on the loop itself: the threads that other requests run on may all wait for a dead broker.
     @app.get("/healthz", tags=["process"], summary="The process answers")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         return {"status": "ok", "broker": run.broker, "app": run.app.name}
 
     @app.get("/readyz", tags=["process"], summary="All flows run")
-    def readyz() -> JSONResponse:
+    async def readyz() -> JSONResponse:
         there = ready()
         return JSONResponse({"ready": there, "counts": run.meter.counts(), "partitions": run.partitions.told()}, 200 if there else 503)
 

@@ -42,8 +42,9 @@ LEAVE_S = 6.0
 class FlowThread:
     """One dataflow in a thread. A flow that raises is told to `failed`; it is never run twice in one interpreter."""
 
-    def __init__(self, name: str, run: Runtime, failed: Callable[[str, BaseException], None]) -> None:
+    def __init__(self, name: str, run: Runtime, failed: Callable[[str, BaseException], None], workers: int = 1) -> None:
         self.name, self._run, self._failed = name, run, failed
+        self._workers = workers if name != "audit" else 1  # the database has one writer
         self._recovery = Recovery(run.home, name, run.broker) if name != "audit" else None
         if self._recovery is not None:
             run.slots[name] = self._recovery.slots
@@ -56,7 +57,9 @@ class FlowThread:
     def _main(self) -> None:
         try:
             recovery = self._recovery.config if self._recovery else None
-            cluster_main(self._flow, [], 0, epoch_interval=EPOCH, recovery_config=recovery)  # type: ignore[no-untyped-call]
+            cluster_main(  # type: ignore[no-untyped-call]
+                self._flow, [], 0, epoch_interval=EPOCH, recovery_config=recovery, worker_count_per_proc=self._workers
+            )
         except BaseException as error:
             self._failed(self.name, error)
 
@@ -85,6 +88,7 @@ class Up:
     flows     which flows run, in stop order
     http      whether the HTTP door is opened
     idle      whether the wall clock may move the watermark (off in replays)
+    workers   worker threads of each flow but `audit`; another number at the next start is fine
     """
 
     def __init__(
@@ -97,8 +101,10 @@ class Up:
         idle: bool = True,
         embedder: Embedder | None = None,
         clock: Callable[[], int] = wall_clock,
+        workers: int = 1,
     ) -> None:
         self.app, self.settings = app, settings
+        self._workers = workers
         self._flow_names = [name for name in flows if (name != "decide" or app.agents) and (name != "bridge" or app.bridges)]
         self._http, self._idle, self._embedder, self._clock = http, idle, embedder, clock
         self._lock: IO[str] | None = None
@@ -140,6 +146,7 @@ class Up:
             idle=self._idle,
             indexes="index" in self._flow_names,
         )
+        run.workers = self._workers
         for warning in changed(self.settings.home, self.app.agents):
             _log.warning(warning)
         run.failed = self._fail
@@ -158,7 +165,7 @@ class Up:
             self._server = Server(app, self.settings.http_host, self.settings.http_port)
             self._server.start()
         for name in reversed(self._flow_names):
-            self._flows[name] = FlowThread(name, run, self._fail)
+            self._flows[name] = FlowThread(name, run, self._fail, self._workers)
             self._flows[name].start()
         self._watch = Watch(self.app.files, self.app.root, self.gateway, self.settings.home / "files.json", run.clock)
         self.file_positions = self._watch.publish() if self.app.files and "index" in self._flow_names else []

@@ -15,7 +15,7 @@ from headwater.flows.up import Up
 from headwater.lineage.topic import INTERNAL
 
 
-def run(settings: Settings, target: str | None, *, http: bool) -> None:
+def run(settings: Settings, target: str | None, *, http: bool, workers: int = 1) -> None:
     """Start, say where everything is, wait for Ctrl-C or SIGTERM, stop cleanly (exit 0).
 
     A flow or a broker that fails ends the process, and so does a stop that could not drain all (exit 1).
@@ -32,7 +32,7 @@ def run(settings: Settings, target: str | None, *, http: bool) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    up = Up(app, settings, http=http)
+    up = Up(app, settings, http=http, workers=workers)
     console.print(f"starting {app.name} …", style="dim")
     up.start()
     _tell(console, up)

@@ -1,21 +1,103 @@
-"""`headwater up` as a process to be killed: the real command, with a model that is no model. Arguments: APP HOME [replay]
+"""`headwater up` as a process to be killed: the real command, with a model that is no model.
 
-`replay`: the wall clock does not move the watermark, so that what the rules say hangs on the topics' contents alone.
+As a program it is a nursery: it loads everything once and forks a victim for each line it is told, so that a victim starts in a moment.
+It answers each line with one: {"run": {…}} → {"pid": n}; {"poll": pid} → {"status": null, or what the victim ended with}.
+
+A victim's plan (see `run`):
+    app, home   what to run, and where
+    settings    environment-like settings
+    idle        whether the wall clock may move the watermark; else what the rules say hangs on the topics' contents alone
+    workers     worker threads of each flow
+    http_off    open no HTTP door
+    steps       what disturbs it, see `points`
+    stalls      a folder: a file in it stalls what it is called, `index`, `model` or `store`; see `headwater.enrichers.testing.Stall`
 """
 
+import faulthandler
+import json
+import os
+import signal
 import sys
+import traceback
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import headwater.flows.up_command as up_command
-from headwater.enrichers.testing import HashEmbedder
-from headwater.flows.settings import load
-from headwater.flows.up import Up
-from headwater.lineage.errors import HeadwaterError
+sys.path.insert(0, str(Path(__file__).parent.parent))
+for _stream in (sys.stdout, sys.stderr):
+    _stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+from crash.points import Passing, Step, install  # noqa: E402
+
+import headwater.flows.runtime as runtime  # noqa: E402
+import headwater.flows.up_command as up_command  # noqa: E402
+from headwater.agents.agent import Decision, Option  # noqa: E402
+from headwater.agents.testing import ScriptedModel, StallingModel  # noqa: E402
+from headwater.enrichers.testing import Stall, stalling  # noqa: E402
+from headwater.flows.settings import load  # noqa: E402
+from headwater.flows.up import Up  # noqa: E402
+from headwater.lineage.errors import HeadwaterError  # noqa: E402
+from headwater.lineage.store import Store  # noqa: E402
+
+
+def run(plan: dict[str, Any]) -> None:
+    """Be the victim."""
+    home = Path(plan["home"])
+    faulthandler.register(signal.SIGUSR1)
+    if "stalls" in plan:
+        _stall(Path(plan["stalls"]))
+    embedder = install(Passing([Step(*step) for step in plan.get("steps", ())], home / "points"))
+    up_command.Up = partial(Up, embedder=embedder, idle=plan.get("idle", True))  # type: ignore[assignment,misc]
+    given = {"HEADWATER_HOME": str(home), "HEADWATER_HTTP__PORT": "0", **plan.get("settings", {})}
+    up_command.run(load(given, dotenv=Path("/none")), plan["app"], http=True, workers=plan.get("workers", 1))
+
+
+def _stall(folder: Path) -> None:
+    """Let the index, the model and the database be stalled by files."""
+    opened, land = runtime.open_index, Store.land
+    held = Stall(folder / "store")
+
+    def landing(store: Store, batch: Any) -> Any:
+        held()
+        return land(store, batch)
+
+    runtime.open_index = lambda *args: stalling(opened(*args), Stall(folder / "index"))  # type: ignore[assignment]
+    answers = ScriptedModel(Decision("send a crew", confidence=0.9, options=(Option("send a crew", 0.9),)))
+    runtime.model_from = lambda *args: StallingModel(answers, Stall(folder / "model").holds)  # type: ignore[assignment,return-value]
+    Store.land = landing  # type: ignore[method-assign]
+
+
+def _fork(plan: dict[str, Any]) -> int:
+    """A victim in a process group of its own, its output in its home's victim.log."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.setsid()
+        log = os.open(Path(plan["home"]) / "victim.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        for file, number in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(file, number)
+        run(plan)
+        status = 0
+    except HeadwaterError as error:
+        print(f"headwater: {error}", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _status(pid: int) -> int | None:
+    """What a child ended with, as subprocess tells it; None while it runs or stands still."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
 
 if __name__ == "__main__":
-    up_command.Up = partial(Up, embedder=HashEmbedder(), idle="replay" not in sys.argv[3:])  # type: ignore[assignment,misc]
-    try:
-        up_command.run(load({"HEADWATER_HOME": sys.argv[2], "HEADWATER_HTTP__PORT": "0"}, dotenv=Path("/none")), sys.argv[1], http=True)
-    except HeadwaterError as error:
-        sys.exit(f"headwater: {error}")
+    print(json.dumps({"ready": True}))
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps({"pid": _fork(asked["run"])} if "run" in asked else {"status": _status(asked["poll"])}))
