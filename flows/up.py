@@ -20,6 +20,7 @@ from headwater.flows.gateway import Gateway
 from headwater.flows.gateways import Gateways
 from headwater.flows.kafka import Kafka
 from headwater.flows.limits import Rate
+from headwater.flows.prepare import domain
 from headwater.flows.recovery import EPOCH, Recovery, hold
 from headwater.flows.run_file import remove_run_file, write_run_file
 from headwater.flows.runtime import Runtime, wall_clock
@@ -157,7 +158,7 @@ class Up:
             run.keep_progress()
         self.gateway = Gateway({**self.app.topics}, run.writer, run.clock, largest=self.settings.http_max_bytes)
         self._gateways = Gateways(run, self.gateway)
-        for topic in self.app.topics.values() if self._broker is None else ():  # an embedded broker has just begun: it remembers nothing
+        for topic in domain(self.app).values() if self._broker is None else ():  # an embedded broker has just begun: it remembers nothing
             self.gateway.remember(kafka, run.broker, topic)
         if self._http:
             self._desk = Desk(self.gateway, Rate(self.settings.http_rate, self.settings.http_burst, run.clock))
