@@ -62,6 +62,7 @@ class Reading:
 class Reader:
     """The client of one worker. Only that worker's thread calls it.
 
+    lead      the slot that polls, at its own pace, for all: one that owns partitions, as soon as any does
     batch     messages that one slot takes at once
     coalesce  fewer and larger polls: less than a full one counts as nothing found
     gate      (topic, partition) → may more be read now? What may not is paused
@@ -86,6 +87,7 @@ class Reader:
         self._gate, self._at_end, self._fault = gate, at_end, fault
         self.pace = pace
         self.slots: list[Slot] = []
+        self.lead: Slot | None = None
         self.busy = False
         self.readings: dict[Place, Reading] = {}
         self._consumer: Consumer | None = None
@@ -106,12 +108,21 @@ class Reader:
         for place, offset in starts.items():
             slot.places[place] = self.readings[place] = Reading(offset)
         self._new += starts
-        self._owners = sum(bool(each.places) for each in self.slots)
+        self._count()
+
+    def _count(self) -> None:
+        owners = [slot for slot in self.slots if slot.places]
+        self._owners, self.lead = len(owners), next(iter(owners or self.slots), None)
+
+    def join(self, slot: Slot) -> None:
+        """Read for a slot, which owns nothing yet."""
+        self.slots.append(slot)
+        self._count()
 
     def leave(self, slot: Slot) -> bool:
         """A slot that closes takes its partitions along. True: it was the last, and the client is closed."""
         self.slots.remove(slot)
-        self._owners = sum(bool(each.places) for each in self.slots)
+        self._count()
         for place in slot.places:
             self.readings.pop(place, None)
         if self.slots:

@@ -152,7 +152,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
         self._carried = dict(resume or {})
         self._fresh = resume is None
         self._reader = source.reader()
-        self._reader.slots.append(self)
+        self._reader.join(self)
         self._adopt()
         self._fresh = False  # what appears from now on is read from its beginning
 
@@ -164,7 +164,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
         reader = self._reader
         if reader.pace is not None:
             reader.pace.looked(id(self))
-        if reader.slots[0] is self:
+        if reader.lead is self:
             reader.poll()
         batches = self._handed_on() if self.places else []
         if self._source.end and not batches and all(r.ended is not None and not r.waiting for r in self.places.values()):
@@ -224,7 +224,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
         return starts
 
     def next_awake(self) -> datetime | None:
-        reader, lead = self._reader, self._reader.slots[0] is self
+        reader, lead = self._reader, self._reader.lead is self
         if reader.pace is None and reader.busy and lead:
             return None
         rest = 0.0

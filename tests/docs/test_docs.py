@@ -27,7 +27,7 @@ RUN = ("sh", "console", "python")
 INERT = ("text", "mermaid", "json")
 NOT_RUN = {
     "needs docker": 1,
-    "needs Redpanda and Qdrant servers": 1,
+    "needs Redpanda and Qdrant servers": 2,
     "needs a hosted model": 1,
     "takes minutes": 4,
     "another test runs it": 1,
