@@ -158,7 +158,7 @@ class World:
         return None
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=4),
     st.integers(0, 3),

@@ -55,17 +55,17 @@ def offset(received: Any) -> int:
 
 def outcomes(records: Any, flow: str) -> list[Record]:
     """The records, those of readings' ends in a flow one by one, changed."""
-    return mutated([one for record in records for one in singly(record, flow)], lambda r: r.first if is_end(r, flow) else None)
+    return changed(records, lambda record: (record.kind, record.flow, record.topic) == ("outcome", flow, "readings"))
 
 
-def singly(record: Record, flow: str) -> list[Record]:
-    if not is_end(record, flow):
-        return [record]
+def changed(records: Any, chosen: Callable[[Record], bool]) -> list[Record]:
+    """Of the chosen records each offset by itself, the lost one left out, the other there twice."""
+    single = [one for record in records for one in (singly(record) if chosen(record) else [record])]
+    return mutated(single, lambda record: record.first if chosen(record) else None)
+
+
+def singly(record: Record) -> list[Record]:
     return [msgspec.structs.replace(record, id=f"{record.id}{n}", first=n, next=n + 1, count=1) for n in range(record.first, record.next)]
-
-
-def is_end(record: Record, flow: str) -> bool:
-    return (record.kind, record.flow, record.topic) == ("outcome", flow, "readings")
 
 
 def after(patch: Any, module: Any, name: str, change: Callable[[Any], Any]) -> None:
@@ -95,7 +95,7 @@ def upsert(patch: Any) -> None:
 
 def account(patch: Any) -> None:
     def change(told: Any) -> Any:
-        return [mutated(records, lambda record: record.first if record.topic == "readings" else None) for records in told]
+        return [changed(records, lambda record: record.topic == "readings") for records in told]
 
     after(patch, walk, "account_step", change)
 
