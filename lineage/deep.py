@@ -143,16 +143,19 @@ class Rungs:
             self._cursor.executemany("INSERT INTO deep_rungs VALUES (?, ?, ?, ?)", rows)
 
     def finish(self, *, whole: bool, limit: int) -> Iterator[str]:
-        """Offences of messages that one run moved here twice, or that stand for a position which did not move, and of moves without one."""
+        """Offences of messages that one run moved here twice, or that stand for a position which never ended, and of moves without one."""
         doubled = "SELECT kin, min(place), max(place) FROM deep_rungs GROUP BY kin, run HAVING count(*) > 1 ORDER BY 2 LIMIT ?"
         for kin, first, second in self._cursor.execute(doubled, [limit]).fetchall():
             yield f"{second}: one run moved {kin} twice, here and to {first}"
         stray = """
-            SELECT place, kin FROM deep_rungs WHERE kin NOT IN (
-                SELECT broker || '/' || topic || '/' || "partition" || '/' || "first" FROM records
-                WHERE kind = 'outcome' AND outcome = 'moved') ORDER BY place LIMIT ?"""
+            WITH came AS (SELECT *, string_split(kin, '/') AS p FROM deep_rungs)
+            SELECT place, kin FROM came WHERE NOT EXISTS (
+                FROM records r WHERE r.kind = 'outcome' AND r.flow = 'index' AND r.broker = p[1] AND r.topic = p[2]
+                    AND r."partition" = try_cast(p[3] AS INTEGER) AND r."first" <= try_cast(p[4] AS BIGINT)
+                    AND r."next" > try_cast(p[4] AS BIGINT))
+            ORDER BY place LIMIT ?"""
         for where, kin in self._cursor.execute(stray, [limit]).fetchall():
-            yield f"{where}: {kin} was moved here, but lineage does not say so"
+            yield f"{where}: {kin} was moved here, but lineage knows no end of it there"
         if whole:
             missing = """
                 SELECT flow, topic, "partition", "first", ref FROM records WHERE kind = 'outcome' AND outcome = 'moved' AND broker = ?

@@ -108,15 +108,14 @@ class Known:
     def _cut(self, record: Record, said: Ranges, replays: list[Replay]) -> list[Record]:
         lane = lane_of(record)
         known = self.ranges.setdefault(lane, Ranges())
-        again = said.overlap(record.first, record.next)
-        said.add(record.first, record.next)
+        again = _common(said.add(record.first, record.next), record.first, record.next)
         closed = self.ranges.get(("outcome", *lane[1:])) if lane[0] == "open" else None
         parts = known.add(record.first, record.next)
         if closed is not None:
             parts = [part for first, following in parts for part in closed.missing(first, following)]
         cut = record.next - record.first - sum(following - first for first, following in parts)
         if cut:
-            replays.append(Replay(*lane, record.first, record.next, cut, again > 0))
+            replays.append(Replay(*lane, *(again or (record.first, record.next)), cut, again is not None))
         if not cut:
             return [record]
         return [self._part(record, first, following) for first, following in parts]
@@ -128,6 +127,12 @@ class Known:
             absent = self.ranges.get(("absent", record.flow, record.broker, record.topic, record.partition))
             count -= absent.overlap(first, next) if absent else 0
         return msgspec.structs.replace(record, id=record_id(record.id, first, next), first=first, next=next, count=count)
+
+
+def _common(new: Sequence[tuple[int, int]], first: int, next: int) -> tuple[int, int] | None:
+    """From the first to the last offset of [first, next) that was not new."""
+    parts = Ranges(new).missing(first, next)
+    return (parts[0][0], parts[-1][1]) if parts else None
 
 
 @dataclass

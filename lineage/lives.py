@@ -31,7 +31,7 @@ def offences(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[str
     for flow, topic, partition, first, ref in cursor.execute(_UNREAD, [limit]).fetchall():
         yield f"flow {flow}, {topic}/{partition}@{first}: it moved to {_short(ref)}, which was never read"
     for flow, topic, partition, first, before in cursor.execute(_FROM_NOWHERE, [limit]).fetchall():
-        yield f"flow {flow}, {topic}/{partition}@{first}: {_short(before)} was moved here, but did not end as moved"
+        yield f"flow {flow}, {topic}/{partition}@{first}: {_short(before)} was moved here, but never ended there"
     for id, ref in cursor.execute(_LIFE_UNREAD, [limit]).fetchall():
         yield f"redrive of {id}: its next life at {_short(ref)} was never read"
     for kind, outcome in (("document", _TAKEN), ("dead_letter", "'dead_lettered'")):
@@ -92,9 +92,13 @@ _ON_RUNGS = f"""
             parents[2] AS before, data->>'$.moved_by' AS moved_by
         FROM records WHERE kind = 'outcome' AND starts_with(topic, '{RETRY}') AND len(parents) = 2)"""
 
+# After a crash a position may end otherwise than as moved, though it had been moved before anybody was told: it must have ended at all.
 _FROM_NOWHERE = f"""
-    WITH {_MOVED}, {_ON_RUNGS} SELECT flow, topic, "partition", "first", before FROM rungs
-    WHERE before NOT IN (SELECT place FROM moved) ORDER BY ALL LIMIT ?"""
+    WITH {_ON_RUNGS}, came AS (SELECT *, string_split(before, '/') AS p FROM rungs)
+    SELECT flow, topic, "partition", "first", before FROM came WHERE NOT EXISTS (
+        FROM records r WHERE r.kind = 'outcome' AND r.flow = came.flow AND r.broker = p[1] AND r.topic = p[2]
+            AND r."partition" = p[3]::INTEGER AND r."first" <= p[4]::BIGINT AND r."next" > p[4]::BIGINT)
+    ORDER BY ALL LIMIT ?"""
 
 # A crash between moving and saying so has a position moved again, by another run; one run moves it once.
 _TWICE_MOVED = f"""

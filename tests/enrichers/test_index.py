@@ -8,7 +8,7 @@ from headwater.enrichers.head import ENTRIES_KEPT
 from headwater.enrichers.index import Indexer
 from headwater.enrichers.testing import HashEmbedder
 from headwater.lineage.decode import MARK, Received
-from headwater.lineage.errors import IndexFailed, Misused
+from headwater.lineage.errors import DocumentUnavailable, IndexFailed, Misused, Unavailable
 from headwater.lineage.event import Event, Position
 
 HOUR = 3_600_000_000
@@ -110,6 +110,47 @@ def test_a_text_that_cannot_be_embedded_fails_alone(world):
     assert [one.position.offset for one, _ in indexed.failures] == [1]
     assert indexed.outcomes == [(batch[0].position, "indexed"), (batch[2].position, "indexed")]
     assert sorted(world.texts("good")) == ["fine", "good"]
+
+
+@pytest.mark.parametrize("texts", [["bad"], ["good", "bad", "fine"], ["bad", "bad too"]])
+def test_an_embedder_that_has_no_answer_for_one_text_may_have_it_later(world, texts):
+    """While it answers for any other, that text alone failed, in a way that may pass: for its event, and no other."""
+
+    class Slow(HashEmbedder):
+        def embed(self, texts):
+            if any("bad" in text for text in texts):
+                raise TimeoutError("no answer in 5 s")
+            return super().embed(texts)
+
+    world.embedder = Slow(16)
+    indexed = world.writer().index([world.said(f"d{n}", 1, text) for n, text in enumerate(texts)])
+    assert [type(error) for _, error in indexed.failures] == [DocumentUnavailable] * sum("bad" in text for text in texts)
+    assert outcomes(indexed) == ["indexed"] * sum("bad" not in text for text in texts)
+
+
+@pytest.mark.parametrize("many", [1, 3])
+def test_an_embedder_that_answers_nothing_at_all_is_unavailable(world, many):
+    """Then the batch may be given again, whole: no event is at fault."""
+
+    class Dead(HashEmbedder):
+        def embed(self, texts):
+            raise ConnectionRefusedError("no route")
+
+    world.embedder = Dead(16)
+    with pytest.raises(Unavailable, match="does not answer"):
+        world.writer().index([world.said(f"d{n}", 1, f"text {n}") for n in range(many)])
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ConnectionResetError("gone"), DocumentUnavailable), (ValueError("wrong"), IndexFailed)])
+def test_a_document_function_may_fail_for_now_or_for_good(world, error, kind):
+    """By what it raises: tried again, or a dead letter."""
+
+    def said(note, facts):
+        raise error
+
+    types = [DocumentType("note", world.topic, said, "version")]
+    indexed = Indexer(world.index, world.embedder, types, clock=lambda: 1).index([world.said("a", 1, "x")])
+    assert [type(refusal) for _, refusal in indexed.failures] == [kind]
 
 
 def test_marks_and_unknown_topics_pass(world):

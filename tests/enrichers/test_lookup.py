@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from headwater.enrichers.enrich import enrich
 from headwater.enrichers.lookup import Latest, Lookup
 from headwater.lineage.decode import MARK, Received
-from headwater.lineage.errors import EnricherFailed, Misused
+from headwater.lineage.errors import EnricherFailed, EnricherUnavailable, Misused, Unavailable
 from headwater.lineage.event import Event, Position
 from headwater.lineage.topic import Topic
 
@@ -118,3 +118,20 @@ def test_enrich_fills_facts_and_isolates_failures(airlines):
     assert batch[0].facts == {"airline": {"carrier": "UA", "name": "United"}, "broken": {"fine": 7}}
     [(failed, error)] = failures
     assert failed is batch[1] and isinstance(error, EnricherFailed) and error.details["enricher"] == "broken"
+
+
+@pytest.mark.parametrize(("raised", "kind"), [
+    (ConnectionError("no route"), EnricherUnavailable), (TimeoutError(), EnricherUnavailable), (Unavailable("x"), EnricherUnavailable),
+    (ValueError("wrong"), EnricherFailed), (Misused("wrong"), EnricherFailed),
+])  # fmt: skip
+def test_what_an_enricher_raises_fails_for_now_or_for_good(raised, kind):
+    """Connection and time-out errors, and our own Retryable, may pass; everything else never will. Both have the cause enricher_failed."""
+
+    class Raising:
+        def facts(self, model, time):
+            raise raised
+
+    topic = Topic("flights", Flight, enrich={"x": Raising()})
+    one = Received(Position("b", "flights", 0, 0), Event(id="e", source="s", type="t", time=1), Flight(id="f"), 1)
+    enriched, [(failed, error)] = enrich(topic, [one])
+    assert not enriched and failed is one and type(error) is kind and error.cause == "enricher_failed"

@@ -145,7 +145,7 @@ def test_dead_letters_are_listed_and_shown(headwater, lake, home):
         rows = json.loads(headwater("dead", "list", "--json", home=home).stdout)
         if rows:
             break
-    assert [(row["cause"], row["position"]) for row in rows] == [("undecodable", lake.bad.short)]
+    assert [(row["cause"], row["short"]) for row in rows] == [("undecodable", lake.bad.short)]
     assert "undecodable" in headwater("dead", "list", home=home).stdout
     assert "no dead letters" in headwater("dead", "list", "--cause", "oversized", home=home).stdout
     shown = headwater("dead", "show", rows[0]["id"][:8], home=home)

@@ -123,7 +123,7 @@ def test_moved_names_one_successor():
     assert any(f"two positions name {rung(1, 0)}" in each for each in both)
     assert "t/0@0: it moved to headwater.retry.1/0@0, which was never read" in offences([consumed("t", 1), moved(0, rung(1, 0))])[0]
     lost = offences([each for each in whole if each.first != 1 or each.topic != "t"])
-    assert any("headwater.retry.1/0@1: t/0@1 was moved here, but did not end as moved" in each for each in lost)
+    assert any("headwater.retry.1/0@1: t/0@1 was moved here, but never ended there" in each for each in lost)
 
 
 def test_who_moves_climbs():
