@@ -234,7 +234,7 @@ def test_topics_made_later_are_adopted(brokers, name, tmp_path):
 
 
 def test_a_region_that_begins_a_new_life(brokers, name, tmp_path):
-    """An embedded broker that starts again has another id and holds nothing: it is read from its beginning and gets what comes from now on."""
+    """An embedded broker that starts again has another id and holds nothing: it is read from its beginning and gets what now comes."""
     us, port = brokers["us"], _free_port()
     app = App("a", bridges=[Bridge("eu", topics=[Topic(name, Flight, partitions=PARTS)])])
     with up(app, tmp_path, us, {"eu": f"127.0.0.1:{port}"}) as running:
