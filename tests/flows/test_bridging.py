@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,28 @@ def test_topics_made_later_are_adopted(brokers, name, tmp_path):
             eventually(full(f"{name}.{n}", {eu: 100}), running)
     for n in range(2):
         check(f"{name}.{n}", [us, eu])
+
+
+def test_a_region_that_begins_a_new_life(brokers, name, tmp_path):
+    """An embedded broker that starts again has another id and holds nothing: it is read from its beginning and gets what now comes."""
+    us, port = brokers["us"], _free_port()
+    app = App("a", bridges=[Bridge("eu", topics=[Topic(name, Flight, partitions=PARTS)])])
+    with up(app, tmp_path, us, {"eu": f"127.0.0.1:{port}"}) as running:
+        lives = []
+        for life in range(2):
+            with Broker(port=port) as eu:
+                lives.append(eu.id)
+                if life == 0:
+                    eventually(lambda eu=eu: eu.kafka.partitions(name) == PARTS, running)
+                publish(us, name, range(life * 100, life * 100 + 100))
+                eventually(lambda eu=eu: eu.kafka.partitions(name) == PARTS, running)
+                publish(eu, name, range(50))
+                eventually(full(name, {eu: 150, us: (life + 1) * 150}), running)
+                came = [m for part in lying(eu, name) for m in part if ROUTE in dict(m.headers)]
+                assert sorted(int(dict(m.headers)["ce_id"].rpartition(b"-")[2]) for m in came) == [*range(life * 100, life * 100 + 100)]
+                eu.process.kill()
+        routes = [dict(m.headers)[ROUTE].partition(b"/")[0].decode() for part in lying(us, name) for m in part if ROUTE in dict(m.headers)]
+        assert Counter(routes) == dict.fromkeys(lives, 50)
 
 
 @pytest.mark.parametrize("ring", ["one way, relayed", "all to all"])

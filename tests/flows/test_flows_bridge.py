@@ -1,13 +1,17 @@
 """What an application declares of a bridge, how settings name its broker, and which messages cross: pure parts."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from headwater import App, Bridge, Topic
+from headwater.flows.link import remote
 from headwater.flows.route import HOPS, ROUTE, carried, hops_of
-from headwater.flows.settings import load
+from headwater.flows.run_command import run
+from headwater.flows.settings import Settings, load
 from headwater.lineage.errors import Forbidden, Invalid, Misused
 from headwater.lineage.event import Position
 
@@ -110,3 +114,24 @@ def test_hops_that_name_no_positions_are_refused(hops):
     """Nobody can tell where such an event has been, so it is not sent round."""
     with pytest.raises(Invalid, match="headwater-hops"):
         carried([(HOPS, hops)], HERE, "eu", relay=True)
+
+
+def test_a_region_without_a_broker_is_refused():
+    """By the variable to set; so is a property that no client knows."""
+    app = App("a", bridges=[Bridge("eu-west", topics=[flights])])
+    with pytest.raises(Misused, match="HEADWATER_BRIDGE__EU_WEST__BOOTSTRAP_SERVERS"):
+        remote(SimpleNamespace(settings=Settings()), app.bridges[0])
+    odd = Settings(bridges={"eu_west": {"bootstrap.servers": "eu:9092", "no.such.thing": "1"}})
+    with pytest.raises(Misused, match=r"no\.such\.thing"):
+        remote(SimpleNamespace(settings=odd), app.bridges[0])
+    assert remote(SimpleNamespace(settings=Settings(bridges={"eu_west": {"bootstrap.servers": "eu:9092"}})), app.bridges[0])
+
+
+def test_an_application_without_bridges_has_no_flow_bridge(tmp_path):
+    """`headwater run bridge` says what to add."""
+    (tmp_path / "app.py").write_text("from headwater import App\napp = App('plain')\n")
+    settings = Settings(home=tmp_path, kafka={"bootstrap.servers": "127.0.0.1:1"})
+    with pytest.raises(Misused, match="declares no bridge"):
+        run(settings, "bridge", str(tmp_path / "app.py"), 1, None, [], 0.5)
+    with pytest.raises(Misused, match="run it once, with one worker"):
+        run(settings, "bridge", str(tmp_path / "app.py"), 2, None, [], 0.5)
