@@ -1,5 +1,6 @@
 """The door of reading commands: the headwater that runs here (or at `--url`), or else the files of one that is stopped."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,13 @@ class Door:
         if response.is_error:
             raise _problem(response)
         return response.json()
+
+    def stream(self, topic: str, pieces: Iterable[bytes]) -> dict[str, Any]:
+        """Publish lines of JSON, however many, as they come; the answer's `accepted` and `tokens`, or `events` if they were few."""
+        answer: dict[str, Any] = self.ask(
+            "POST", f"/v1/events/{quote(topic)}", content=iter(pieces), headers={"content-type": "application/x-ndjson"}
+        )
+        return answer
 
     def publish(self, topic: str, body: bytes) -> list[dict[str, str]]:
         """Publish a JSON object, an array, or lines of JSON. Raises NotFound, Invalid, Undecodable, Unavailable."""
