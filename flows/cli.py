@@ -131,9 +131,16 @@ def publish(
     url: Url = None,
     home: Home = None,
 ) -> None:
-    """Publish events; each answer is an id and a token. Find what you published: headwater search TEXT --after TOKEN"""
-    from headwater.flows.door import door
+    """Publish events; each answer is an id and a token. Find what you published: headwater search TEXT --after TOKEN
 
+    A large file of lines is sent as a stream, with its progress; the answer is then how many were accepted, and the last tokens.
+    """
+    from headwater.flows.door import door
+    from headwater.flows.publish_command import is_stream, send_stream
+
+    if file != "-" and is_stream(Path(file)):
+        send_stream(door(_settings(home, url)), topic, Path(file))
+        return
     body = sys.stdin.buffer.read() if file == "-" else _bytes(file)
     for accepted in door(_settings(home, url)).publish(topic, body):
         typer.echo(f"{accepted['id']}  {accepted['token']}")

@@ -13,7 +13,7 @@ from fastapi import Request
 from headwater.flows.gateway import HTTP, Accepted, Gateway
 from headwater.flows.limits import PATIENCE_S, Place, Rate, Room
 from headwater.flows.lines import Lines
-from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
+from headwater.lineage.errors import HeadwaterError, Oversized, Terminal, Unavailable
 from headwater.lineage.event import Event
 from headwater.lineage.select import NORMAL
 from headwater.lineage.topic import Topic
@@ -120,7 +120,7 @@ class Visit:
         try:
             accepted = await self.publish(topic, self._desk.gateway.lines(topic, piece, key, priority))
         except HeadwaterError as error:
-            number = error.details.pop("event", 0)
+            number = error.details.pop("event", 1 if len(piece) == 1 and isinstance(error, Terminal) else 0)
             if number:
                 line = piece[number - 1][0]
                 raise type(error)(f"line {line}: {error}", **error.details, line=line) from None

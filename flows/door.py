@@ -1,7 +1,7 @@
 """The door of reading commands: the headwater that runs here (or at `--url`), or else the files of one that is stopped."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,13 @@ class Door:
                 yield from (json.loads(line) for line in response.iter_lines() if line)
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.address} does not answer: {error}") from None
+
+    def stream(self, topic: str, pieces: Iterable[bytes]) -> dict[str, Any]:
+        """Publish lines of JSON, however many, as they come; the answer's `accepted` and `tokens`, or `events` if they were few."""
+        answer: dict[str, Any] = self.ask(
+            "POST", f"/v1/events/{quote(topic)}", content=iter(pieces), headers={"content-type": "application/x-ndjson"}
+        )
+        return answer
 
     def publish(self, topic: str, body: bytes) -> list[dict[str, str]]:
         """Publish a JSON object, an array, or lines of JSON. Raises NotFound, Invalid, Undecodable, Unavailable."""

@@ -175,7 +175,7 @@ class Gateway:
             return topic.decode(event.data)
         except HeadwaterError as error:
             place = f"event {number} of {many} for {topic.name}" if many > 1 else f"the event for {topic.name}"
-            raise type(error)(f"{place}: {error}", **{**error.details, "event": number}) from None
+            raise type(error)(f"{place}: {error}", **error.details, **({"event": number} if many > 1 else {})) from None
 
     def _admit(self, event: Event) -> None:
         """Whether something from outside may say this at all."""

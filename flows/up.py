@@ -201,9 +201,10 @@ class Up:
         """
         if self._gateways is not None:
             self._gateways.close()
-            self.gateway.close()
         if self._watch is not None:
             self._watch.close()
+        if self._desk is not None:
+            self.gateway.close()  # streams end with what they have
         if self._server is not None:
             self._server.stop()
         if self._desk is not None:

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -11,7 +12,6 @@ from headwater import Drop, Topic
 from headwater.flows.gateway import Gateway
 from headwater.flows.kafka import Kafka
 from headwater.flows.parcel import Sender
-from headwater.flows.runtime import wall_clock
 from headwater.flows.sink import Writer
 
 
@@ -20,8 +20,9 @@ class Reading(BaseModel):
     metres: float
 
 
-def dropped(kafka: Kafka, root: Path, home: Path, topic: str, writer: Writer | None = None, clock=wall_clock) -> dropping.Dropping:
+def dropped(kafka: Kafka, root: Path, home: Path, topic: str, writer: Writer | None = None, clock=None) -> dropping.Dropping:
     """A drop at work on `inbox/*` into a topic of two partitions."""
+    clock = clock or (lambda: time.time_ns() // 1000)
     into = Topic(topic, Reading, key="id", partitions=2)
     broker = kafka.broker_id()
     writer = writer or Writer(kafka, broker)

@@ -137,3 +137,27 @@ def test_two_gateways_of_one_name_are_refused():
     twice = [Schedule("* * * * *", into=notes, data={"id": "1", "text": "x"}) for _ in range(2)]
     with pytest.raises(Misused, match="two gateways are called 'schedule/notes'"):
         App("a", gateways=twice)
+
+
+def test_a_large_file_is_published_as_a_stream(tmp_path, monkeypatch):
+    """By the command line, with nothing of its size in memory: every line once; the last token is told. A wrong line is named."""
+    from typer.testing import CliRunner
+
+    import headwater.flows.publish_command as publish_command
+    from headwater.flows.cli import cli
+
+    monkeypatch.setattr(publish_command, "LARGE", 1000)
+    monkeypatch.setattr(publish_command.is_stream, "__defaults__", (1000,))
+    file = tmp_path / "many.ndjson"
+    file.write_text("".join(f'{{"id": "n{n}", "text": "note {n}"}}\n' for n in range(3000)))
+    app = App("notes", triggers=[], documents=[foreign], root=tmp_path)
+    settings = Settings(home=tmp_path / "home", http_port=0, http_max_bytes=2000)
+    with Up(app, settings, flows=("index", "audit"), embedder=HashEmbedder()) as up:
+        told = CliRunner().invoke(cli, ["publish", "notes", str(file), "--url", up.address])
+        assert told.exit_code == 0, told.output
+        assert told.stdout.splitlines()[0] == "3000 events accepted" and len(told.stdout.splitlines()) == 3
+        found = [json.loads(message.value)["id"] for p in (0, 1) for message in drain(up.run.kafka, "notes", p, 0)]
+        assert sorted(found) == sorted(f"n{n}" for n in range(3000))
+        file.write_text(file.read_text().replace('"n2500", "text"', '"n2500", "txet"'))
+        told = CliRunner().invoke(cli, ["publish", "notes", str(file), "--url", up.address])
+        assert told.exit_code != 0 and "line 2501" in (told.output + str(told.exception))
