@@ -68,8 +68,10 @@ class _Partition(StatefulSinkPartition[list[Record], None]):
         self._sending.send(to_lineage(self._flow, [*read, *facts, *ended], self._largest, self._run))
 
     def snapshot(self) -> None:
+        """An epoch ends, the last one included. Raises as `settle` does; the epoch is then not kept.
+
+        There is nothing left for `close`, which must not raise: it is also called while the flow ends of an error, and a second one
+        would end the whole process.
+        """
         self._send(())
         self._sending.settle()
-
-    def close(self) -> None:
-        self.snapshot()

@@ -18,22 +18,29 @@ class Round(NamedTuple):
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
     "≥": lambda figure, bound: figure >= bound,
+    "≤": lambda figure, bound: figure <= bound,
     "<": lambda figure, bound: figure < bound,
     "=": lambda figure, bound: figure == bound,
 }
 
 
 class Target(NamedTuple):
-    """What must hold. `figure` is `value`, `ratio` (to the reference), the name of a figure beside, or `×NAME` (the ratio to that one)."""
+    """What must hold. `figure` is `value`, `ratio` (to the reference), the name of a figure beside, or `×NAME` (the ratio to that one).
 
-    sign: Literal["≥", "<", "="]
+    `where_measured`: it is about something that need not be installed, and counts only where it was measured.
+    """
+
+    sign: Literal["≥", "≤", "<", "="]
     bound: float
     figure: str = "ratio"
     unit: str = ""
+    where_measured: bool = False
 
     def holds(self, figure: float | None) -> bool:
         """A figure that is not there holds nothing."""
-        return figure is not None and _HOLDS[self.sign](figure, self.bound)
+        if figure is None:
+            return self.where_measured
+        return _HOLDS[self.sign](figure, self.bound)
 
     def __str__(self) -> str:
         if self.figure == "ratio":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from headwater.flows.bench import pathway
 from headwater.flows.bench.bed import Bed, seconds
 from headwater.flows.bench.entry import Bench, Round, Target
 from headwater.flows.bench.loops import best, by_message
@@ -9,6 +10,7 @@ from headwater.flows.bench.readings import readings
 from headwater.flows.bench.streams import events_step, ingest, ingest_stock
 
 WIDE, ORJSON, STOCK, EVENTS = "loop of consume(5000)", "orjson loop", "stock Bytewax", "as CloudEvents"
+PATHWAY, PATHWAY_WHOLE = "Pathway", "Pathway, its start included"
 
 
 def rounds(bed: Bed) -> Iterator[Round]:
@@ -17,6 +19,7 @@ def rounds(bed: Bed) -> Iterator[Round]:
 
     count = readings(bed)
     events = events_step(bed.broker.id)
+    python = pathway.interpreter()
     beside: dict[str, Callable[[], None]] = {
         WIDE: lambda: best(bed, count, 5000),
         ORJSON: lambda: by_message(bed, count, orjson.loads),
@@ -26,14 +29,18 @@ def rounds(bed: Bed) -> Iterator[Round]:
     while True:
         ours = seconds(lambda: ingest(bed, count))
         loop = seconds(lambda: best(bed, count))
-        yield Round(count / ours, count / loop, {name: count / seconds(act) for name, act in beside.items()})
+        told = {name: count / seconds(act) for name, act in beside.items()}
+        if python is not None:
+            took = pathway.ingest(bed, count, python)
+            told |= {PATHWAY: count / took.run, PATHWAY_WHOLE: count / took.whole}
+        yield Round(count / ours, count / loop, told)
 
 
 BENCH = Bench(
     "ingest",
     "Kafka → decode, validated → count per key → filter, with accounting",
     "events/s",
-    (Target("≥", 0.8), Target("≥", 2, f"×{ORJSON}")),
+    (Target("≥", 0.8), Target("≥", 2, f"×{ORJSON}"), Target("≥", 3, f"×{PATHWAY}", where_measured=True)),
     rounds,
     "the best bare loop, same decoder, same counting",
 )

@@ -54,6 +54,10 @@ def test_the_median_of_pairs_is_told():
         (Target("≥", 3, "×made"), True, "≥ 3× made"),
         (Target("≥", 4, "×made"), False, "≥ 4× made"),
         (Target("<", 100, "missing"), False, "missing < 100"),
+        (Target("≤", 2), True, "≤ 2×"),
+        (Target("≤", 1.9), False, "≤ 1.9×"),
+        (Target("≥", 3, "×missing", where_measured=True), True, "≥ 3× missing"),
+        (Target("≥", 4, "×made", where_measured=True), False, "≥ 4× made"),
     ],
 )
 def test_targets(target, holds, words):
@@ -143,6 +147,8 @@ def test_each_bench_yields_what_is_promised(name, tmp_path, monkeypatch):
     assert set(told) == {"machine", "version", "benches"}
     (found,) = told["benches"]
     assert set(found) >= KEYS
+    if "the machine is too busy" in found["why"]:
+        pytest.skip(found["why"])  # a bench that refuses to measure nonsense is right to
     assert found["why"] == ""
     assert found["value"] > 0
     assert isinstance(found["meets"], bool)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headwater.lineage.decode import decode
 from headwater.lineage.duration import duration, format_time, parse_time
-from headwater.lineage.errors import Invalid, Misused, Oversized, Undecodable
+from headwater.lineage.errors import HeadwaterError, Invalid, Misused, Oversized, Undecodable
 from headwater.lineage.event import Message
 from headwater.lineage.topic import Topic
 
@@ -99,3 +99,18 @@ def test_a_forged_timestamp_is_a_failure_not_a_fall():
     received, failures = decode(Topic("t", Fast), "b", messages)
     assert [one.position.offset for one in received] == [2]
     assert [(each.position.offset, each.error.cause) for each in failures] == [(0, "invalid"), (1, "invalid")]
+
+
+@pytest.mark.parametrize("model", [Fast, Rich])
+@pytest.mark.parametrize("wrong", [b"{", b'{"id":"1","status":"lost"}', b'{"id":"' + b"1" * 200 + b'","status":"due"}', b"\xff", b""])
+def test_many_decode_as_each_does(model, wrong):
+    """`decode_all` gives what `decode` gives one by one; where one is wrong it raises what `decode` raises for that one."""
+    topic = Topic("t", model, max_bytes=100)
+    values = [b'{"id":"%d","status":"due"}' % n for n in range(20)]
+    assert topic.decode_all(values) == [topic.decode(value) for value in values]
+    assert topic.decode_all([]) == []
+    with pytest.raises(HeadwaterError) as one:
+        topic.decode(wrong)
+    with pytest.raises(type(one.value)) as many:
+        topic.decode_all([*values[:7], wrong, *values[7:]])
+    assert str(many.value) == str(one.value)
