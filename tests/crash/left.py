@@ -151,6 +151,7 @@ def _effects(messages: list[Any], decided: dict[str, Any]) -> dict[str, tuple[st
         outbox = decision.get("effects", []) if decision["state"] == "acted" else [decision["review"]] if "review" in decision else []
         for effect in outbox:
             wanted[effect["id"]] = (decision["id"], effect["topic"])
+            assert effect["id"] in sent, f"of {len(sent)} effects there is none {effect['id']} on {effect['topic']}: {decision}"
             assert json.loads(sent[effect["id"]][1]) == effect["data"], decision
     assert set(sent) == set(wanted)
     return wanted

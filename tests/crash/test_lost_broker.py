@@ -34,12 +34,12 @@ def step_of(seed: int) -> Step:
 class Publisher:
     """Publishes straight to an embedded broker and waits for nothing, for it may be gone. `tokens` lie there for certain."""
 
-    def __init__(self, victim: Any) -> None:
+    def __init__(self, victim: Any, message_timeout_ms: int = 1000) -> None:
         known = victim.ready()
         self.broker = known["broker_id"]
         self.kafka = Kafka({"bootstrap.servers": known["broker"]})
         self.tokens: list[str] = []
-        self._producer = self.kafka.producer(message_timeout_ms=1000)
+        self._producer = self.kafka.producer(message_timeout_ms=message_timeout_ms)
 
     def publish(self, name: str, gauge: str, metres: float) -> None:
         data = {"id": name, "gauge": gauge, "metres": metres}
@@ -47,6 +47,9 @@ class Publisher:
         message = outgoing("readings", event, gauge)
         self._producer.produce(message.topic, message.value, message.key, headers=message.headers, on_delivery=self._told)
         self._producer.poll(0.01)
+
+    def flush(self) -> None:
+        assert self._producer.flush(60) == 0
 
     def _told(self, error: Any, message: Any) -> None:
         if error is None:
@@ -78,9 +81,10 @@ def test_what_was_open_is_lost_and_nothing_of_it_decided_again(seed, start, tmp_
             raise
         old = None
     second = start(tmp_path, settings=SETTINGS)
-    new = Publisher(second)
+    new = Publisher(second, message_timeout_ms=60_000)
     decided_before = {row["ref"] for row in second.sql(DECIDED)}
     new.publish("new-1", "new", 2.5)
+    new.flush()
     second.until(lambda: second.sql("select agent from decisions where key = 'new' and outcome = 'acted'"))
     if old is not None:
         assert old.broker != new.broker
