@@ -108,6 +108,8 @@ class DeadLetters:
 
     def _unfit(self, letter: Letter, message: Message | None) -> str | None:
         """Why a letter cannot be sent again, if it cannot."""
+        if not letter.position:
+            return f"it never lay on a topic: it came from {letter.origin}; mend it there and send it again"
         place = place_of(letter)
         if place.broker != self._run.broker:
             return f"its message lay with the broker {place.broker}, whose life is over; publish the event again"
@@ -170,7 +172,7 @@ class DeadLetters:
     def _told_of(self, ready: Sequence[_Ready], lives: Sequence[Position], by: str, reason: str | None) -> Iterator[Record]:
         now = self._run.clock()
         for number, (letter, _) in enumerate(ready):
-            parents = [letter.position]
+            parents = [letter.position or letter.origin]
             data: dict[str, Any] = {"event": letter.event, "by": by}
             if reason is not None:
                 yield fact("drop", "dead", "drop", letter.id, logged=now, parents=parents, data={**data, "reason": reason})

@@ -28,8 +28,12 @@ _ANSWER_S = 5.0
 
 
 def owner_of(place: Place, slots: int) -> int:
-    """The slot that owns a partition: by hash, so that it hangs on nothing but the number of slots."""
-    return zlib.crc32(name_of(place).encode()) % slots
+    """The slot that owns a partition: by hash of the topic, so that it hangs on nothing but the number of slots.
+
+    The engine deals slots out in turn. So neighbouring partitions lie in neighbouring slots, and workers get equal shares of a topic.
+    """
+    topic, partition = place
+    return (zlib.crc32(topic.encode()) + partition) % slots
 
 
 def name_of(place: Place) -> str:

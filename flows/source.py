@@ -147,7 +147,8 @@ class Slot(StatefulSourcePartition[Batch, State]):
         if strange:
             raise Misused(
                 f"the snapshot of slot {part} of {source.group} names {name_of(strange[0])}, which slot {source.part_of(strange[0])} owns: "
-                f"it was written with another number of slots than {source.slots}; the number is fixed for the life of a recovery store"
+                f"it was written with another number of slots than {source.slots}, or by an older headwater; "
+                "remove the recovery store, and the flow begins at the start of its topics"
             )
         self._carried = dict(resume or {})
         self._fresh = resume is None

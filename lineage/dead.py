@@ -33,7 +33,8 @@ class Which(msgspec.Struct, frozen=True, kw_only=True):
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
     """One dead letter.
 
-    position  the token of the life that ended with it;  origin  the token of the event's first life
+    position  the token of the life that ended with it; empty: it never lay on a topic, its origin says where a gateway found it
+    origin    the token of the event's first life
     message   the token of its message on headwater.dead, if it is told;  state  waiting, redriven or dropped
     successor the token of the next life, if it was redriven;  closed_by, reason, closed  who closed it, why, when
     Times are wall clock, µs since 1970.
@@ -111,8 +112,10 @@ def _parsed(before: str | None) -> tuple[int | None, str | None]:
     return int(at), last
 
 
+_TOKEN = """CASE WHEN log_offset >= 0 THEN broker || '/' || topic || '/' || "partition" || '/' || log_offset ELSE '' END"""
+
 _COLUMNS: Sequence[str] = (
-    "id", "broker || '/' || topic || '/' || \"partition\" || '/' || log_offset", "position", "cause", "error", "event", "flow", "topic",
+    "id", _TOKEN, "position", "cause", "error", "event", "flow", "topic",
     "attempt", "state", "origin", "epoch_us(first_failure)", "epoch_us(logged)", "message", "successor", "closed_by", "reason",
     "epoch_us(closed)",
 )  # fmt: skip

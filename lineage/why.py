@@ -338,7 +338,7 @@ def _places(thing: Thing, found: Sequence[Record]) -> list[str]:
     """The tokens at which an event lies (a producer may have sent it twice)."""
     if thing.kind == "position":
         return [thing.id]
-    at = [str(record.position) for record in found if record.kind in ("document", "dead_letter") and thing in set(things(record))]
+    at = [str(one.position) for one in found if one.kind in ("document", "dead_letter") and one.first >= 0 and thing in set(things(one))]
     caused = [token for record in found if record.kind == "activation" for token, cause in _causes(record) if cause["id"] == thing.id]
     return list(dict.fromkeys(at + caused))
 

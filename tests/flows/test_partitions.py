@@ -62,8 +62,17 @@ def test_every_partition_has_one_owner(slots, place):
 
 
 def test_owners_stay_for_good():
-    """Snapshots hang on it: the hash of a partition's name must never change."""
-    assert [owner_of(("readings", p), 64) for p in range(4)] == [39, 49, 11, 29]
+    """Snapshots hang on it: the hash of a topic's name must never change."""
+    assert [owner_of(("readings", p), 64) for p in range(4)] == [49, 50, 51, 52]
+
+
+@given(NAMES, st.integers(1, 16), st.integers(1, 32))
+def test_workers_get_equal_shares_of_a_topic(name, workers, partitions):
+    """Slots are dealt to workers in turn: a topic's partitions come evenly to all of them."""
+    shares = [0] * workers
+    for partition in range(partitions):
+        shares[owner_of((name, partition), 64) % workers] += 1
+    assert max(shares) - min(shares) <= (2 if 64 % workers else 1)
 
 
 def test_new_topics_and_partitions_are_adopted_with_their_oldest_offset():

@@ -11,6 +11,7 @@ import pytest
 from headwater import App, Decision, Document, Threshold, Topic, agent, document
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows import deciding, detecting, landing, walk
+from headwater.flows import records as flow_records
 from headwater.flows.deep import deep_verdict, whole
 from headwater.flows.settings import Settings
 from headwater.flows.source import drain
@@ -158,8 +159,8 @@ def decide(patch: Any) -> None:
 
 
 def encode(patch: Any) -> None:
-    build = walk.to_lineage
-    patch.setattr(walk, "to_lineage", lambda flow, records, *more: build(flow, outcomes(records, "index"), *more))
+    build = flow_records.to_lineage
+    patch.setattr(flow_records, "to_lineage", lambda flow, records, *more: build(flow, outcomes(records, "index"), *more))
 
 
 def land(patch: Any) -> None:
