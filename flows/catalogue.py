@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import structlog
 
+from headwater.flows.drain import drain
 from headwater.flows.kafka import Kafka
 from headwater.flows.sink import Outgoing, Writer
-from headwater.flows.source import drain
 from headwater.lineage.changes import Change, breaking
 from headwater.lineage.errors import Misused
 from headwater.lineage.schema import Schema, digest, schema_of

@@ -6,16 +6,17 @@ at a time does it for an application: its transactional id fences the one before
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
-from headwater.flows.attempt import ATTEMPT, ORIGIN, OURS, TRUNCATED, originals
+from headwater.flows.attempt import ATTEMPT, ID, ORIGIN, OURS, TRUNCATED, originals
+from headwater.flows.drain import scan
+from headwater.flows.kafka import Kafka
 from headwater.flows.runtime import Runtime
-from headwater.flows.scan import messages_at, scan
 from headwater.flows.sink import Outgoing
 from headwater.flows.steps import to_lineage
 from headwater.lineage.dead import Letter, Which, letters, place_of
@@ -65,7 +66,10 @@ class DeadLetters:
 
     def message(self, letter: Letter) -> Message | None:
         """The message of a dead letter, whole, as it lies on headwater.dead; None if it is gone."""
-        return self._messages([letter]).get(letter.id)
+        if letter.message:
+            return self._messages([letter]).get(letter.id)
+        # A gateway writes the record first, so that no letter is without one; where the letter lies is told by its id alone.
+        return next((message for message in scan(self._run.kafka, DEAD, 0, 0) if dict(message.headers).get(ID) == letter.id.encode()), None)
 
     def _close(self, which: Which, by: str, dry_run: bool, reason: str | None) -> Closing:
         if which.anything:
@@ -127,7 +131,7 @@ class DeadLetters:
         for letter in wanted:
             if letter.message and (at := Position.parse(letter.message)).broker == self._run.broker:
                 offsets[at.offset] = letter.id
-        return {offsets[offset]: message for offset, message in messages_at(self._run.kafka, DEAD, 0, set(offsets)).items()}
+        return {offsets[offset]: message for offset, message in _messages_at(self._run.kafka, offsets.keys()).items()}
 
     def _closed_lately(self) -> dict[str, str]:
         """Dead letter id → how it was closed, of the records that have not landed yet."""
@@ -179,6 +183,17 @@ class DeadLetters:
             else:
                 data |= {"position": str(lives[number]), "attempt": letter.attempt + 1, "origin": letter.origin}
                 yield fact("redrive", "dead", "redrive", letter.id, logged=now, parents=parents, ordinal=data["position"], data=data)
+
+
+def _messages_at(kafka: Kafka, offsets: Collection[int]) -> dict[int, Message]:
+    """The dead letters at these offsets that are still there."""
+    found: dict[int, Message] = {}
+    for message in scan(kafka, DEAD, 0, min(offsets)) if offsets else ():
+        if message.offset in offsets:
+            found[message.offset] = message
+        if message.offset >= max(offsets):
+            break
+    return found
 
 
 def again(letter: Letter, message: Message) -> Outgoing:

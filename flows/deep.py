@@ -13,8 +13,8 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from headwater.flows.attempt import FROM, ID, RUN
+from headwater.flows.drain import oldest_of, scan
 from headwater.flows.runtime import Runtime
-from headwater.flows.scan import low_of, scan
 from headwater.lineage import deep as comparing
 from headwater.lineage.errors import HeadwaterError
 from headwater.lineage.event import Message
@@ -86,7 +86,7 @@ def _compared(run: Runtime) -> Steps:
         for topic, partition in comparing.lanes(cursor, run.broker):
             if len(found) >= LIMIT:
                 break
-            low = low_of(run.kafka, topic, partition)
+            low = oldest_of(run.kafka, topic, partition)
             lane = comparing.Lane(cursor, run.broker, topic, partition, low, compacted=topic in compact)
             for piece in _pieces(run, topic, partition):
                 read += len(piece)
@@ -103,7 +103,7 @@ def _of_ids(run: Runtime, cursor: comparing.Connection, kind: str, topic: str, l
     ids = comparing.Ids(cursor, run.broker, kind)
     whole = True
     for partition in range(run.app.partitions[topic]):
-        whole = whole and low_of(run.kafka, topic, partition) == 0
+        whole = whole and oldest_of(run.kafka, topic, partition) == 0
         for piece in _pieces(run, topic, partition):
             ids.compare(topic, partition, [_seen(message) for message in piece])
     yield from ids.finish(whole=whole, limit=limit)
@@ -114,7 +114,7 @@ def _of_rungs(run: Runtime, cursor: comparing.Connection, limit: int) -> Iterato
     whole = True
     for topic, partitions in run.rungs.items():
         for partition in range(partitions):
-            whole = whole and low_of(run.kafka, topic, partition) == 0
+            whole = whole and oldest_of(run.kafka, topic, partition) == 0
             for piece in _pieces(run, topic, partition):
                 rungs.compare(topic, partition, [_seen(message) for message in piece])
     yield from rungs.finish(whole=whole, limit=limit)

@@ -1,6 +1,7 @@
-"""Reading one partition to its end, outside the flows: where it ends, and everything in it."""
+"""Reading one partition outside the flows: where it begins and ends, and everything in it, piece by piece, in bounded memory."""
 
 import time
+from collections.abc import Iterable, Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
@@ -9,74 +10,154 @@ from headwater.flows.kafka import Kafka
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.event import Message
 
+Place = tuple[str, int]
+
+PATIENCE_S = 60.0
+"""How long the broker may say nothing."""
+ANSWER_S = 10.0
 _PASSING = frozenset((KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT))
 """What the client mends by itself."""
+_PIECE = 5000
 _READ_S = 0.02
+
+
+def oldest(kafka: Kafka, consumer: Consumer, places: Iterable[Place], answer_s: float = ANSWER_S) -> dict[Place, int]:
+    """The oldest offset that is there, of each partition. Raises KafkaException if the broker does not tell.
+
+    A watermark other than 0 is not believed until the broker refuses what lies before it: of two batches that came first at the same
+    moment the embedded broker keeps both, and takes the start of the second for the partition's. Who began there would miss the first.
+    """
+    lows = {place: int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=answer_s)[0]) for place in places}
+    doubtful = {place for place, low in lows.items() if low > 0}
+    if not doubtful:
+        return lows
+    probe = kafka.consumer("headwater-oldest", isolation_level="read_uncommitted")
+    try:
+        probe.assign([TopicPartition(*place, 0) for place in doubtful])
+        deadline = time.monotonic() + answer_s
+        while doubtful:
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            for message in probe.consume(_PIECE, _READ_S):
+                place, error = (message.topic(), message.partition()), message.error()
+                if place in doubtful and (error is None or error.code() not in _PASSING):
+                    doubtful.discard(place)
+                    lows[place] = message.offset() if error is None else lows[place]
+        return lows
+    finally:
+        probe.close()
+
+
+def oldest_of(kafka: Kafka, topic: str, partition: int) -> int:
+    """The oldest offset that is there in one partition. Raises Unavailable."""
+    consumer = kafka.consumer("headwater-oldest")
+    try:
+        return oldest(kafka, consumer, [(topic, partition)])[topic, partition]
+    except KafkaException as error:
+        raise _unreadable(kafka, topic, partition, error.args[0]) from None
+    finally:
+        consumer.close()
 
 
 def end_of(kafka: Kafka, topic: str, partition: int, isolation: str = "read_committed") -> int:
     """The offset after the last message, found by reading to the end: the embedded broker's watermarks are wrong. Raises Unavailable."""
     consumer = kafka.consumer("headwater-end", isolation_level=isolation)
     try:
-        low, high = _watermarks(consumer, topic, partition)
+        low, high = _watermarks(kafka, consumer, topic, partition)
         consumer.assign([TopicPartition(topic, partition, max(low, high - 1))])
         deadline = time.monotonic() + 100
         while time.monotonic() < deadline:
             for message in consumer.consume(1000, _READ_S):
-                if _stands_at_end(message, topic, partition):
+                if _stands_at_end(kafka, message, topic, partition):
                     return int(message.offset())
         raise Unavailable(f"the end of {topic}/{partition} was not reached")
     finally:
         consumer.close()
 
 
-def drain(
-    kafka: Kafka, topic: str, partition: int, first: int, isolation: str = "read_committed", *, until: int = 0, patience_s: float = 60.0
-) -> list[Message]:
-    """Every message from offset `first`, or the oldest there is, to the end of a partition, which must reach `until`.
+def scan(
+    kafka: Kafka,
+    topic: str,
+    partition: int,
+    first: int,
+    isolation: str = "read_committed",
+    *,
+    until: int = 0,
+    patience_s: float = PATIENCE_S,
+) -> Iterator[Message]:
+    """The messages from offset `first`, or the oldest there is, to the end of a partition as it then is, which must reach `until`.
 
     A reader of what is committed sees the end before the first open transaction, whosever it is: with `until` it waits for that to end,
     as long as in `patience_s` something comes. Raises Unavailable: at once where waiting cannot help (no such partition, `first` lies
     beyond its end, access refused).
     """
-    consumer = kafka.consumer("headwater-drain", isolation_level=isolation)
-    found: list[Message] = []
+    consumer = kafka.consumer("headwater-scan", isolation_level=isolation)
     try:
-        low, high = _watermarks(consumer, topic, partition)
+        low, high = _watermarks(kafka, consumer, topic, partition)
         # Beyond the end some brokers say nothing at all. The watermark may lie too low, so it only says when to look.
         if first > high and first > (end := end_of(kafka, topic, partition, "read_uncommitted")):
             raise Unavailable(f"{topic}/{partition} ends at {end}, before the offset {first} that is to be read from: was it made anew?")
-        consumer.assign([TopicPartition(topic, partition, max(first, low))])
+        start = first if first >= low else max(first, oldest_of(kafka, topic, partition))
+        consumer.assign([TopicPartition(topic, partition, start)])
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            for message in consumer.consume(5000, _READ_S):
-                if not _stands_at_end(message, topic, partition):
+            for message in consumer.consume(_PIECE, _READ_S):
+                if not _stands_at_end(kafka, message, topic, partition):
                     if message.error() is None:
-                        found.append(_plain(message))
                         deadline = time.monotonic() + patience_s
+                        yield _plain(message)
                 elif message.offset() >= until:
-                    return found
+                    return
         raise Unavailable(f"the end of {topic}/{partition} was not reached in {patience_s:g} s; a transaction may be open there")
     finally:
         consumer.close()
 
 
-def _watermarks(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+def drain(
+    kafka: Kafka, topic: str, partition: int, first: int, isolation: str = "read_committed", *, until: int = 0,
+    patience_s: float = PATIENCE_S,
+) -> list[Message]:  # fmt: skip
+    """All that `scan` gives, at once. Raises Unavailable."""
+    return list(scan(kafka, topic, partition, first, isolation, until=until, patience_s=patience_s))
+
+
+def tail(kafka: Kafka, topic: str, partition: int, many: int, first: int | None = None) -> Iterator[Message]:
+    """Messages to the partition's end: about the newest `many`, or all from offset `first` on, none if that lies beyond the end.
+
+    Where a start lies is told by watermarks, which may lie too low: then it is a few more than `many`.
+    What others have in open transactions is read too: it must not hide what lies behind it. Raises Unavailable.
+    """
+    consumer = kafka.consumer("headwater-tail")
     try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        _, high = _watermarks(kafka, consumer, topic, partition)
+    finally:
+        consumer.close()
+    start = max(0, high - many) if first is None else first
+    if start > high and start > end_of(kafka, topic, partition, "read_uncommitted"):
+        return
+    yield from scan(kafka, topic, partition, start, "read_uncommitted")
+
+
+def _watermarks(kafka: Kafka, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
     except KafkaException as error:
-        raise Unavailable(f"{topic}/{partition} cannot be read: {error.args[0].str()}") from None
+        raise _unreadable(kafka, topic, partition, error.args[0]) from None
     return low, high
 
 
-def _stands_at_end(message: KafkaMessage, topic: str, partition: int) -> bool:
+def _stands_at_end(kafka: Kafka, message: KafkaMessage, topic: str, partition: int) -> bool:
     """Whether a poll told the end of the partition. Raises Unavailable for what the client does not mend by itself."""
     error: KafkaError | None = message.error()
     if error is None or error.code() in _PASSING:
         return False
     if error.code() == KafkaError._PARTITION_EOF:
         return True
-    raise Unavailable(f"{topic}/{partition} cannot be read: {error.str()}")
+    raise _unreadable(kafka, topic, partition, error)
+
+
+def _unreadable(kafka: Kafka, topic: str, partition: int, error: KafkaError) -> Unavailable:
+    return Unavailable(f"{topic}/{partition} cannot be read: {kafka.redacted(error.str())}")
 
 
 def _plain(message: KafkaMessage) -> Message:

@@ -19,14 +19,13 @@ import msgspec
 import structlog
 
 from headwater.flows.attempt import ID
+from headwater.flows.drain import end_of, tail
 from headwater.flows.drop import Drop
 from headwater.flows.foreign import Item
 from headwater.flows.kafka import Kafka
 from headwater.flows.parcel import Sender
 from headwater.flows.rows import FORMATS, Row
 from headwater.flows.run_file import write_whole
-from headwater.flows.source import end_of
-from headwater.flows.tail import tail
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import HeadwaterError, Retryable
 from headwater.lineage.topic import DEAD

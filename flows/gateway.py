@@ -13,10 +13,10 @@ from urllib.parse import unquote
 
 import msgspec
 
+from headwater.flows.drain import tail
 from headwater.flows.kafka import Kafka
 from headwater.flows.seen import WINDOW, Seen
 from headwater.flows.sink import Writer, outgoing
-from headwater.flows.tail import tail
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import HeadwaterError, Invalid, NotFound, Oversized, Unavailable, Undecodable
 from headwater.lineage.event import JSON, STRUCTURED, Event, Position, from_binary, from_structured

@@ -10,9 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import structlog
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from headwater.flows.bridge import Bridge, Direction
+from headwater.flows.drain import oldest
 from headwater.flows.kafka import Kafka
 from headwater.flows.lane import Ended, Lane
 from headwater.flows.readback import Notes
@@ -100,7 +101,7 @@ class Link:
         consumer = self.source.consumer("headwater-bridge-watch")
         try:
             places = [(name, p) for name, count in topics.items() for p in range(count)]
-            return {place: int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=ASK_S)[0]) for place in places}
+            return oldest(self.source, consumer, places, ASK_S)
         finally:
             consumer.close()
 

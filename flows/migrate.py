@@ -13,9 +13,9 @@ from confluent_kafka import TopicPartition
 
 from headwater.flows.app import App
 from headwater.flows.catalogue import Entry, breaks, differing, first, remember, remembered
+from headwater.flows.drain import drain, end_of
 from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.prepare import domain
-from headwater.flows.source import drain, end_of
 from headwater.lineage.errors import Behind, Misused
 from headwater.lineage.topic import CATALOGUE, Topic
 

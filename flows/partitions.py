@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import structlog
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
+from headwater.flows.drain import oldest
 from headwater.flows.kafka import Kafka
 from headwater.lineage.errors import Misused
 from headwater.lineage.topic import INTERNAL
@@ -163,7 +164,7 @@ class Partitions:
             return {}
         consumer = self._kafka.consumer("headwater-partitions")
         try:
-            return {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=_ANSWER_S)[0] for place in places}
+            return oldest(self._kafka, consumer, places, _ANSWER_S)
         except KafkaException as error:
             _log.debug("new partitions do not answer yet", error=str(error))
             raise

@@ -19,9 +19,9 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from headwater.flows.drain import end_of, oldest
 from headwater.flows.kafka import Kafka
 from headwater.flows.route import hops_of
-from headwater.flows.source import end_of
 from headwater.lineage.errors import Invalid, Unavailable
 
 _log = structlog.get_logger("headwater.bridge")
@@ -104,14 +104,15 @@ def _offset(message: KafkaMessage, source: str, topic: str) -> int | None:
 def _first(kafka: Kafka, topic: str, partition: int, since: int) -> int:
     consumer = kafka.consumer("headwater-readback")
     try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_S)
+        _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_S)
+        low = oldest(kafka, consumer, [(topic, partition)], ASK_S)[topic, partition]
     finally:
         consumer.close()
     # Beyond the end some brokers say nothing at all. The watermark may lie too low, so it only says when to look.
     if since > high and since > (end := end_of(kafka, topic, partition, "read_uncommitted")):
         _log.warning("the target's topic was made anew", topic=topic, partition=partition, known=since, end=end)
-        return int(low)
-    return int(max(low, since))
+        return low
+    return max(low, since)
 
 
 def _scan(

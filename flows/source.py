@@ -19,8 +19,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from headwater.flows.batch import Batch as Batch
-from headwater.flows.drain import drain as drain
-from headwater.flows.drain import end_of as end_of
+from headwater.flows.drain import end_of, oldest
 from headwater.flows.kafka import Kafka
 from headwater.flows.pace import Pace
 from headwater.flows.partitions import PATTERN, Partitions, Place, name_of, owner_of
@@ -256,6 +255,6 @@ def _start(consumer: Consumer, source: TopicSource, place: Place, start: Start) 
     if start == "latest":
         return end_of(source.kafka, *place)
     if start == "earliest":
-        return int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)[0])
+        return oldest(source.kafka, consumer, [place])[place]
     found = consumer.offsets_for_times([TopicPartition(*place, start // 1000)], timeout=10)[0].offset
     return int(found) if found >= 0 else end_of(source.kafka, *place)

@@ -7,6 +7,7 @@ import structlog
 from confluent_kafka import KafkaError, TopicPartition
 
 from headwater.enrichers.lookup import Latest
+from headwater.flows.drain import oldest
 from headwater.flows.kafka import Kafka
 from headwater.flows.meter import Meter
 from headwater.lineage.decode import decode
@@ -50,8 +51,8 @@ class Tables:
         self._consumer = kafka.consumer("headwater-tables")
         counts = {name: (partitions or {}).get(name, topic.partitions) for name, topic in self._topics.items()}
         places = [(name, partition) for name, count in counts.items() for partition in range(count)]
-        starts = [self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)[0] for place in places]
-        self._consumer.assign([TopicPartition(*place, start) for place, start in zip(places, starts, strict=True)])
+        starts = oldest(kafka, self._consumer, places)
+        self._consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
         self._behind = set(places)
         self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
         self._thread.start()

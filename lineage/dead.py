@@ -112,10 +112,10 @@ def _parsed(before: str | None) -> tuple[int | None, str | None]:
     return int(at), last
 
 
-_TOKEN = """CASE WHEN log_offset >= 0 THEN broker || '/' || topic || '/' || "partition" || '/' || log_offset ELSE '' END"""
+_LIFE = """CASE WHEN log_offset >= 0 THEN broker || '/' || topic || '/' || "partition" || '/' || log_offset ELSE '' END"""
 
 _COLUMNS: Sequence[str] = (
-    "id", _TOKEN, "position", "cause", "error", "event", "flow", "topic",
+    "id", _LIFE, "position", "cause", "error", "event", "flow", "topic",
     "attempt", "state", "origin", "epoch_us(first_failure)", "epoch_us(logged)", "message", "successor", "closed_by", "reason",
     "epoch_us(closed)",
 )  # fmt: skip

@@ -144,7 +144,8 @@ _DEAD = (
             QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1)
         SELECT r.ref AS id,
             CASE WHEN r."first" >= 0 THEN r.topic || '/' || r."partition" || '@' || r."first" ELSE r.data->>'$.origin' END AS position,
-            r.data->>'$.cause' AS cause, r.data->>'$.error' AS error, r.data->>'$.event' AS event, r.flow, r.broker, r.topic, r."partition", r."first" AS log_offset,
+            r.data->>'$.cause' AS cause, r.data->>'$.error' AS error, r.data->>'$.event' AS event,
+            r.flow, r.broker, r.topic, r."partition", r."first" AS log_offset,
             r.logged, CASE closed.kind WHEN 'redrive' THEN 'redriven' WHEN 'drop' THEN 'dropped' ELSE 'waiting' END AS state,
             coalesce((r.data->>'$.attempt')::INTEGER, 1) AS attempt,
             {_moment("first_failure").replace("data", "r.data")} AS first_failure,

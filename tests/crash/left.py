@@ -11,8 +11,8 @@ from crash.stream import EVENTS, GAUGES, PARTITIONS
 
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.testing import HashEmbedder
+from headwater.flows.drain import drain
 from headwater.flows.kafka import Kafka
-from headwater.flows.source import drain
 from headwater.lineage.store import open_database
 from headwater.lineage.topic import ACTIVATIONS, DEAD, DECISIONS, REVIEWS
 from headwater.lineage.verify import verify

@@ -19,10 +19,10 @@ import pytest
 
 from headwater.flows.app import load
 from headwater.flows.broker import Broker, _free_port
+from headwater.flows.drain import drain
 from headwater.flows.route import ROUTE, hops_of
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing, Writer
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.event import Message, Position
 from headwater.lineage.store import open_database

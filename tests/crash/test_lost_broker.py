@@ -10,10 +10,10 @@ import httpx
 import pytest
 from crash.points import POINTS, SELDOM, Step
 
+from headwater.flows.drain import drain
 from headwater.flows.kafka import Kafka
 from headwater.flows.runtime import wall_clock
 from headwater.flows.sink import outgoing
-from headwater.flows.source import drain
 from headwater.lineage.event import Event, Position
 from headwater.lineage.store import open_database
 from headwater.lineage.topic import DECISIONS

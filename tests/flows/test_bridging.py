@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from headwater import App, Bridge, Topic
 from headwater.flows.broker import Broker, _free_port
+from headwater.flows.drain import drain
 from headwater.flows.route import HOPS, ROUTE, hops_of
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing, Writer
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Message, Position

@@ -20,9 +20,9 @@ from pydantic import BaseModel
 
 import headwater.flows.dropping as dropping
 from headwater import Drop, Topic
+from headwater.flows.drain import drain, end_of
 from headwater.flows.rows import FORMATS, LONGEST_LINE
 from headwater.flows.sink import Writer
-from headwater.flows.source import drain, end_of
 from headwater.lineage.errors import Misused
 from headwater.lineage.topic import DEAD, LINEAGE
 

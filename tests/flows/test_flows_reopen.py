@@ -6,10 +6,10 @@ from pathlib import Path
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import load
 from headwater.flows.broker import Broker
+from headwater.flows.drain import drain
 from headwater.flows.journal import Broken, KafkaJournal
 from headwater.flows.settings import load as load_settings
 from headwater.flows.sink import Writer, outgoing
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.decode import MARK
 from headwater.lineage.event import Event

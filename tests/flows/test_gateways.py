@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 
 from headwater import App, Document, Drop, Poll, Schedule, Select, Topic, Webhook, document
 from headwater.enrichers.testing import HashEmbedder
+from headwater.flows.drain import drain
 from headwater.flows.settings import Settings
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.client import connect
 from headwater.lineage.duration import format_time

@@ -15,13 +15,13 @@ from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import App
 from headwater.flows.catalogue import remembered
 from headwater.flows.cli import main
+from headwater.flows.drain import drain
 from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.migrate import check_read, committed, ends, examine, migrate
 from headwater.flows.prepare import prepare_topics
 from headwater.flows.run_file import remove_run_file, write_run_file
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing, Writer
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.errors import Behind, Misused
 from headwater.lineage.topic import Topic

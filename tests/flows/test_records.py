@@ -12,10 +12,10 @@ from bytewax.testing import TestingSource, cluster_main, run_main
 from confluent_kafka import KafkaError
 
 from headwater.flows.broker import Broker
+from headwater.flows.drain import drain
 from headwater.flows.records import RUNS_HELD, RecordSink
 from headwater.flows.recovery import EPOCH, Recovery
 from headwater.flows.sink import Outgoing, Sending, Writer
-from headwater.flows.source import drain
 from headwater.lineage.errors import Oversized, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record, decode_batch, fact, run_of

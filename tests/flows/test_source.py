@@ -11,9 +11,10 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from headwater.flows.broker import Broker
+from headwater.flows.drain import drain, end_of
 from headwater.flows.recovery import EPOCH, Recovery
 from headwater.flows.sink import Outgoing, TopicSink, Writer
-from headwater.flows.source import TopicSource, drain, end_of
+from headwater.flows.source import TopicSource
 
 
 def message(topic: str, number: int, partition: int = -1) -> Outgoing:

@@ -16,8 +16,8 @@ import pytest
 
 from headwater import App, Document, Threshold, Topic, document
 from headwater.enrichers.testing import HashEmbedder
+from headwater.flows.drain import drain
 from headwater.flows.settings import Settings
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.event import Message, Position
 from headwater.lineage.verify import Verdict, verify

@@ -10,9 +10,11 @@ from headwater.flows import dead
 from headwater.flows.attempt import ATTEMPT, ORIGIN, OURS
 from headwater.flows.cli import cli
 from headwater.flows.dead import again
+from headwater.flows.deadletter import bury_foreign
 from headwater.flows.sink import Outgoing
+from headwater.flows.steps import to_lineage
 from headwater.lineage.dead import Letter
-from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.errors import HeadwaterError, Invalid
 from headwater.lineage.event import Message
 from headwater.lineage.topic import DEAD
 
@@ -160,6 +162,21 @@ def test_filters_and_pages(lake, buried):
     assert paged == whole
     for params in ({"state": "gone"}, {"cursor": "x"}):
         assert lake.http.get("/v1/dead", params=params).status_code == 400
+
+
+def test_what_never_lay_on_a_topic_is_dropped_or_mended_at_its_origin(lake, eventually):
+    """A row that a gateway could not take is listed by its origin; it cannot be sent again, it can be dropped."""
+    id = "00000000-0000-5000-8000-000000000017"
+    message, record = bury_foreign(id, "inbox/a.csv:17", b"rubbish", Invalid("metres: not a number"), 1)
+    lake.run.writer.write([message, *to_lineage("gateway", [record])])
+    letter = eventually(lambda: next((each for each in lake.http.get("/v1/dead").json()["dead_letters"] if each["id"] == id), None))
+    assert (letter["position"], letter["short"], letter["topic"], letter["state"]) == ("", "inbox/a.csv:17", "", "waiting")
+    assert "inbox/a.csv:17" in command(lake, "list").output and "rubbish" in command(lake, "show", id).output
+    assert lake.http.get(f"/v1/why/{id}").status_code == 200
+    answer = post(lake, "redrive", ids=[id])
+    assert answer["done"] == [] and "it came from inbox/a.csv:17" in answer["refused"][0]["why"]
+    assert [each["id"] for each in post(lake, "drop", ids=[id], reason="test")["done"]] == [id]
+    eventually(lambda: state(lake, id) == "dropped")
 
 
 def test_a_transaction_that_fails_closes_nothing(lake, buried, monkeypatch):

@@ -13,8 +13,8 @@ from headwater.enrichers.testing import HashEmbedder
 from headwater.flows import deciding, detecting, landing, walk
 from headwater.flows import records as flow_records
 from headwater.flows.deep import deep_verdict, whole
+from headwater.flows.drain import drain
 from headwater.flows.settings import Settings
-from headwater.flows.source import drain
 from headwater.flows.up import Up
 from headwater.lineage.record import Record
 from headwater.lineage.topic import ACTIVATIONS
