@@ -14,6 +14,8 @@ from headwater.lineage.store import Store, open_database
 from headwater.lineage.verify import verify
 
 RECORDS = 100_000
+OF_A_BATCH = 66
+"""Records that tell of one batch: what was read, how it ended, and each document."""
 IN_A_MESSAGE = 200
 IN_A_TRANSACTION = 50
 """Messages: the audit flow lands what came within 100 ms together, and at this rate that is ten thousand records."""
@@ -24,7 +26,7 @@ PLAIN_ALL = "insert with rows made from records"
 
 def rounds(bed: Bed) -> Iterator[Round]:
     """Records per second."""
-    records = list(itertools.islice(_records(), bed.many(RECORDS, least=IN_A_MESSAGE)))
+    records = list(itertools.islice(_records(), bed.many(RECORDS // OF_A_BATCH, least=4) * OF_A_BATCH))
     messages = [encode_batch(records[start : start + IN_A_MESSAGE]) for start in range(0, len(records), IN_A_MESSAGE)]
     pieces = [records[start : start + IN_A_MESSAGE * IN_A_TRANSACTION] for start in range(0, len(records), IN_A_MESSAGE * IN_A_TRANSACTION)]
     tables = [table(piece, 0, 1) for piece in pieces]

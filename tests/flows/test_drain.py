@@ -1,5 +1,7 @@
 """Reading a partition outside the flows: all of it, whatever the broker's watermarks say."""
 
+from types import SimpleNamespace
+
 import pytest
 from confluent_kafka import KafkaError
 
@@ -69,6 +71,45 @@ def test_what_the_broker_refuses_is_gone(kafka, filled, code):
 
     refusing = Refusing(kafka, 4)
     assert oldest(refusing, refusing.consumer("test"), [(filled, 0)]) == {(filled, 0): 4}
+
+
+class Retained:
+    """A door and its consumer in one, over a partition whose messages 0 to 6 are gone: what it tells is `told`."""
+
+    def __init__(self, *told: int):
+        self.told, self.assigned = told, []
+
+    def consumer(self, group, **more):
+        return self
+
+    def get_watermark_offsets(self, place, timeout):
+        return 7, 7
+
+    def assign(self, places):
+        self.assigned = [place.offset for place in places]
+
+    def consume(self, many, timeout):
+        at = {"topic": lambda: "t", "partition": lambda: 0, "offset": lambda: 7}
+        return [SimpleNamespace(error=lambda code=code: KafkaError(code), **at) for code in self.told]
+
+    def redacted(self, text):
+        return text
+
+    def close(self):
+        pass
+
+
+def test_reading_starts_at_what_is_left():
+    """Messages that retention took are not waited for."""
+    door = Retained(KafkaError._TRANSPORT, KafkaError._PARTITION_EOF)
+    assert drain(door, "t", 0, 3) == [] and door.assigned == [7]
+
+
+@pytest.mark.parametrize("code", [KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError.TOPIC_AUTHORIZATION_FAILED])
+def test_reading_ends_where_waiting_cannot_help(code):
+    """An error that the client does not mend by itself is told, whatever the patience."""
+    with pytest.raises(Unavailable, match="cannot be read"):
+        drain(Retained(code), "t", 0, 3, patience_s=10_000)
 
 
 def test_a_tail_is_the_newest_messages(kafka, filled):

@@ -177,7 +177,7 @@ def test_topics_of_the_application(headwater, lake, home):
         (["topics", "nowhere.py"], 2, "headwater init"),
         (["up", "nowhere.py"], 2, "headwater init"),
         (["up"], 2, "headwater init"),
-        (["run", "nothing"], 2, "index, detect, decide, audit"),
+        (["run", "nothing"], 2, "index, detect, decide, bridge, audit"),
         (["run", "index"], 2, "HEADWATER_KAFKA__BOOTSTRAP_SERVERS"),
         (["search", "x", "--url", "http://127.0.0.1:1"], 75, "does not answer"),
         (["demo", "--from", "soon"], 2, "2013-02-08"),

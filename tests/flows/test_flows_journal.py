@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import uuid
-from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -327,44 +326,3 @@ def test_a_closed_journal_answers(opened, agent):
     journal.close()
     with pytest.raises(Broken, match="closed"):
         asyncio.run(asyncio.wait_for(journal.append([decided(agent)]), 30))
-
-
-class Retained:
-    """A door and its consumer in one, over a partition whose messages 0 to 6 are gone: what it tells is `told`."""
-
-    def __init__(self, *told: int):
-        self.told, self.assigned = told, []
-
-    def consumer(self, group, **more):
-        return self
-
-    def get_watermark_offsets(self, place, timeout):
-        return 7, 7
-
-    def assign(self, places):
-        self.assigned = [place.offset for place in places]
-
-    def consume(self, many, timeout):
-        return [SimpleNamespace(error=lambda code=code: KafkaError(code), offset=lambda: 7) for code in self.told]
-
-    def close(self):
-        pass
-
-
-def test_reading_starts_at_what_is_left():
-    """Messages that retention took are not waited for."""
-    door = Retained(KafkaError._TRANSPORT, KafkaError._PARTITION_EOF)
-    assert drain(door, "t", 0, 3) == [] and door.assigned == [7]
-
-
-@pytest.mark.parametrize("code", [KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError.TOPIC_AUTHORIZATION_FAILED])
-def test_reading_ends_where_waiting_cannot_help(code):
-    """An error that the client does not mend by itself is told, whatever the patience."""
-    with pytest.raises(Unavailable, match="cannot be read"):
-        drain(Retained(code), "t", 0, 3, patience_s=10_000)
-
-
-def test_reading_beyond_the_end_is_refused(kafka, app):
-    """An offset of another life of the topic is named, and not waited for."""
-    with pytest.raises(Unavailable, match="ends at 0"):
-        drain(kafka, app, 0, 1000, patience_s=10_000)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from headwater.lineage.changes import breaking, changes
 from headwater.lineage.errors import Invalid
 from headwater.lineage.schema import schema_of
-from headwater.lineage.topic import decoder
+from headwater.lineage.topic import Topic
 
 
 class Colour(enum.StrEnum):
@@ -128,7 +128,7 @@ def said(found: list[Any]) -> list[str]:
 
 def decodes(model: type[Any], value: Any) -> bool:
     try:
-        decoder(model)(msgspec.json.encode(value))
+        Topic("t", model).decode(msgspec.json.encode(value))
     except Invalid:
         return False
     return True
