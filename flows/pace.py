@@ -1,4 +1,7 @@
-"""Keeps the epochs of a flow's workers in step, so that idle ones do not stall busy ones (law 6)."""
+"""Keeps the epochs of a flow's sources in step, so that idle ones do not stall busy ones (law 6).
+
+Workers are spoken of; of several sources in one worker the same is true, and there the waiting burns the processor as well.
+"""
 
 import time
 from collections.abc import Callable

@@ -226,8 +226,8 @@ class Runtime:
         except Unavailable as error:
             _log.warning("progress not stored; trying again", error=str(error))
 
-    def source(self, flow: str, topics: Mapping[str, Any], **options: Any) -> TopicSource:
-        """A source over whole topics, or (`^…`) patterns of topics, stopped with its flow."""
+    def source(self, flow: str, topics: Mapping[str, Any], *, beside: int = 0, **options: Any) -> TopicSource:
+        """A source over whole topics, or (`^…`) patterns of topics, stopped with its flow; `beside`: how many others the flow has."""
         declared = {**self.app.partitions, **self.rungs} if any(map(rung_of, topics)) else self.app.partitions
         if options.setdefault("slots", self.slots.get(flow, SLOTS)) is not None and "watch" not in options:
             options["watch"] = self._watch(topics)
@@ -237,7 +237,7 @@ class Runtime:
             {name: 0 if name.startswith(PATTERN) else declared[name] for name in topics},
             group=group_of(self.app.name, flow),
             stop=self.stops[flow.partition("/")[0]],
-            epoch=self.epoch if self.workers > 1 and flow != "audit" else 0.0,
+            epoch=self.epoch if beside or (self.workers > 1 and flow != "audit") else 0.0,
             **options,
         )
 

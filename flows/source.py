@@ -53,7 +53,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     rest_ms  how long a slot sleeps after a poll that found nothing, or (`coalesce`) less than a full batch
     coalesce few large batches instead of many small ones, for consumers whose cost is per batch
     end      stop at the end of every partition (a finite replay) instead of waiting for more
-    epoch    seconds of an epoch, if several workers share the flow: they then keep in step (`pace`). 0: there is but one worker
+    epoch    seconds of an epoch, if the flow has several workers or sources: they then keep in step (`pace`). 0: there is but one
     gate     (topic, partition) → may more be read now? A source pauses by demand and never blocks
     begun    called with (topic, partition, offset) that a partition is read from
     read     called with (topic, partition, next offset, append time in µs of the first) as soon as messages are handed on

@@ -6,6 +6,8 @@
 Each step is a plain function over plain values (`steps`, `detecting`, `deciding`); here they are only wired.
 """
 
+from typing import Any
+
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 
@@ -36,12 +38,12 @@ def index(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress. What fails for now comes again by the ladder."""
     flow = Dataflow("index")
     topics = run.app.indexed
-    told = {"begun": run.progress.start, "read": run.progress.note_appended, "at_end": run.progress_at_end}
-    batches = op.input("read", flow, run.source("index", topics, batch=INDEX_BATCH, gate=run.index_gate, **told))
+    told: dict[str, Any] = {"begun": run.progress.start, "read": run.progress.note_appended, "at_end": run.progress_at_end}
+    batches = op.input("read", flow, run.source("index", topics, beside=bool(run.rungs), batch=INDEX_BATCH, gate=run.index_gate, **told))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_documents))
     consumed = [op.flat_map_batch("account", batches, account_step("index", run.clock))]
     if run.rungs:
-        below = run.source("index", run.rungs, slots=None, batch=INDEX_BATCH, rest_ms=RUNG_MS)
+        below = run.source("index", run.rungs, beside=1, slots=None, batch=INDEX_BATCH, rest_ms=RUNG_MS)
         pieces = op.input("retry", flow, RetrySource(below, run.clock, run.hurry.is_set))
         consumed.append(op.map("retry_account", pieces, lambda piece: piece.records("index", run.clock())))
         work = op.merge("work", work, op.flat_map_batch("retry_decode", pieces, retry_step(topics, run.broker)))
@@ -59,7 +61,7 @@ def detect(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → rules in event-time order → activations."""
     flow = Dataflow("detect")
     topics = run.app.watched
-    told = {"begun": run.ends.begun, "read": run.ends.read, "at_end": run.ends.at_end} if run.idle else {}
+    told: dict[str, Any] = {"begun": run.ends.begun, "read": run.ends.read, "at_end": run.ends.at_end} if run.idle else {}
     batches = op.input("read", flow, run.source("detect", topics, gate=run.rules_gate, **told))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_rules))
     known = detectors(run)
@@ -78,7 +80,7 @@ def decide(run: Runtime) -> Dataflow:
     told = []
     for agent in run.app.agents:
         name = f"decide/{agent.name}"
-        source = run.source(name, {ACTIVATIONS: None}, slots=None, batch=100, gate=run.gate(agent))
+        source = run.source(name, {ACTIVATIONS: None}, beside=len(run.app.agents) - 1, slots=None, batch=100, gate=run.gate(agent))
         batches = op.input(f"{agent.name}_read", flow, source)
         told.append(op.flat_map_batch(f"{agent.name}_account", batches, account_step(name, run.clock)))
         woken = op.flat_map_batch(f"{agent.name}_wake", batches, wake_step(run, agent))
