@@ -18,6 +18,7 @@ from headwater.flows.steps import bury_all
 from headwater.lineage.decode import Failure
 from headwater.lineage.errors import HeadwaterError, Unavailable
 from headwater.lineage.event import Position, from_binary
+from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, run_of
 from headwater.lineage.topic import ACTIVATIONS
 
@@ -91,6 +92,9 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
 
     Opening fences the former owner (a) and does not wait while its decisions are read to the end (b): other agents' logics run in
     this very thread, and theirs may have to open first. What comes meanwhile waits in `_early`; only then (c) is it submitted.
+
+    After a second kill in a row the engine may give back a state that is ahead of the source: what was in flight then comes once more
+    from there. How a position ended is told once (`_told`).
     """
 
     def __init__(self, run: "Runtime", agent: Agent, resume: bytes | None) -> None:
@@ -102,6 +106,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._partition = -1
         self._since = 0
         self._next = 0
+        self._told = Ranges()
         if resume is not None:
             state = _decode_state(resume)
             self._open(state.partition, state.since)
@@ -160,8 +165,10 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
             self._early += items
             return
         for item in items:
-            self._next = max(self._next, Position.parse(item.position).offset + 1)
-            self._decider.submit(item)
+            offset = Position.parse(item.position).offset
+            self._next = max(self._next, offset + 1)
+            if not self._told.overlap(offset, offset + 1):
+                self._decider.submit(item)
 
     def _in_flight(self) -> list[Item]:
         return [*(self._decider.in_flight() if self._decider is not None else ()), *self._early]
@@ -220,6 +227,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
 
     def _outcome(self, finished: Finished, now: int) -> Record:
         where = Position.parse(finished.item.position)
+        self._told.add(where.offset, where.offset + 1)
         record = run_of("outcome", self._flow, where, where.offset + 1, 1, now, finished.outcome, ref=finished.decision)
         return msgspec.structs.replace(record, parents=(finished.item.activation.id,))
 
