@@ -5,7 +5,9 @@ Offsets of two broker lives never compare, so a new broker id starts every flow 
 
 import fcntl
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -48,6 +50,8 @@ class Recovery:
             fcntl.flock(making, fcntl.LOCK_EX)
             self._lock = _join(self.path, f"flow {flow}", process, addresses)
             self.slots = _make(self.path, slots)
+            if process == 0:  # nobody reads the store before this process does
+                _cut(self.path)
         _forget(self.path.parent)
 
     @property
@@ -80,6 +84,26 @@ def _make(path: Path, slots: int) -> int:
         number.write_text(str(slots))
         made.touch()
     return int(number.read_text()) if number.exists() else SLOTS_UNTOLD
+
+
+def _cut(path: Path) -> None:
+    """Remove snapshots of epochs that no execution completed.
+
+    The engine resumes each key with its newest snapshot before the resume epoch, whichever execution wrote it. One that was killed leaves
+    snapshots of epochs it did not complete; the next passes those epochs too, without writing what did not change; and if that one is
+    killed as well, a third would take up the first one's: a state ahead of its source.
+    """
+    with ExitStack() as opened:
+        parts = [opened.enter_context(closing(sqlite3.connect(part))) for part in sorted(path.glob("part-*.sqlite3"))]
+        last = max((row for part in parts for row in part.execute("SELECT ex_num, resume_epoch FROM exs")), default=None)
+        if last is None:
+            return
+        number, resume = last
+        reached = [row[0] for part in parts for row in part.execute("SELECT worker_frontier FROM fronts WHERE ex_num = ?", [number])]
+        begin = max(resume, min(reached, default=resume))  # the engine resumes there or earlier, never later
+        for part in parts:
+            with part:
+                part.execute("DELETE FROM snaps WHERE snap_epoch >= ?", [begin])
 
 
 def _forget(lives: Path) -> None:

@@ -1,8 +1,10 @@
 """Recovery stores: one per broker life, made once, never half."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -119,3 +121,19 @@ def test_the_number_of_slots_is_the_stores(tmp_path):
     old = Recovery(tmp_path, "index", "b")
     assert old.slots == SLOTS_UNTOLD == 8
     old.close()
+
+
+@pytest.mark.parametrize(("fronts", "kept"), [({0: 6, 1: 5}, [2, 3, 4]), ({0: 6}, [2, 3, 4, 5]), ({}, [2])])
+def test_what_no_execution_completed_is_not_resumed_from(tmp_path, fronts, kept):
+    """Snapshots at or beyond the epoch that is resumed from go, so that no later start takes up a state ahead of its source."""
+    first = Recovery(tmp_path, "detect", "b")
+    first.close()
+    with closing(sqlite3.connect(first.path / "part-1.sqlite3")) as part, part:
+        part.executemany("INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (?, 2, ?)", [(0, 1), (1, 3)])
+        part.executemany("INSERT INTO fronts (ex_num, worker_index, worker_frontier) VALUES (1, ?, ?)", fronts.items())
+    with closing(sqlite3.connect(first.path / "part-2.sqlite3")) as part, part:
+        rows = [("detect.rules", "readings", epoch, b"state") for epoch in range(2, 9)]
+        part.executemany("INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)", rows)
+    Recovery(tmp_path, "detect", "b").close()
+    with closing(sqlite3.connect(first.path / "part-2.sqlite3")) as part:
+        assert [row[0] for row in part.execute("SELECT snap_epoch FROM snaps ORDER BY 1")] == kept
