@@ -53,7 +53,7 @@ docs: setup  ## remake what the documentation shows: the picture of the demo's l
 
 package: setup  ## wheel and sdist; the wheel installed into an empty environment and tried
 	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
-	$(BIN)/python tests/packaging.py dist
+	$(BIN)/python tests/try_packages.py dist
 
 clean:  ## remove what was built; your state under .headwater stays
 	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

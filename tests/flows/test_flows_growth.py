@@ -43,8 +43,8 @@ class Veiled(Kafka):
     def topics(self, timeout: float = 10.0) -> dict[str, int]:
         return {name: min(count, self.seen) if name == self.topic else count for name, count in super().topics(timeout).items()}
 
-    def create(self, topics: Mapping[str, int], compact: Any = ()) -> None:
-        super().create({name: count for name, count in topics.items() if name != self.topic}, compact)
+    def create(self, topics: Mapping[str, int], *rest: Any, **more: Any) -> dict[str, int]:
+        return super().create({name: count for name, count in topics.items() if name != self.topic}, *rest, **more)
 
 
 class Flows:

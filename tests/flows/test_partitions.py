@@ -1,8 +1,10 @@
 """Which partitions there are, who owns them, and what happens when the broker has others than before."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
+from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +33,16 @@ class Told(Kafka):
 
     def get_watermark_offsets(self, place, timeout):
         return (7, 9)
+
+    def assign(self, places):
+        self.asked = [(place.topic, place.partition) for place in places]
+
+    def consume(self, many, timeout):
+        """Nothing lies before 7."""
+        refused = KafkaError(KafkaError._AUTO_OFFSET_RESET)
+        return [
+            SimpleNamespace(topic=lambda name=name: name, partition=lambda p=p: p, error=lambda: refused) for name, p in self.asked
+        ]
 
     def close(self):
         pass

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from headwater.enrichers.freshness import Progress
 from headwater.flows.attempt import DUE
 from headwater.flows.retry import Piece, RetrySource, due_at
+from headwater.flows.source import STATE
 from headwater.flows.spread import HearLogic
 from headwater.flows.steps import Told
 from headwater.lineage.errors import Behind, DeadLettered
@@ -39,7 +40,7 @@ class Below:
         return None
 
     def snapshot(self):
-        return {(TOPIC, 0): self.next}
+        return {"form": STATE, "next": {(TOPIC, 0): self.next}}
 
     def close(self):
         self.batches = []
@@ -73,15 +74,15 @@ def offsets(pieces):
 def test_what_is_not_due_waits_and_the_rung_is_paused(monkeypatch):
     """First in, first out; nothing more is read meanwhile; the snapshot begins with the first that waits, absent offsets before it too."""
     part, now, _ = ladder(monkeypatch, [([0, 1], []), ([4, 5], [(2, 4)]), ([6], [])], {0: 0, 1: 5, 4: 6, 5: 3, 6: 0})
-    assert offsets(part.next_batch()) == [0] and part.snapshot() == {(TOPIC, 0): 1}
+    assert offsets(part.next_batch()) == [0] and part.snapshot()["next"] == {(TOPIC, 0): 1}
     assert part.next_batch() == [] and part._below.next == 2
     now[0] = 5
     assert offsets(part.next_batch()) == [1]
-    assert part.next_batch() == [] and part.snapshot() == {(TOPIC, 0): 2}
+    assert part.next_batch() == [] and part.snapshot()["next"] == {(TOPIC, 0): 2}
     now[0] = 6
     [piece] = part.next_batch()
     assert (offsets([piece]), piece.absent, piece.next) == ([4, 5], [(2, 4)], 6)
-    assert offsets(part.next_batch()) == [6] and part.snapshot() == {(TOPIC, 0): 7}
+    assert offsets(part.next_batch()) == [6] and part.snapshot()["next"] == {(TOPIC, 0): 7}
 
 
 def test_in_a_hurry_nothing_waits(monkeypatch):

@@ -1,6 +1,6 @@
 """Tries the built wheel and sdist: each in an empty environment that sees this one's dependencies, but not this project.
 
-    python tests/packaging.py dist
+    python tests/try_packages.py dist
 """
 
 import subprocess
