@@ -156,8 +156,7 @@ class Link:
 
     def fail(self, error: BaseException) -> NoReturn:
         """End the flow; whoever runs the flows hears why first, for the engine may lose it."""
-        if self.run.failed is not None:
-            self.run.failed(self.flow, error)
+        self.run.fail(self.flow, error)
         raise error
 
     def finish(self, patience: float) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,12 @@ class Runtime:
 
     def _tables_failed(self, error: BaseException) -> None:
         """Look-ups that no longer learn anything make every answer old: the flows must not go on with them."""
+        self.fail("tables", error)
+
+    def fail(self, name: str, error: BaseException) -> None:
+        """Tell whoever runs the flows that one of them, or a part they lean on, is over."""
         if self.failed is not None:
-            self.failed("tables", error)
+            self.failed(name, error)
 
     @once
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -238,6 +243,7 @@ class Runtime:
             group=group_of(self.app.name, flow),
             stop=self.stops[flow.partition("/")[0]],
             epoch=self.epoch if beside or (self.workers > 1 and flow != "audit") else 0.0,
+            failed=partial(self.fail, flow),
             **options,
         )
 

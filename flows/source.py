@@ -59,6 +59,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     read     called with (topic, partition, next offset, append time in µs of the first) as soon as messages are handed on
     at_end   called with (topic, partition, next offset) while a partition stands at its end, at every poll that finds nothing there:
              every message before the offset was handed on, and the broker has said within the last second that no other follows
+    failed   called with what ends the flow from here, before the engine hears of it (see `guard`)
     """
 
     kafka: Kafka
@@ -79,6 +80,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     read: Callable[[str, int, int, int], None] | None = None
     at_end: Callable[[str, int, int], None] | None = None
     resume: Mapping[Place, int] = field(default_factory=dict)
+    failed: Callable[[BaseException], None] | None = None
 
     def __post_init__(self) -> None:
         patterns = [name for name in self.topics if name.startswith(PATTERN)]
@@ -159,6 +161,17 @@ class Slot(StatefulSourcePartition[Batch, State]):
     def next_batch(self) -> list[Batch]:
         if self._source.stop.is_set():
             raise StopIteration
+        try:
+            batches = self._look()
+        except BaseException as error:
+            if self._source.failed is not None:
+                self._source.failed(error)
+            raise
+        if self._source.end and not batches and all(r.ended is not None and not r.waiting for r in self.places.values()):
+            raise StopIteration
+        return batches
+
+    def _look(self) -> list[Batch]:
         if self._source.watch is not None and self._source.watch.revision != self._revision:
             self._adopt()
         reader = self._reader
@@ -166,10 +179,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
             reader.pace.looked(id(self))
         if reader.lead is self:
             reader.poll()
-        batches = self._handed_on() if self.places else []
-        if self._source.end and not batches and all(r.ended is not None and not r.waiting for r in self.places.values()):
-            raise StopIteration
-        return batches
+        return self._handed_on() if self.places else []
 
     def _handed_on(self) -> list[Batch]:
         """At most a batch of what waits, in offset order per partition; nothing of what is gated."""

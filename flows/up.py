@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import IO, Self
 
@@ -18,6 +19,7 @@ from headwater.flows.desk import Desk
 from headwater.flows.files import Watch
 from headwater.flows.gateway import Gateway
 from headwater.flows.gateways import Gateways
+from headwater.flows.guard import guarded
 from headwater.flows.kafka import Kafka
 from headwater.flows.limits import Rate
 from headwater.flows.prepare import domain
@@ -49,7 +51,7 @@ class FlowThread:
         self._recovery = Recovery(run.home, name, run.broker) if name != "audit" else None
         if self._recovery is not None:
             run.slots[name] = self._recovery.slots
-        self._flow = walk.FLOWS[name](run)
+        self._flow = guarded(walk.FLOWS[name](run), partial(failed, name))
         self._thread = threading.Thread(target=self._main, name=f"flow-{name}", daemon=True)
 
     def start(self) -> None:

@@ -233,7 +233,6 @@ def test_topics_made_later_are_adopted(brokers, name, tmp_path):
         check(f"{name}.{n}", [us, eu])
 
 
-@pytest.mark.long  # a producer of the former life may make the topic anew, with as many partitions as its broker likes: see the open issue
 def test_a_region_that_begins_a_new_life(brokers, name, tmp_path):
     """An embedded broker that starts again has another id and holds nothing: it is read from its beginning and gets what now comes."""
     us, port = brokers["us"], _free_port()

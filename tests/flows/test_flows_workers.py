@@ -187,17 +187,25 @@ def test_each_worker_reads_and_one_lands(tmp_path, monkeypatch):
     assert verdict.consumed["detect"] == sum(verdict.totals["detect"].values()) == 603
 
 
-def test_a_worker_that_fails_ends_the_process(tmp_path, monkeypatch):
-    """Whichever worker raises: the flow is over, and whoever runs it hears why."""
+@pytest.mark.parametrize("failing", ["index", "detect"])
+def test_a_worker_that_fails_ends_the_process(tmp_path, monkeypatch, failing):
+    """Whichever worker of whichever flow raises: the flow is over, and whoever runs it hears why, at once."""
+    make = walk.account_step
 
-    def watch(batches: list[Batch]) -> None:
-        if any(batch.topic == "readings" and batch.partition == 2 for batch in batches):
-            raise OSError("this worker is done for")
+    def account_step(flow: str, *rest: Any) -> Any:
+        step = make(flow, *rest)
 
-    _watched(monkeypatch, watch)
+        def stepping(batches: list[Batch]) -> Any:
+            if flow == failing and any(batch.topic == "readings" and batch.partition == 2 for batch in batches):
+                raise OSError("this worker is done for")
+            return step(batches)
+
+        return stepping
+
+    monkeypatch.setattr(walk, "account_step", account_step)
     with Broker() as broker, _up(broker, tmp_path, 2) as up:
         Writer(broker.kafka, broker.id).write(_readings(30))
         assert up.failed.wait(60)
         name, error = up.failure
-        assert name in ("index", "detect")
+        assert name == failing
         assert "this worker is done for" in causes(error)
