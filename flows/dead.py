@@ -151,7 +151,7 @@ class DeadLetters:
         try:
             producer.init_transactions(30)
         except KafkaException as error:
-            raise Unavailable(f"dead letters cannot be dealt with now: {error.args[0].str()}") from None
+            raise Unavailable(f"dead letters cannot be dealt with now: {self._run.kafka.told(error)}") from None
         return producer
 
     def _commit(self, producer: Producer, ready: Sequence[_Ready], by: str, reason: str | None) -> list[dict[str, str]]:
@@ -167,7 +167,7 @@ class DeadLetters:
             producer.commit_transaction(ANSWER_S)
         except KafkaException as error:
             _abort(producer)
-            why = f"the broker did not take it ({error.args[0].str()}); see what happened with `headwater dead list`, then try again"
+            why = f"the broker did not take it ({self._run.kafka.told(error)}); see what happened with `headwater dead list`, then try again"
             raise Unavailable(why) from None
         self._run.meter.wrote([*lives, *lineage])
         tokens = map(str, lives) if lives else ("" for _ in ready)

@@ -157,7 +157,7 @@ def _stands_at_end(kafka: Kafka, message: KafkaMessage, topic: str, partition: i
 
 
 def _unreadable(kafka: Kafka, topic: str, partition: int, error: KafkaError) -> Unavailable:
-    return Unavailable(f"{topic}/{partition} cannot be read: {kafka.redacted(error.str())}")
+    return Unavailable(f"{topic}/{partition} cannot be read: {kafka.told(error)}")
 
 
 def _plain(message: KafkaMessage) -> Message:

@@ -118,7 +118,7 @@ class KafkaJournal:
         try:
             self._producer.init_transactions(30)
         except KafkaException as error:
-            raise Unavailable(f"the journal of {agent}/{partition} cannot be opened: {error.args[0].str()}") from None
+            raise Unavailable(f"the journal of {agent}/{partition} cannot be opened: {kafka.told(error)}") from None
         self._since = self._end = since
         self._decided_at: dict[str, int] = {}
         self._book: Future[list[Entry]] = Future()
@@ -229,7 +229,7 @@ class KafkaJournal:
         cause = found.args[0] if isinstance(found, (KafkaException, _Undelivered)) else None
         if cause is not None and cause.fatal():
             return Fenced(f"{self._name} has another owner now ({cause.name()})")
-        told = cause.str() if cause is not None else f"{type(error).__name__}: {error}"
+        told = self._kafka.told(cause) if cause is not None else f"{type(error).__name__}: {error}"
         return Broken(f"{self._name} can write no more: {told}; restart the flow, the next owner reads what was committed")
 
     def _gather(self) -> bool:
@@ -341,7 +341,7 @@ class KafkaJournal:
             except KafkaException as error:
                 if not error.args[0].retriable() or self._closing.is_set() or time.monotonic() > until:
                     raise
-                _log.warning("the broker does not answer", agent=self._agent, partition=self._partition, error=error.args[0].str())
+                _log.warning("the broker does not answer", agent=self._agent, partition=self._partition, error=self._kafka.told(error))
                 self._closing.wait(_PAUSE_S)
 
     def _given_up(self, cause: KafkaError) -> HeadwaterError:
@@ -350,8 +350,8 @@ class KafkaJournal:
             raise KafkaException(cause)
         self._resume(self._producer.abort_transaction, _ABORTS * self._commit_s)
         if cause.code() in _REFUSED:
-            return EffectFailed(f"{self._name}: the broker refuses what is to be written: {cause.str()}; mend that and restart the flow")
-        return Unavailable(f"{self._name} did not commit: {cause.str()}")
+            return EffectFailed(f"{self._name}: the broker refuses what is to be written: {self._kafka.told(cause)}; mend that and restart the flow")
+        return Unavailable(f"{self._name} did not commit: {self._kafka.told(cause)}")
 
 
 class _Undelivered(Exception):

@@ -55,7 +55,7 @@ class Kafka:
         try:
             found = self.admin.list_topics(timeout=timeout).cluster_id
         except KafkaException as error:
-            raise Unavailable(f"no broker answers at {self.address}: {self.redacted(error.args[0].str())}") from None
+            raise Unavailable(f"no broker answers at {self.address}: {self.told(error)}") from None
         if not found:
             raise Unavailable(f"the broker at {self.address} tells no cluster id")
         return str(found)
@@ -74,7 +74,7 @@ class Kafka:
         try:
             found = self.admin.list_topics(timeout=timeout).topics
         except KafkaException as error:
-            raise Unavailable(f"no broker answers at {self.address}: {self.redacted(error.args[0].str())}") from None
+            raise Unavailable(f"no broker answers at {self.address}: {self.told(error)}") from None
         return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None}
 
     def create(
@@ -126,9 +126,9 @@ class Kafka:
             except KafkaException as error:
                 cause = error.args[0]
                 if cause.code() in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
-                    refused[name] = cause.str()
+                    refused[name] = self.told(cause)
                 elif cause.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise Unavailable(f"topic {name} could not be created: {cause.str()}") from None
+                    raise Unavailable(f"topic {name} could not be created: {self.told(cause)}") from None
         return refused
 
     def _await(self, wanted: Mapping[str, int]) -> None:
@@ -149,7 +149,7 @@ class Kafka:
                 if self.partitions(topic) >= partitions:  # another process was first
                     return
                 kind = Misused if cause.code() == KafkaError._UNSUPPORTED_FEATURE else Unavailable
-                raise kind(f"topic {topic} could not be grown to {partitions} partitions: {cause.str()}") from None
+                raise kind(f"topic {topic} could not be grown to {partitions} partitions: {self.told(cause)}") from None
         self._await({topic: partitions})
 
     def settings(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -160,7 +160,7 @@ class Kafka:
             try:
                 found[resource.name] = {name: entry.value for name, entry in future.result(30).items() if entry.value is not None}
             except KafkaException as error:
-                why = self.redacted(error.args[0].str())
+                why = self.told(error)
                 raise Unavailable(f"the broker does not tell the settings of topic {resource.name}: {why}") from None
         return found
 
@@ -172,7 +172,7 @@ class Kafka:
             try:
                 future.result(30)
             except KafkaException as error:
-                raise Unavailable(f"the settings of topic {topic} could not be changed: {self.redacted(error.args[0].str())}") from None
+                raise Unavailable(f"the settings of topic {topic} could not be changed: {self.told(error)}") from None
 
     def producer(self, **more: Any) -> Producer:
         """An idempotent producer: acknowledged by all replicas, kept trying for as long as it lives."""
@@ -215,7 +215,12 @@ class Kafka:
         try:
             return make({**defaults, **self.properties, **ours, "logger": _Quiet(self)})
         except KafkaException as error:
-            raise Misused(f"the Kafka client refuses a HEADWATER_KAFKA__ property: {self.redacted(error.args[0].str())}") from None
+            raise Misused(f"the Kafka client refuses a HEADWATER_KAFKA__ property: {self.told(error)}") from None
+
+    def told(self, error: KafkaException | KafkaError) -> str:
+        """What an error says, without the secrets the client was given."""
+        cause = error.args[0] if isinstance(error, KafkaException) else error
+        return self.redacted(cause.str())
 
     def redacted(self, text: str) -> str:
         """What the client says, without the secrets it was given."""

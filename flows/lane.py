@@ -201,7 +201,7 @@ class Lane:
                     with self._changed:
                         self._changed.notify_all()
                     return
-                _log.warning("a lane is opened anew", lane=self.name, topic=self.topic, error=_told(error))
+                _log.warning("a lane is opened anew", lane=self.name, topic=self.topic, error=self._told(error))
             self._stop.wait(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
 
@@ -412,6 +412,10 @@ class Lane:
                 self._alive()
                 self._stop.wait(0.02)
 
+    def _told(self, error: BaseException) -> str:
+        found = error.__cause__ or error
+        return self._target.told(found) if isinstance(found, KafkaException) else f"{type(found).__name__}: {found}"
+
     def _alive(self) -> None:
         """Whether waiting goes on. Raises _Stopped, Unavailable."""
         if self._stop.is_set():
@@ -427,8 +431,3 @@ def _bytes(batch: Batch) -> int:
 def _plain(message: KafkaMessage) -> Message:
     stamp = message.timestamp()[1]
     return Message(message.topic(), message.partition(), message.offset(), stamp, message.key(), message.value(), message.headers() or [])
-
-
-def _told(error: BaseException) -> str:
-    found = error.__cause__ or error
-    return found.args[0].str() if isinstance(found, KafkaException) else f"{type(found).__name__}: {found}"

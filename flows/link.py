@@ -198,7 +198,7 @@ def remote(run: "Runtime", bridge: Bridge) -> Kafka:
     try:
         _ = kafka.admin
     except KafkaException as error:
-        raise Misused(f"bridge {bridge.name}: a property is wrong: {error.args[0].str()}; they are set as {prefix}…") from None
+        raise Misused(f"bridge {bridge.name}: a property is wrong: {kafka.told(error)}; they are set as {prefix}…") from None
     return kafka
 
 

@@ -134,7 +134,7 @@ def _scan(
                     if message.offset() >= until.get(message.partition(), 0):
                         left.discard(message.partition())
                 elif error.code() not in _PASSING:
-                    raise Unavailable(f"{topic} cannot be read back: {error.str()}")
+                    raise Unavailable(f"{topic} cannot be read back: {kafka.told(error)}")
             if stop.is_set() or (left and time.monotonic() > deadline):
                 places = ", ".join(f"{topic}/{p}" for p in sorted(left))
                 raise Unavailable(f"the end of {places} was not reached; a transaction may be open there")

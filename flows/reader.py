@@ -229,7 +229,7 @@ class Reader:
         place = (message.topic() or "", message.partition() if message.partition() is not None else -1)
         reading = self.readings.get(place)
         if fault == "fail":
-            raise Unavailable(f"{self._group}: {_where(place)}{self._kafka.redacted(error.str())}")
+            raise Unavailable(f"{self._group}: {_where(place)}{self._kafka.told(error)}")
         if fault == "retry" or reading is None:
             if error.code() in CUT_OFF:
                 for each in self.readings.values():
@@ -240,7 +240,7 @@ class Reader:
         elif fault == "lost":
             reading.lost = 0.0
         elif fault == "gone":
-            self._tell_fault(place, f"partition {place[1]} of topic {place[0]} is not there: {error.str()}")
+            self._tell_fault(place, f"partition {place[1]} of topic {place[0]} is not there: {self._kafka.told(error)}")
         else:
             self._skip(place, reading, message.offset(), error)
 
@@ -249,7 +249,7 @@ class Reader:
         read = (messages[-1].offset() + 1 for messages in reading.waiting)
         at = max(offset if offset is not None else -1, reading.next, reading.left, *read)
         reading.left = at + 1
-        _log.error("unreadable, left out", topic=place[0], partition=place[1], offset=at, error=error.str())
+        _log.error("unreadable, left out", topic=place[0], partition=place[1], offset=at, error=self._kafka.told(error))
         self._seek(place, reading.left)
 
     def _mend(self) -> None:
@@ -282,7 +282,7 @@ class Reader:
         now, what = time.monotonic(), (error.code(), place[0])
         if now - self._logged.get(what, -QUIET_S) >= QUIET_S:
             self._logged[what] = now
-            _log.warning("broker", group=self._group, error=self._kafka.redacted(error.str()))
+            _log.warning("broker", group=self._group, error=self._kafka.told(error))
 
     def _apply_gate(self) -> None:
         gate = self._gate

@@ -63,7 +63,7 @@ class Writer:
     ) -> None:
         self._producer = producer or kafka.producer()
         self.largest = kafka.largest
-        self._broker = broker
+        self._broker, self._kafka = broker, kafka
         self._told = told
         self._stop = stop or threading.Event()
 
@@ -71,7 +71,7 @@ class Writer:
         """Their positions, in the order given. Raises Oversized, before anything is produced if the client can tell, and Unavailable."""
         given = list(messages)
         self.measure(given)
-        report = _Report(self._broker)
+        report = _Report(self)
         count = len(given)
         for number, message in enumerate(given):
             self.produce(message, report.slot(number))
@@ -124,6 +124,12 @@ class Writer:
         """Where an acknowledged message lies."""
         return Position(self._broker, message.topic(), message.partition(), message.offset())
 
+    def refused(self, error: KafkaError, message: KafkaMessage) -> HeadwaterError:
+        """What a message that was not taken means to its sender."""
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return _oversized(f"the broker takes no message of this size on {message.topic()}")
+        return Unavailable(f"the broker refused a message on {message.topic()}: {self._kafka.told(error)}")
+
     def close(self) -> None:
         self._producer.flush(5)
 
@@ -161,7 +167,7 @@ class Sending:
 
     def _deliver(self, size: int, error: KafkaError | None, message: KafkaMessage) -> None:
         """In whatever thread the client calls us: only put down here, counted in our own."""
-        self._delivered.append((size, self._writer.position(message) if error is None else _refused(error, message)))
+        self._delivered.append((size, self._writer.position(message) if error is None else self._writer.refused(error, message)))
 
     def _collect(self) -> int:
         """Count what came back; gives how many are still on their way."""
@@ -181,17 +187,17 @@ class Sending:
 
 
 class _Report:
-    def __init__(self, broker: str) -> None:
-        self._broker = broker
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._done: dict[int, Position] = {}
         self._error: HeadwaterError | None = None
 
     def slot(self, index: int) -> Delivered:
         def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
             if error is not None:
-                self._error = _refused(error, message)
+                self._error = self._writer.refused(error, message)
             else:
-                self._done[index] = Position(self._broker, message.topic(), message.partition(), message.offset())
+                self._done[index] = self._writer.position(message)
 
         return delivered
 
@@ -202,12 +208,6 @@ class _Report:
 
     def positions(self, count: int) -> list[Position]:
         return [self._done[index] for index in range(count)]
-
-
-def _refused(error: KafkaError, message: KafkaMessage) -> HeadwaterError:
-    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return _oversized(f"the broker takes no message of this size on {message.topic()}")
-    return Unavailable(f"the broker refused a message on {message.topic()}: {error.str()}")
 
 
 def _oversized(what: str) -> Oversized:

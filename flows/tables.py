@@ -38,7 +38,7 @@ class Tables:
         failed: Callable[[BaseException], None] | None = None, patience_s: float = PATIENCE_S,
         partitions: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
-        self._broker, self._meter = broker, meter
+        self._kafka, self._broker, self._meter = kafka, broker, meter
         self._tables = list(tables)
         self._topics = {table.topic.name: table.topic for table in tables}
         self._stop = threading.Event()
@@ -92,7 +92,7 @@ class Tables:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     self._behind.discard((message.topic(), message.partition()))
                 else:
-                    _log.warning("broker", error=error.str())
+                    _log.warning("broker", error=self._kafka.told(error))
             for name, messages in by_topic.items():
                 self._feed(name, messages)
             if not self._behind:
