@@ -64,6 +64,7 @@ class Reader:
 
     lead      the slot that polls, at its own pace, for all: one that owns partitions, as soon as any does
     batch     messages that one slot takes at once
+    idle      polls in a row that found nothing
     coalesce  fewer and larger polls: less than a full one counts as nothing found
     gate      (topic, partition) → may more be read now? What may not is paused
     at_end    called with (topic, partition, next offset) while a partition stands at its end
@@ -89,6 +90,7 @@ class Reader:
         self.slots: list[Slot] = []
         self.lead: Slot | None = None
         self.busy = False
+        self.idle = 0
         self.readings: dict[Place, Reading] = {}
         self._consumer: Consumer | None = None
         self._new: list[Place] = []
@@ -156,6 +158,7 @@ class Reader:
         most = min(self._batch * self._owners, max(self._batch, LARGEST_POLL))
         found = self.consumer.consume(most, 0)
         by_place = self._sorted(found)
+        self.idle = 0 if by_place else self.idle + 1
         self.busy = bool(by_place) and not (self._coalesce and len(found) < self._batch)
         for place, messages in by_place.items():
             self._take(place, messages)

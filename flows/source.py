@@ -36,6 +36,9 @@ STATE = 2
 EMPTY_MS = 100
 """How long a slot that owns nothing sleeps: it wakes to be given a partition, or to stop."""
 
+IDLE_MS, EAGER = 10, 50
+"""How long it sleeps at least once so many polls in a row found nothing: a look costs what a look costs, and events come in company."""
+
 
 State = dict[str, Any]
 
@@ -241,7 +244,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
         if not self.places:
             rest = EMPTY_MS / 1000
         elif not reader.busy:
-            rest = self._source.rest_ms / 1000
+            rest = max(self._source.rest_ms, IDLE_MS if reader.idle > EAGER else 0) / 1000
         if reader.pace is not None:
             now = time.monotonic()
             rest = (reader.pace.wants if lead else reader.pace.until)(now + rest) - now

@@ -74,10 +74,10 @@ def test_what_the_broker_refuses_is_gone(kafka, filled, code):
 
 
 class Retained:
-    """A door and its consumer in one, over a partition whose messages 0 to 6 are gone: what it tells is `told`."""
+    """A door and its consumer in one, over a partition whose messages 0 to 6 are gone: what it answers is `codes`."""
 
-    def __init__(self, *told: int):
-        self.told, self.assigned = told, []
+    def __init__(self, *codes: int):
+        self.codes, self.assigned = codes, []
 
     def consumer(self, group, **more):
         return self
@@ -90,10 +90,10 @@ class Retained:
 
     def consume(self, many, timeout):
         at = {"topic": lambda: "t", "partition": lambda: 0, "offset": lambda: 7}
-        return [SimpleNamespace(error=lambda code=code: KafkaError(code), **at) for code in self.told]
+        return [SimpleNamespace(error=lambda code=code: KafkaError(code), **at) for code in self.codes]
 
-    def redacted(self, text):
-        return text
+    def told(self, error):
+        return error.str()
 
     def close(self):
         pass

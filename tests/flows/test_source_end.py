@@ -57,8 +57,8 @@ class Scripted:
     def consumer(self, group: str):
         return self
 
-    def redacted(self, text: str) -> str:
-        return text
+    def told(self, error: KafkaError) -> str:
+        return str(error.str())
 
     def get_watermark_offsets(self, place, timeout):
         return (0, 0)
