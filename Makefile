@@ -29,14 +29,14 @@ up: setup  ## run the application of app.py (or HEADWATER_APP) in one process
 	$(BIN)/headwater up $(ARGS)
 
 test: setup  ## the tests, under ten minutes on two cores
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 -m "not long" $(ARGS)
 
 test-long: setup  ## the crash and soak suites as well
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 test-compose: setup  ## the same tests against Redpanda and Qdrant from docker-compose.yml
 	docker compose up --detach --wait redpanda qdrant
-	HEADWATER_TEST_KAFKA=127.0.0.1:19092 HEADWATER_TEST_QDRANT=http://127.0.0.1:6333 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not long" $(ARGS)
+	HEADWATER_TEST_KAFKA=127.0.0.1:19092 HEADWATER_TEST_QDRANT=http://127.0.0.1:6333 $(BIN)/python -m pytest -q -n 2 -m "not long" $(ARGS)
 	docker compose down
 
 lint: setup  ## ruff, mypy, import direction

@@ -3,15 +3,38 @@
 import os
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from headwater.flows.broker import Broker
 from headwater.flows.kafka import Kafka
 
 settings.register_profile("headwater", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headwater")
+
+
+SLOWEST = ("tests/flows/test_demo.py", "tests/docs/", "tests/crash/", "tests/flows/lives/", "tests/flows/test_bridging.py")
+
+
+class ByFile(LoadScopeScheduling):
+    """A file's tests go to one process, which makes what they share once; pages of the documentation share nothing, and go one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file.endswith("test_docs.py") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    config.option.loadscopereorder = False  # our order, not the one by number of tests
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest first, so that no process has long to do when the other is done."""
+    items.sort(key=lambda item: next((n for n, prefix in enumerate(SLOWEST) if item.nodeid.startswith(prefix)), len(SLOWEST)))
 
 
 @pytest.fixture(scope="session")
