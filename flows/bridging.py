@@ -15,7 +15,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import StatefulBatchLogic
 from confluent_kafka import KafkaException
 
-from headwater.flows.lane import Ended
+from headwater.flows.crossing import Ended
 from headwater.flows.link import Link, Place, Sight
 from headwater.flows.source import Batch, TopicSource
 from headwater.lineage.errors import Misused, Unavailable

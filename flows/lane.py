@@ -14,19 +14,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
+from headwater.flows.crossing import Carry, Crossing, Ended, Group, bytes_of, plain
 from headwater.flows.kafka import Kafka
 from headwater.flows.readback import Mark, Notes, read_back
 from headwater.flows.source import Batch
 from headwater.lineage.decode import Failure
-from headwater.lineage.errors import Forbidden, HeadwaterError, Invalid, Misused, Oversized, Retryable, Terminal, Unavailable
-from headwater.lineage.event import Message, Position
+from headwater.lineage.errors import Forbidden, Invalid, Misused, Oversized, Retryable, Terminal, Unavailable
+from headwater.lineage.event import Position
 from headwater.lineage.record import Record
 
 _log = structlog.get_logger("headwater.bridge")
@@ -49,60 +49,11 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 3.0
 _FENCED = frozenset((KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH))
 _TOO_LARGE = frozenset((KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE))
 
-Headers: TypeAlias = list[tuple[str, Any]]
-
 
 class Fenced(Terminal):
     """Another process runs the same lane now; this one must stop."""
 
     cause = "fenced"
-
-
-class Carry(Protocol):
-    """What a lane asks of each message: the headers it crosses to broker `target` with, None if it stays. Raises Forbidden, Invalid."""
-
-    def __call__(self, headers: Headers | None, where: Position, target: str) -> Headers | None: ...
-
-
-@dataclass
-class Ended:
-    """A batch with which a lane is done: every message crossed or stayed, or is refused and buried.
-
-    records  of the dead letters;  written  the last position per partition that was written at the target
-    """
-
-    batch: Batch
-    carried: int = 0
-    refused: dict[int, Failure] = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
-    written: list[Position] = field(default_factory=list)
-
-
-class _Crossing:
-    """One message that crosses."""
-
-    __slots__ = ("headers", "message", "offset", "partition")
-
-    def __init__(self, message: KafkaMessage, headers: Headers) -> None:
-        self.message, self.headers = message, headers
-        self.partition, self.offset = int(message.partition()), int(message.offset())
-
-
-@dataclass
-class _Group:
-    """Batches that share a transaction. `singly`: a transaction for each message, to find the one that the target refuses."""
-
-    ended: list[Ended]
-    crossing: list[_Crossing]
-    singly: bool = False
-
-    def refuse(self, one: _Crossing, error: HeadwaterError) -> None:
-        for ended in self.ended:
-            where = Position(ended.batch.broker, ended.batch.topic, one.partition, one.offset)
-            if ended.batch.partition == one.partition and any(first <= one.offset < next for first, next in ended.batch.runs):
-                ended.refused[one.offset] = Failure(_plain(one.message), where, error)
-                ended.carried -= 1
-        self.crossing = [each for each in self.crossing if each is not one]
 
 
 class _Stopped(Exception):
@@ -143,7 +94,7 @@ class Lane:
         self._noted_at = 0.0
         self._changed = threading.Condition()
         self._waiting: deque[Batch] = deque()
-        self._group: _Group | None = None
+        self._group: Group | None = None
         self._done: deque[Ended] = deque()
         self._messages = self._bytes = self._open_batches = 0
         self._stop = threading.Event()
@@ -159,7 +110,7 @@ class Lane:
             self._waiting.append(batch)
             self._open_batches += 1
             self._messages += len(batch.messages)
-            self._bytes += _bytes(batch)
+            self._bytes += bytes_of(batch)
             self._changed.notify()
 
     def room(self) -> bool:
@@ -268,7 +219,7 @@ class Lane:
 
     # ---- one group
 
-    def _gather(self) -> _Group | None:
+    def _gather(self) -> Group | None:
         """What waits, as much as one transaction takes; None: nothing does. Raises _Stopped."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._waiting or self._stop.is_set(), NOTE_S):
@@ -282,12 +233,12 @@ class Lane:
             while self._waiting and (not batches or count + len(self._waiting[0].messages) <= LARGEST_GROUP):
                 batches.append(self._waiting.popleft())
                 count += len(batches[-1].messages)
-        group = _Group([Ended(batch) for batch in batches], [])
+        group = Group([Ended(batch) for batch in batches], [])
         for ended in group.ended:
             self._sort(ended, group.crossing)
         return group
 
-    def _sort(self, ended: Ended, crossing: list[_Crossing]) -> None:
+    def _sort(self, ended: Ended, crossing: list[Crossing]) -> None:
         """What crosses, what stays, what is refused."""
         batch = ended.batch
         for message in batch.messages:
@@ -295,13 +246,13 @@ class Lane:
             try:
                 headers = self._carry(message.headers(), where, self._there)
             except (Forbidden, Invalid) as error:
-                ended.refused[where.offset] = Failure(_plain(message), where, error)
+                ended.refused[where.offset] = Failure(plain(message), where, error)
                 continue
             if headers is not None:
-                crossing.append(_Crossing(message, headers))
+                crossing.append(Crossing(message, headers))
                 ended.carried += 1
 
-    def _settle(self, producer: Producer, group: _Group) -> None:
+    def _settle(self, producer: Producer, group: Group) -> None:
         """Carry over what is not there yet, bury what is refused, and tell. Raises what makes the lane open anew."""
         missing = [one for one in group.crossing if one.offset >= self._marks[one.partition].forwarded]
         for part in [[one] for one in missing] if group.singly else [missing] if missing else []:
@@ -311,7 +262,7 @@ class Lane:
                 ended.records = self._bury(list(ended.refused.values()))
         self._tell(group)
 
-    def _tell(self, group: _Group) -> None:
+    def _tell(self, group: Group) -> None:
         for ended in group.ended:
             p = ended.batch.partition
             if ended.carried:
@@ -319,12 +270,12 @@ class Lane:
         with self._changed:
             self._done += group.ended
             self._messages -= sum(len(ended.batch.messages) for ended in group.ended)
-            self._bytes -= sum(_bytes(ended.batch) for ended in group.ended)
+            self._bytes -= sum(bytes_of(ended.batch) for ended in group.ended)
             self._changed.notify_all()
 
     # ---- one transaction
 
-    def _transact(self, producer: Producer, group: _Group, crossing: list[_Crossing]) -> None:
+    def _transact(self, producer: Producer, group: Group, crossing: list[Crossing]) -> None:
         self._deadline = time.monotonic() + PATIENCE_S
         try:
             producer.begin_transaction()
@@ -337,7 +288,7 @@ class Lane:
         self._in_trouble, self._pause = False, FIRST_PAUSE_S
         self._marks.update(marks)
 
-    def _fill(self, producer: Producer, crossing: list[_Crossing]) -> dict[int, Mark]:
+    def _fill(self, producer: Producer, crossing: list[Crossing]) -> dict[int, Mark]:
         """Produce all and wait until they are acknowledged; gives the marks that follow. Raises KafkaException."""
         found: dict[int, Mark] = {}
         failed: list[KafkaError] = []
@@ -362,7 +313,7 @@ class Lane:
         return KafkaException(failed)
 
     def _teller(
-        self, one: _Crossing, found: dict[int, Mark], failed: list[KafkaError]
+        self, one: Crossing, found: dict[int, Mark], failed: list[KafkaError]
     ) -> Callable[[KafkaError | None, KafkaMessage], None]:
         """Only a partition's last message tells: an idempotent producer is acknowledged in order, and one that failed fails the commit."""
 
@@ -374,7 +325,7 @@ class Lane:
 
         return delivered
 
-    def _produce(self, producer: Producer, one: _Crossing, told: Any) -> None:
+    def _produce(self, producer: Producer, one: Crossing, told: Any) -> None:
         message = one.message
         kind, stamp = message.timestamp()
         more: dict[str, Any] = {"timestamp": stamp} if kind and stamp > 0 else {}
@@ -388,7 +339,7 @@ class Lane:
                 self._alive()
                 producer.poll(0.1)
 
-    def _doubt(self, cause: KafkaError, group: _Group, crossing: list[_Crossing]) -> None:
+    def _doubt(self, cause: KafkaError, group: Group, crossing: list[Crossing]) -> None:
         """The target takes no message as large as one of these: each is sent alone then, and the one that is refused again is buried."""
         if cause.code() not in _TOO_LARGE:
             return
@@ -422,12 +373,3 @@ class Lane:
             raise _Stopped
         if time.monotonic() > self._deadline:
             raise Unavailable(f"the broker at {self._target.address} left a transaction without an answer for {PATIENCE_S:g} s")
-
-
-def _bytes(batch: Batch) -> int:
-    return sum(len(message) for message in batch.messages)
-
-
-def _plain(message: KafkaMessage) -> Message:
-    stamp = message.timestamp()[1]
-    return Message(message.topic(), message.partition(), message.offset(), stamp, message.key(), message.value(), message.headers() or [])

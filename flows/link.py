@@ -13,9 +13,10 @@ import structlog
 from confluent_kafka import KafkaException
 
 from headwater.flows.bridge import Bridge, Direction
+from headwater.flows.crossing import Ended
 from headwater.flows.drain import oldest
 from headwater.flows.kafka import Kafka
-from headwater.flows.lane import Ended, Lane
+from headwater.flows.lane import Lane
 from headwater.flows.readback import Notes
 from headwater.flows.route import carried
 from headwater.flows.steps import bury_all
