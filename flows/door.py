@@ -1,6 +1,7 @@
 """The door of reading commands: the headwater that runs here (or at `--url`), or else the files of one that is stopped."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from headwater.flows.run_file import read_run_file
+from headwater.flows.run_file import STARTING, read_run_file
 from headwater.flows.settings import Settings
 from headwater.lineage import errors
 from headwater.lineage.client import Lineage, connect
@@ -19,6 +20,8 @@ from headwater.lineage.store import open_database
 from headwater.lineage.verify import Source
 
 LINEAGE_FILE = "lineage.duckdb"
+STARTING_S = 60.0
+"""How long a command waits for a headwater that is starting."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,22 @@ def _problem(response: httpx.Response) -> HeadwaterError:
     return next((kind(text) for kind in kinds if kind.cause == cause), Unavailable(text))
 
 
+def _running(home: Path) -> dict[str, Any] | None:
+    """What runs in a home; one that is starting is waited for: its files are in use, and it will answer. Raises Unavailable."""
+    until = time.monotonic() + STARTING_S
+    while read_run_file(home) is None and (starting := read_run_file(home, STARTING)) is not None:
+        if time.monotonic() > until:
+            raise Unavailable(f"headwater (pid {starting['pid']}) is still starting in {home}; see what it says, and ask again")
+        time.sleep(0.1)
+    return read_run_file(home)
+
+
 def door(settings: Settings) -> Door:
-    """`--url`, else what runs in the home, else its files; a home without either, but with a demo's, is the demo's."""
+    """`--url`, else what runs in the home, else its files; a home without either, but with a demo's, is the demo's. Raises Unavailable."""
     if settings.url:
         return Door(settings.url.rstrip("/"), settings.home)
     for home in (settings.home, settings.home / "demo"):
-        running = read_run_file(home)
+        running = _running(home)
         if running is not None and running.get("http"):
             return Door(str(running["http"]), home)
         if (home / LINEAGE_FILE).is_file():

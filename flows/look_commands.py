@@ -54,9 +54,11 @@ def _search_files(found: Door, question: dict[str, Any]) -> Any:
     from headwater.enrichers.freshness import StoredProgress
     from headwater.enrichers.retrieve import Retriever
     from headwater.enrichers.web import Search, answer
+    from headwater.flows.recovery import hold
     from headwater.flows.runtime import wall_clock
 
     terminal(stderr=True).print("nothing runs: loading the model to search the stopped index …", style="dim")
+    lock = hold(found.home / "lock", f"headwater in {found.home}")
     index = EdgeIndex(found.home / "index", size=minilm().size)
     try:
         rows = index.load_progress()
@@ -64,6 +66,7 @@ def _search_files(found: Door, question: dict[str, Any]) -> Any:
         return msgspec.to_builtins(answer(Retriever(index, minilm(), progress), Search(**question)))
     finally:
         index.close()
+        lock.close()
 
 
 def why(settings: Settings, id: str, html: Path | None, as_json: bool) -> None:

@@ -6,11 +6,23 @@ from pathlib import Path
 from typing import Any
 
 NAME = "run.json"
+STARTING = "starting.json"
+"""The same while it starts: others wait for it, and leave its files alone."""
 
 
 def write_run_file(home: Path, **known: Any) -> None:
     """Say pid, HTTP address, broker address and id."""
-    write_whole(home / NAME, json.dumps({"pid": os.getpid(), "started": _started(os.getpid()), **known}))
+    _write(home / NAME, known)
+    (home / STARTING).unlink(missing_ok=True)
+
+
+def write_starting(home: Path) -> None:
+    """Say that a process has begun to start."""
+    _write(home / STARTING, {})
+
+
+def _write(path: Path, known: dict[str, Any]) -> None:
+    write_whole(path, json.dumps({"pid": os.getpid(), "started": _started(os.getpid()), **known}))
 
 
 def _started(pid: int) -> str:
@@ -29,10 +41,10 @@ def write_whole(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def read_run_file(home: Path) -> dict[str, Any] | None:
+def read_run_file(home: Path, name: str = NAME) -> dict[str, Any] | None:
     """What the process that runs in `home` says; None if none runs (a file that a killed process left counts for nothing)."""
     try:
-        known: dict[str, Any] = json.loads((home / NAME).read_text())
+        known: dict[str, Any] = json.loads((home / name).read_text())
         started = _started(int(known["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -40,4 +52,5 @@ def read_run_file(home: Path) -> dict[str, Any] | None:
 
 
 def remove_run_file(home: Path) -> None:
-    (home / NAME).unlink(missing_ok=True)
+    for name in (NAME, STARTING):
+        (home / name).unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from headwater.flows.kafka import Kafka
 from headwater.flows.limits import Rate
 from headwater.flows.prepare import domain
 from headwater.flows.recovery import EPOCH, Recovery, hold
-from headwater.flows.run_file import remove_run_file, write_run_file
+from headwater.flows.run_file import remove_run_file, write_run_file, write_starting
 from headwater.flows.runtime import Runtime, wall_clock
 from headwater.flows.serve import Server, http_app
 from headwater.flows.settings import Settings
@@ -132,6 +132,7 @@ class Up:
         home = self.settings.home
         home.mkdir(parents=True, exist_ok=True)
         self._lock = hold(home / "lock", f"headwater in {home}")
+        write_starting(home)
         try:
             self._start()
         except BaseException:

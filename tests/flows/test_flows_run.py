@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
+import headwater.flows.door as door_module
+from headwater.flows.door import door
 from headwater.flows.recovery import PARTITIONS, Recovery, hold
-from headwater.flows.run_file import read_run_file, remove_run_file, write_run_file, write_whole
-from headwater.lineage.errors import Misused
+from headwater.flows.run_file import read_run_file, remove_run_file, write_run_file, write_starting, write_whole
+from headwater.flows.settings import Settings
+from headwater.lineage.errors import Misused, Unavailable
 
 
 def test_the_run_file_is_there_while_it_runs(tmp_path):
@@ -84,3 +88,23 @@ def test_a_store_left_half_made_is_made_anew(tmp_path):
     known = [part.stat().st_mtime_ns for part in parts]
     Recovery(tmp_path, "index", "b1").close()
     assert [part.stat().st_mtime_ns for part in parts] == known
+
+
+def test_who_asks_while_it_starts_waits_for_it(tmp_path, monkeypatch):
+    """A home whose headwater is starting is neither stopped nor running: its files are left alone, and it is asked once it answers."""
+    settings = Settings(home=tmp_path)
+    write_starting(tmp_path)
+    timer = threading.Timer(0.5, write_run_file, [tmp_path], {"http": "http://127.0.0.1:1"})
+    timer.start()
+    found = door(settings)
+    timer.join()
+    assert (found.running, found.address) == (True, "http://127.0.0.1:1")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    remove_run_file(tmp_path)
+    assert not door(settings).running
+    write_starting(tmp_path)
+    monkeypatch.setattr(door_module, "STARTING_S", 0.2)
+    with pytest.raises(Unavailable, match="is still starting"):
+        door(settings)
+    remove_run_file(tmp_path)
+    assert list(tmp_path.iterdir()) == []
