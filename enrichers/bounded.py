@@ -25,7 +25,7 @@ def bounded(value: Any, *, longest: int = LONGEST, most: int = MOST, all: int = 
     kept = room.fit(value)
     notes = []
     if room.texts:
-        notes.append(f"{room.texts} long texts are cut, {room.characters:,} characters are not shown; get_document and why show more of one thing")
+        notes.append(f"{room.texts} long texts are cut, {room.characters:,} characters are not shown; ask for one thing alone")
     if room.entries:
         notes.append(f"{room.entries:,} entries of lists are not shown; ask for less, or for the things one by one")
     return Bounded(kept, notes)

@@ -42,7 +42,7 @@ Request = ServerRequestContext[Any, Any]
 
 _NEXT: Mapping[str, str] = {
     "behind": "Call again after `retry_after` seconds, or leave out `after` and `max_staleness` to take what is there.",
-    "gone": "Tokens and ids of an earlier life of the broker are void: leave the token out, or publish the event again and use its new token.",
+    "gone": "Tokens of an earlier life of the broker are void: leave it out, or publish the event again and use its new token.",
     "dead_lettered": "Waiting will not help: `why` with the position tells what went wrong; search without this token.",
     "not_found": "Find ids with `search` or in the list of resources; what was published a moment ago may need a second to land.",
     "misused": "Mend the arguments and call again.",
@@ -165,7 +165,8 @@ class _Served:
         else:
             cursor = f"{following[0]}:0" if following else None
         resources = [
-            types.Resource(uri=address(kind, one.id), name=one.id, title=one.title, description=one.about, mime_type="text/plain") for one in found
+            types.Resource(uri=address(kind, one.id), name=one.id, title=one.title, description=one.about, mime_type="text/plain")
+            for one in found
         ]
         return types.ListResourcesResult(resources=resources, next_cursor=cursor)
 

@@ -1,4 +1,4 @@
-"""What a language model is offered: tools, things to read, prompts, as plain data. `enrichers.mcp` serves them; each layer declares its own."""
+"""What a language model is offered: tools, things to read, prompts, as plain data. `mcp` serves them; each layer declares its own."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +57,8 @@ class Tool:
 
     def output_schema(self) -> Schema:
         """The answer, or the problem (RFC 9457) that stands in its place."""
-        properties = {**self.answer, "notes": {"type": "array", "items": {"type": "string"}, "description": "what was cut or left out here"}}
+        notes = {"type": "array", "items": {"type": "string"}, "description": "what was cut or left out here"}
+        properties = {**self.answer, "notes": notes}
         problem = {"type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}}
         return {
             "type": "object",

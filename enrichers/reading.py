@@ -19,13 +19,13 @@ LONGEST_WAIT = "30s"
 """Clients give a tool about a minute."""
 
 SEARCH = (
-    "Search the live index by meaning and by words. The index follows event streams; every answer says how far it had come (`as_of`) and how long "
-    "before the search it was surely complete (`staleness_ms`; null: not known). To be sure that an event you published is included, give its token "
-    "as `after`. To refuse old knowledge, give `max_staleness`. Cite results by their `document`."
+    "Search the live index by meaning and by words. The index follows event streams; every answer says how far it had come (`as_of`) and "
+    "how long before the search it was surely complete (`staleness_ms`; null: not known). To be sure that an event you published is "
+    "included, give its token as `after`. To refuse old knowledge, give `max_staleness`. Cite results by their `document`."
 )
 DOCUMENT = (
-    "Read one document whole: its current text, its fields, and the versions kept before it, newest first, each with the event it came from. "
-    "Ids have the form TYPE/ID, as `search` shows them."
+    "Read one document whole: its current text, its fields, and the versions kept before it, newest first, each with the event it came "
+    "from. Ids have the form TYPE/ID, as `search` shows them."
 )
 ABOUT: Mapping[str, str] = {
     "text": "what to look for, in plain words",
@@ -41,7 +41,7 @@ ABOUT: Mapping[str, str] = {
 FRESHNESS: dict[str, Schema] = {
     "as_of": {"type": "object", "description": "topic/partition → every event below this offset is settled"},
     "broker": {"type": "string", "description": "whose offsets these are"},
-    "staleness_ms": {"type": ["number", "null"], "description": "how long before the answer the index was surely complete; null: not known"},
+    "staleness_ms": {"type": ["number", "null"], "description": "how long before the answer it was surely complete; null: not known"},
 }
 
 
@@ -58,14 +58,14 @@ class Wanted(pydantic.BaseModel):
 
 def tools(retriever: Callable[[], Retriever]) -> list[Tool]:
     """`search` takes whatever options the HTTP search takes."""
-    found = {"results": {"type": "array", "items": {"type": "object"}, "description": "chunks of documents, best first"}}
-    kept = {
+    found: dict[str, Schema] = {"results": {"type": "array", "items": {"type": "object"}, "description": "chunks of documents, best first"}}
+    kept: dict[str, Schema] = {
         "id": {"type": "string"}, "type": {"type": "string"}, "deleted": {"type": "boolean"},
         "versions": {"type": "array", "items": {"type": "object"}, "description": "newest first"},
     }  # fmt: skip
     return [
-        Tool("search", "Search the index", SEARCH, Search, {**found, **FRESHNESS}, lambda asked, _: search(retriever(), asked), ABOUT),
-        Tool("get_document", "Read a document", DOCUMENT, Wanted, {**kept, **FRESHNESS}, lambda asked, _: document(retriever(), asked), ABOUT),
+        Tool("search", "Search the index", SEARCH, Search, found | FRESHNESS, lambda asked, _: search(retriever(), asked), ABOUT),
+        Tool("get_document", "Read a document", DOCUMENT, Wanted, kept | FRESHNESS, lambda asked, _: document(retriever(), asked), ABOUT),
     ]
 
 

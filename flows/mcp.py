@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.routing import Route
 
 import headwater
 from headwater.enrichers.mcp import server
@@ -29,7 +30,10 @@ def mount(app: FastAPI, run: Runtime, desk: Desk) -> None:
         max_request_body_size=run.settings.http_max_bytes,
         transport_security=allowed(run.settings),
     )
-    app.router.routes.extend(door.routes)
+    # POST alone: we push nothing, so a stream opened by GET would only stand open; 405 says so to clients of 2025.
+    [route] = door.routes
+    assert isinstance(route, Route)
+    app.router.routes.append(Route(PATH, route.endpoint, methods=["POST"], include_in_schema=False))
     inner = app.router.lifespan_context
 
     @asynccontextmanager
