@@ -6,6 +6,7 @@ mend its call. What cannot be read or written for other reasons (an unknown addr
 
 import inspect
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
 from headwater.enrichers.bounded import bounded
-from headwater.enrichers.offer import Offer, Prompt, Shelf, Told, Tool
+from headwater.enrichers.offer import Listed, Offer, Prompt, Shelf, Told, Tool
 from headwater.lineage.errors import HeadwaterError, Misused, NotFound, Retryable, Unavailable, problem
 
 _log = structlog.get_logger("headwater.mcp")
@@ -31,7 +32,7 @@ T = TypeVar("T")
 ADDRESS = "headwater://"
 PAGE = 50
 """Entries of one page of `resources/list`."""
-DEEPEST = 1_000
+DEEPEST = 200
 """Entries of one kind that the list goes through: it is to pick from; what there is besides, the tools find."""
 THREADS = 16
 WAITING = 64
@@ -132,7 +133,7 @@ class _Served:
         except HeadwaterError as error:
             return _refused(error)
         except Exception as error:
-            _log.exception("a tool failed", tool=tool.name)
+            _log.error("a tool failed", tool=tool.name, trace=_trace(error))
             return _refused(HeadwaterError(f"{tool.name} failed: {type(error).__name__}; headwater's log has the rest"))
         return types.CallToolResult(content=[types.TextContent(type="text", text=told.text)], structured_content=told.data)
 
@@ -149,25 +150,21 @@ class _Served:
     # ---- resources
 
     async def list_resources(self, context: Request, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
-        """One page; the cursor is `KIND:HOW MANY TO PASS OVER`. Shelf after shelf, in the offer's order."""
+        """One page; the cursor is `KIND:HOW MANY TO PASS OVER`. Shelf after shelf, in the offer's order, each to its `DEEPEST`."""
         kinds = [*self._shelves]
-        if not kinds:
-            return types.ListResourcesResult(resources=[])
-        kind, passed = self._cursor(params.cursor if params and params.cursor else f"{kinds[0]}:0")
-        shelf = self._shelves[kind]
+        cursor = params.cursor if params and params.cursor else f"{kinds[0]}:0" if kinds else None
+        resources: list[types.Resource] = []
         try:
-            found = await self._turns.run(lambda: shelf.listed(passed, min(PAGE, DEEPEST - passed)))
+            while cursor is not None and len(resources) < PAGE:
+                kind, passed = self._cursor(cursor)
+                many = min(PAGE - len(resources), DEEPEST - passed)
+                found = await self._turns.run(partial(self._shelves[kind].listed, passed, many))
+                resources += [_resource(kind, one) for one in found]
+                more = len(found) == many and passed + many < DEEPEST
+                following = kinds[kinds.index(kind) + 1 :]
+                cursor = f"{kind}:{passed + many}" if more else f"{following[0]}:0" if following else None
         except HeadwaterError as error:
             raise _protocol(error) from None
-        following = kinds[kinds.index(kind) + 1 :]
-        if len(found) == PAGE and passed + PAGE < DEEPEST:
-            cursor: str | None = f"{kind}:{passed + PAGE}"
-        else:
-            cursor = f"{following[0]}:0" if following else None
-        resources = [
-            types.Resource(uri=address(kind, one.id), name=one.id, title=one.title, description=one.about, mime_type="text/plain")
-            for one in found
-        ]
         return types.ListResourcesResult(resources=resources, next_cursor=cursor)
 
     def _cursor(self, cursor: str) -> tuple[str, int]:
@@ -196,7 +193,7 @@ class _Served:
         except HeadwaterError as error:
             raise _protocol(error, uri=uri) from None
         except Exception as error:
-            _log.exception("a resource failed", uri=uri)
+            _log.error("a resource failed", uri=uri, trace=_trace(error))
             raise MCPError(types.INTERNAL_ERROR, f"{uri} failed: {type(error).__name__}; headwater's log has the rest") from None
         data = msgspec.json.encode(told.data, enc_hook=str).decode()
         return types.ReadResourceResult(
@@ -247,6 +244,10 @@ class _Served:
         return types.CompleteResult(completion=types.Completion(values=values[:100], total=len(values), has_more=len(values) > 100))
 
 
+def _resource(kind: str, one: Listed) -> types.Resource:
+    return types.Resource(uri=address(kind, one.id), name=one.id, title=one.title, description=one.about, mime_type="text/plain")
+
+
 def address(kind: str, id: str) -> str:
     """Where a thing is read: `headwater://documents/TYPE/ID`, what an address cannot hold percent-encoded."""
     return f"{ADDRESS}{kind}/{quote(id, safe='/:@')}"
@@ -271,6 +272,11 @@ def _protocol(error: HeadwaterError, **more: Any) -> MCPError:
 
 def _unknown(what: str, name: str, known: Mapping[str, Any]) -> MCPError:
     return MCPError(types.INVALID_PARAMS, f"no {what} {name[:200]!r}; there are {', '.join(known)}")
+
+
+def _trace(error: Exception) -> str:
+    """Where a defect of ours lies, for the log: without the values of variables, which may be anybody's."""
+    return "".join(traceback.format_exception(error))
 
 
 def _faults(error: pydantic.ValidationError) -> str:

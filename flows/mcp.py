@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 import headwater
 from headwater.enrichers.mcp import server
+from headwater.enrichers.offer import Offer
 from headwater.flows.desk import Desk
 from headwater.flows.runtime import Runtime
 from headwater.flows.settings import Settings
@@ -22,13 +23,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 def mount(app: FastAPI, run: Runtime, desk: Desk) -> None:
     """Serve MCP at `/mcp`, for as long as the application's lifespan lasts. It keeps no sessions: any request may come at any time."""
     offered = offer(lambda: run.retriever, lambda: run.store, desk, run.app.topics, run.clock)
-    served = server(offered, name=run.app.name, version=headwater.__version__)
+    serve(app, offered, run.app.name, run.settings)
+
+
+def serve(app: FastAPI, offered: Offer, name: str, settings: Settings) -> None:
+    """Serve any offer so, under a name."""
+    served = server(offered, name=name, version=headwater.__version__)
     door = served.streamable_http_app(
         streamable_http_path=PATH,
         stateless_http=True,
         json_response=True,
-        max_request_body_size=run.settings.http_max_bytes,
-        transport_security=allowed(run.settings),
+        max_request_body_size=settings.http_max_bytes,
+        transport_security=allowed(settings),
     )
     # POST alone: we push nothing, so a stream opened by GET would only stand open; 405 says so to clients of 2025.
     [route] = door.routes

@@ -67,7 +67,7 @@ def offer(
     return Offer(
         ABOUT,
         tools=[*reading.tools(retriever), why_tool(store), publish_tool(desk, domain, clock)],
-        shelves=[shelves.topics(domain), shelves.indexed(retriever, store), shelves.decided(store)],
+        shelves=[shelves.topics(domain), shelves.decided(store), shelves.indexed(retriever, store)],
         prompts=[prompts.explain_decision(store), prompts.brief_me(retriever)],
     )
 
