@@ -43,7 +43,7 @@ async def told(client, gauge, number):
     assert not published.is_error, published.content[0].text
     question = {"text": gauge, "after": [published.structured_content["token"]], "where": {"gauge": gauge}}
     answer = await client.call_tool("search", question)
-    assert answer.structured_content["as_of"] and answer.structured_content["staleness_ms"] is not None
+    assert answer.structured_content["as_of"] and "staleness_ms" in answer.structured_content
     return [one["text"] for one in answer.structured_content["results"]]
 
 
@@ -112,7 +112,7 @@ def test_an_id_counts_once_over_mcp_too(lake):
         ({"topic": "nothing", "data": {}}, "not_found"),
         ({"topic": "headwater.activations", "data": {}}, "not_found"),
         ({"topic": "readings", "data": {"id": "x", "gauge": "g", "metres": 1}, "time": "2999-01-01T00:00:00Z"}, "invalid"),
-        ({"topic": "readings", "data": {"id": "x", "gauge": "g", "metres": 1}, "time": "soon"}, "undecodable"),
+        ({"topic": "readings", "data": {"id": "x", "gauge": "g", "metres": 1}, "time": "soon"}, "invalid"),
         ({"topic": "readings", "data": [1]}, "misused"),
         ({"topic": "readings"}, "misused"),
     ],
