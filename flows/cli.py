@@ -182,6 +182,14 @@ def _pairs(where: list[str]) -> dict[str, str]:
     return pairs
 
 
+@cli.command(rich_help_panel=RUN)
+def mcp(url: Url = None, home: Home = None) -> None:
+    """Serve MCP on standard input and output, for the headwater that runs; by HTTP it is at /mcp of its address."""
+    import headwater.flows.mcp_command as mcp_command
+
+    mcp_command.run(_settings(home, url))
+
+
 @cli.command(rich_help_panel=LOOK)
 def why(
     id: Annotated[str, typer.Argument(help="Any id: event, document, activation, decision, effect; or topic/partition@offset")],

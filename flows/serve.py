@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -15,6 +14,7 @@ import headwater
 import headwater.enrichers.web as enrichers_web
 import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
+import headwater.flows.mcp as mcp
 import headwater.flows.topics_web as topics_web
 import headwater.flows.web as flows_web
 import headwater.lineage.web as lineage_web
@@ -22,7 +22,7 @@ from headwater.flows.dead import DeadLetters
 from headwater.flows.desk import Desk
 from headwater.flows.gateways import Gateways
 from headwater.flows.runtime import Runtime
-from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable
+from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable, problem
 
 PROBLEM = "application/problem+json"
 
@@ -52,16 +52,16 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
         return JSONResponse({"ready": there, "counts": run.meter.counts(), "partitions": run.partitions.told()}, 200 if there else 503)
 
     app.include_router(topics_web.routes(run))
+    mcp.mount(app, run, desk)
     return app
 
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HeadwaterError)
-    body = {"type": f"urn:headwater:{error.cause}", "title": error.cause.replace("_", " "), "status": error.status, "detail": str(error)}
     headers = {}
     if isinstance(error, Retryable):
         headers["Retry-After"] = str(max(1, round(float(error.details.get("retry_after", 1)))))
-    return JSONResponse({**body, **_plain(error.details)}, error.status, headers, media_type=PROBLEM)
+    return JSONResponse(problem(error), error.status, headers, media_type=PROBLEM)
 
 
 async def _misuse(request: Request, error: Exception) -> JSONResponse:
@@ -84,12 +84,6 @@ async def _fault(request: Request, error: Exception) -> JSONResponse:
     told = f"{request.method} {request.url.path} failed: {type(error).__name__}; the log has the rest"
     body = {"type": "urn:headwater:failed", "title": "failed", "status": 500, "detail": told}
     return JSONResponse(body, 500, media_type=PROBLEM)
-
-
-def _plain(details: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value) for name, value in details.items()
-    }
 
 
 class Server:

@@ -59,6 +59,7 @@ class Settings:
     http_rate: float = 0.0
     http_burst: int = 1000
     http_max_bytes: int = 16_000_000
+    http_names: str = ""
     qdrant_url: str = ""
     qdrant_api_key: str = field(default="", repr=False)
     index_history: str = "24h"
@@ -84,6 +85,7 @@ VARIABLES = {
     "HEADWATER_HTTP__RATE": "http_rate",
     "HEADWATER_HTTP__BURST": "http_burst",
     "HEADWATER_HTTP__MAX_BYTES": "http_max_bytes",
+    "HEADWATER_HTTP__NAMES": "http_names",
     "HEADWATER_QDRANT__URL": "qdrant_url",
     "HEADWATER_QDRANT__API_KEY": "qdrant_api_key",
     "HEADWATER_INDEX__HISTORY": "index_history",

@@ -41,6 +41,16 @@ class HeadwaterError(Exception):
         self.details: dict[str, Any] = details
 
 
+def problem(error: HeadwaterError) -> dict[str, Any]:
+    """The error as an RFC 9457 problem, its details included as far as JSON can tell them."""
+    plain = {
+        name: value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+        for name, value in error.details.items()
+    }
+    stated = {"type": f"urn:headwater:{error.cause}", "title": error.cause.replace("_", " "), "status": error.status, "detail": str(error)}
+    return {**stated, **plain}
+
+
 class Terminal(HeadwaterError):
     """Trying again cannot help."""
 

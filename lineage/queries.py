@@ -13,6 +13,9 @@ from headwater.lineage.verify import Source
 from headwater.lineage.why import Why as Why
 from headwater.lineage.why import why as why
 
+RECENT = 1_000_000
+"""Records that a list of what is new looks back on."""
+
 
 class Freshness(msgspec.Struct, frozen=True):
     """From a message's append to its document being searchable, in milliseconds; None if there was none."""
@@ -63,14 +66,27 @@ def cost(source: Source) -> pl.DataFrame:
 
 
 def decisions(
-    source: Source, *, limit: int = 50, agent: str | None = None, key: str | None = None, outcome: str | None = None
+    source: Source, *, limit: int = 50, skip: int = 0, agent: str | None = None, key: str | None = None, outcome: str | None = None
 ) -> pl.DataFrame:
-    """The newest decisions, filtered: the columns of the view `decisions`."""
+    """The newest decisions but for the first `skip`, filtered: the columns of the view `decisions`."""
     query = (
         "SELECT * FROM decisions WHERE ($1 IS NULL OR agent = $1) AND ($2 IS NULL OR \"key\" = $2) AND ($3 IS NULL OR outcome = $3) "
-        'ORDER BY "time" DESC, id LIMIT $4'
+        'ORDER BY "time" DESC, id LIMIT $4 OFFSET $5'
     )
-    return _frame(source, query, [agent, key, outcome, limit])
+    return _frame(source, query, [agent, key, outcome, limit, skip])
+
+
+def documents(source: Source, *, limit: int = 50, skip: int = 0) -> pl.DataFrame:
+    """document, time, outcome: the documents that were last written or confirmed, newest first, those deleted left out.
+
+    Looks at the newest `RECENT` records only, so that it answers at once however long the history is.
+    """
+    query = """
+        WITH newest AS (
+            SELECT ref AS document, arg_max("time", seq) AS "time", arg_max(outcome, seq) AS outcome, max(seq) AS seq FROM records
+            WHERE kind = 'document' AND seq > (SELECT max(seq) FROM records) - $1 GROUP BY ref)
+        SELECT document, "time", outcome FROM newest WHERE outcome <> 'deleted' ORDER BY seq DESC LIMIT $2 OFFSET $3"""
+    return _frame(source, query, [RECENT, limit, skip])
 
 
 def dead_letters(source: Source, *, limit: int = 50) -> pl.DataFrame:

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -5,9 +6,9 @@ from hypothesis import strategies as st
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.event import Position
 from headwater.lineage.names import beginning, number
-from headwater.lineage.queries import conservation, cost, decisions, freshness, life, showpiece, why
+from headwater.lineage.queries import conservation, cost, decisions, documents, freshness, life, showpiece, why
 from headwater.lineage.store import Landing, Store
-from headwater.lineage.testing import BROKER, landings, name, sample_records
+from headwater.lineage.testing import BROKER, document, landings, name, sample_records
 
 DECISION, ACTIVATION = name("decision"), name("activation")
 CHUNK = name("chunk", Position(BROKER, "flights", 0, 0))
@@ -135,6 +136,21 @@ def test_named_questions(store):
     assert showpiece(store) == (DECISION, f"{BROKER}/flights/0/11")
     assert decisions(store, agent="recover", key="EWR", outcome="acted")["choice"].to_list() == ["rebook passengers"]
     assert decisions(store, agent="nobody").is_empty()
+    assert decisions(store)["id"].to_list() == [DECISION] and decisions(store, skip=1).is_empty()
+
+
+def test_documents_are_listed_newest_first():
+    """Each document once, by what was last told of it, deleted ones left out; page after page."""
+    places = [Position(BROKER, "flights", 0, offset) for offset in range(6)]
+    told = [document(place) for place in places]
+    again = msgspec.structs.replace(document(Position(BROKER, "flights", 0, 6)), ref=told[1].ref)
+    gone = msgspec.structs.replace(document(Position(BROKER, "flights", 0, 7)), ref=told[3].ref, outcome="deleted")
+    with Store(":memory:", clock=lambda: 1) as store:
+        assert documents(store).is_empty()
+        store.land(landings([*told, again, gone]))
+        newest = [told[n].ref for n in (1, 5, 4, 2, 0)]
+        assert documents(store)["document"].to_list() == newest
+        assert [documents(store, limit=2, skip=skip)["document"].to_list() for skip in (0, 2, 4)] == [newest[:2], newest[2:4], newest[4:]]
 
 
 VIEWS = {
