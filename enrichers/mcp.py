@@ -44,6 +44,7 @@ Request = ServerRequestContext[Any, Any]
 _NEXT: Mapping[str, str] = {
     "behind": "Call again after `retry_after` seconds, or leave out `after` and `max_staleness` to take what is there.",
     "gone": "Tokens of an earlier life of the broker are void: leave it out, or publish the event again and use its new token.",
+    "forgotten": "Ask for a later `as_of`, or for what is left of that time with `partial`.",
     "dead_lettered": "Waiting will not help: `why` with the position tells what went wrong; search without this token.",
     "not_found": "Find ids with `search` or in the list of resources; what was published a moment ago may need a second to land.",
     "misused": "Mend the arguments and call again.",

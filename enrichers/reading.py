@@ -36,6 +36,13 @@ ABOUT: Mapping[str, str] = {
     "wait": f'how long to wait for `after` and `max_staleness`, such as "5s"; at most {LONGEST_WAIT}',
     "max_staleness": 'refuse an answer from an index further behind than this, such as "2s"',
     "as_of": "search what was known at this instant (RFC 3339), such as 2013-02-08T11:02:00Z",
+    "partial": "with `as_of`: answer even if documents have let go of their version of that time; `too_new` counts them",
+    "mode": '"hybrid": by meaning and by words; "dense": by meaning alone; "sparse": by words alone',
+    "recency": 'half-life such as "6h": a chunk so much older counts half; left out: age does not matter',
+    "rerank": "whether the application's reranker has the last word; left out: if there is one",
+    "group_by": '"document": the best chunks of each document side by side',
+    "per_document": "with `group_by`: so many chunks of each document",
+    "neighbours": "so many chunks before and after each result come along",
     "id": "the document's id, TYPE/ID",
 }
 FRESHNESS: dict[str, Schema] = {
@@ -82,6 +89,8 @@ def search(retriever: Retriever, asked: Search) -> Told:
     results = data["results"]
     head = f"{len(results)} results, best first." if results else "Nothing found: try other words, or fewer conditions."
     lines = [f"{head} {freshness(data)}", *notes, *(_result(number, one) for number, one in enumerate(results, 1))]
+    if data.get("retrying"):
+        lines.append(f"Not in the answer, for they failed and are tried again: {', '.join(data['retrying'])}.")
     if data.get("too_new"):
         lines.append(f"{data['too_new']} documents were left out: their version of that time is no longer kept.")
     return Told({**data, "notes": notes}, "\n\n".join(lines))
@@ -119,7 +128,10 @@ def _result(number: int, one: Mapping[str, Any]) -> str:
     lines = [f"[{number}] {one.get('document', '')}   {' · '.join(part for part in told if part)}"]
     if one.get("section"):
         lines.append(f"section: {one['section']}")
+    around = one.get("neighbours") or []
+    lines += [str(chunk["text"]) for chunk in around if chunk["n"] < one["n"]]
     lines.append(str(one.get("text", "")))
+    lines += [str(chunk["text"]) for chunk in around if chunk["n"] > one["n"]]
     if one.get("fields"):
         lines.append("fields: " + ", ".join(f"{name}={value}" for name, value in one["fields"].items()))
     if one.get("position"):

@@ -14,13 +14,13 @@ import headwater
 import headwater.enrichers.web as enrichers_web
 import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
-import headwater.flows.mcp as mcp
 import headwater.flows.topics_web as topics_web
 import headwater.flows.web as flows_web
 import headwater.lineage.web as lineage_web
 from headwater.flows.dead import DeadLetters
 from headwater.flows.desk import Desk
 from headwater.flows.gateways import Gateways
+from headwater.flows.mcp import mount as mount_mcp
 from headwater.flows.runtime import Runtime
 from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable, problem
 
@@ -52,7 +52,7 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
         return JSONResponse({"ready": there, "counts": run.meter.counts(), "partitions": run.partitions.told()}, 200 if there else 503)
 
     app.include_router(topics_web.routes(run))
-    mcp.mount(app, run, desk)
+    mount_mcp(app, run, desk)
     return app
 
 

@@ -75,6 +75,16 @@ def test_search_answers_data_and_text(notes, mode):
     assert all(part in text for part in ("note/a/b %c", "snow two", "place=JFK", "notes/0@3", "not known"))
 
 
+def test_what_comes_with_a_result_is_told_in_its_order(monkeypatch, notes):
+    """Neighbours stand before and after their chunk as in the document; what is missing from the answer is named."""
+    hit = {"document": "note/x", "n": 1, "text": "middle", "neighbours": [{"n": 0, "text": "first"}, {"n": 2, "text": "last"}]}
+    fresh = {"as_of": {"notes/0": 3}, "broker": "b", "staleness_ms": 4.0, "retrying": ["notes/0@1"], "too_new": 2}
+    monkeypatch.setattr(reading, "answer", lambda retriever, asked: {"results": [hit], **fresh})
+    text = call(notes, "search", {"text": "x"}).content[0].text
+    assert text.index("first") < text.index("middle") < text.index("last")
+    assert "notes/0@1" in text and "2 documents were left out" in text and "4 ms" in text
+
+
 def test_every_option_of_the_http_search_is_an_argument(notes):
     """The tool's arguments are the model of POST /v1/search itself, each described."""
     [search] = [tool for tool in run(notes, lambda client: client.list_tools()).tools if tool.name == "search"]
