@@ -151,7 +151,7 @@ class Service:
                 self.end_headers()
                 self.wfile.write(answer)
 
-            do_GET = do_POST = _serve  # noqa: N815
+            do_GET = do_POST = _serve
 
             def log_message(self, *args: Any) -> None:
                 pass

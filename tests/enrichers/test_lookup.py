@@ -195,7 +195,7 @@ def test_an_enricher_that_answers_for_a_batch_fails_what_it_cannot_answer():
 
     topic = Topic("flights", Flight, enrich={"double": Doubling()})
     enriched, [(failed, error)] = enrich(topic, [received(Flight(id=str(n))) for n in (2, 3, 4)])
-    assert [(one.facts, one.reads) for one in enriched] == [({"double": 4}, {"double": "arithmetic"}), ({"double": 8}, {"double": "arithmetic"})]
+    assert [one.facts["double"] for one in enriched] == [4, 8] and enriched[0].reads == {"double": "arithmetic"}
     assert failed.model.id == "3" and type(error) is EnricherFailed
     nothing, failures = enrich(topic, [received(Flight(id="2")), received(Flight(id="all"))])
     assert nothing == [] and [type(error) for _, error in failures] == [EnricherUnavailable] * 2

@@ -148,7 +148,7 @@ def test_two_flows_that_ask_the_same_share_the_question(service, planes):
 
 
 def test_a_silent_service_rests_and_kept_answers_are_given_meanwhile(service):
-    """After a batch without any answer the service is left in peace, longer each time; then it is asked again. Answers age and are bounded."""
+    """After a batch without any answer the service is left in peace, longer each time. Answers age, and so many are kept."""
     now = [0.0]
     asking = Asking(
         headers={}, timeout_s=30, ttl_s=100, most=2, at_once=4, max_bytes=1000, unknown=frozenset(), clock=lambda: now[0]
