@@ -1,6 +1,5 @@
 """Stale answers: facts change without a pause, and readers ask for the one that they know was changed last."""
 
-import random
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,21 +37,14 @@ def known(fact: Fact, facts: Mapping[str, Any]) -> Document:
 
 
 class Changing:
-    """A thread that changes one fact after another, each as soon as the last one is acknowledged; readers pick from what it knows."""
+    """A thread that changes one fact after another, each as soon as the last one is acknowledged."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._said: dict[str, tuple[int, Position]] = {}
-        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bench-facts", daemon=True)
-        self._change(0)
-
-    def newest(self, pick: random.Random) -> tuple[str, int, Position]:
-        """A fact, the value last acknowledged, and its token."""
-        with self._lock:
-            name = pick.choice(sorted(self._said))
-            return name, *self._said[name]
+        self.newest = self._change(0)
+        """The fact whose change was acknowledged last, its value, and the token."""
 
     def __enter__(self) -> "Changing":
         self._thread.start()
@@ -66,15 +58,14 @@ class Changing:
         number = 0
         while not self._stop.is_set():
             number += 1
-            self._change(number)
+            self.newest = self._change(number)
 
-    def _change(self, number: int) -> None:
+    def _change(self, number: int) -> tuple[str, int, Position]:
         name = f"fact-{number % FACTS}"
         said = Fact(name, number)
         event = Event(id=f"{name}/{number}", source="bench", type=TOPIC.name, time=now(), data=TOPIC.encode(said))
         [place] = self._writer.write([outgoing(TOPIC.name, event, name)])
-        with self._lock:
-            self._said[name] = number, place
+        return name, number, place
 
 
 @contextmanager
@@ -87,12 +78,11 @@ def facts(bed: Bed) -> Iterator[Up]:
 
 def stale(up: Up, asked: int) -> tuple[float, float]:
     """Of `asked` answers each, how many did not know the newest acknowledged value: with its token (a count), without (in per cent)."""
-    pick = random.Random(4)  # noqa: S311  (a seed, not a secret)
     counts = {True: 0, False: 0}
     with Changing(up.run.writer) as changing:
         for number in range(2 * asked):
             token = number % 2 == 0
-            name, value, place = changing.newest(pick)
+            name, value, place = changing.newest
             answer = up.run.retriever.search(name, limit=1, where={"name": name}, after=[place] if token else [], wait_s=60)
             found = max((int(hit.fields["value"] or 0) for hit in answer.results), default=-1)
             counts[token] += found < value
