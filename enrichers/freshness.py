@@ -4,7 +4,7 @@ import collections
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -52,13 +52,18 @@ class Progress:
     places  every (topic, partition) of these, where they are known: while nothing is heard of one, staleness is infinite; and what is
             learnt of other topics (that the application no longer indexes) counts for nothing. Partitions that appear later count from
             when the flow begins to read them, or stores that it does
+    look_ups  how far look-ups have read the topics they follow, for `as_of`: place → the lowest offset not yet taken in
 
     Every method may be called from any thread.
     """
 
-    def __init__(self, broker: str, clock: Callable[[], int], topics: Iterable[str] = (), places: Iterable[Place] = ()) -> None:
+    def __init__(
+        self, broker: str, clock: Callable[[], int], topics: Iterable[str] = (), places: Iterable[Place] = (),
+        look_ups: Callable[[], Mapping[Place, int]] = dict,
+    ) -> None:  # fmt: skip
         self.broker = broker
         self.clock = clock
+        self._look_ups = look_ups
         self.topics = set(topics)
         self.revision = 0
         self._partitions: dict[Place, _Partition] = {place: _Partition() for place in places}
@@ -147,9 +152,11 @@ class Progress:
         """Learn what is new; nothing to do where the flow tells us directly."""
 
     def as_of(self) -> dict[str, int]:
-        """`topic/partition` → the lowest offset not yet settled."""
+        """`topic/partition` → the lowest offset not yet settled; of a topic that is looked up only, not yet taken in by the look-up."""
+        looked_up = self._look_ups()
         with self._changed:
-            return {f"{topic}/{partition}": part.next for (topic, partition), part in sorted(self._partitions.items())}
+            settled = {place: part.next for place, part in self._partitions.items()}
+        return {f"{topic}/{partition}": next for (topic, partition), next in sorted({**looked_up, **settled}.items())}
 
     def staleness_ms(self, now: int | None = None) -> float:
         """How long ago the index was surely complete; infinite while that is not known for every topic. `now` in µs."""

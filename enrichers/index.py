@@ -369,6 +369,6 @@ def _record(said: Said, outcome: str, head: Head | None, settled: int) -> Record
         logged=settled, parents=(str(received.position),), where=received.position, at=change.time, outcome=outcome,
         data={
             "type": change.type, "document": change.document, "version": change.version, "event": change.event, "fields": change.fields,
-            "chunks": chunks, "appended": received.appended, "settled": settled,
+            "chunks": chunks, "appended": received.appended, "settled": settled, **({"reads": received.reads} if received.reads else {}),
         },
     )  # fmt: skip

@@ -1,22 +1,43 @@
-"""Look-ups: facts from a table (Lookup), facts from the latest event of another topic (Latest)."""
+"""Lookup: facts from a row of a CSV file, which is read again when it changes."""
 
-import bisect
+import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
 
-import msgspec
 import polars as pl
-import pydantic
+import structlog
 
+from headwater.enrichers.enrich import Answer, Known
+from headwater.enrichers.row import Row, value_of
 from headwater.lineage.decode import Received
-from headwater.lineage.duration import duration
-from headwater.lineage.errors import EnricherFailed, Misused
-from headwater.lineage.topic import Topic, fields_of
+from headwater.lineage.errors import Misused
 
-Row = dict[str, Any]
+_log = structlog.get_logger("headwater.lookup")
+
+DIGITS = 12
+"""Hex digits of the file's SHA-256 that lineage keeps."""
+
+Stamp = tuple[int, int, int]
+
+
+class Table(NamedTuple):
+    """A file's rows by key, the row of a key that is missing, and the beginning of the SHA-256 of what was read."""
+
+    rows: Mapping[str, Row]
+    unknown: Row
+    digest: str
+
+
+@dataclass
+class _Watched:
+    """What was last read, and the file's stamp when it was last tried: of one that cannot be read the last good table stays."""
+
+    table: Table | None = None
+    tried: Stamp | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,116 +49,85 @@ class Lookup:
     key   the column it is compared with, as text; None: the column called `on`, else the first column
 
     A key that the file lacks gives the row of its columns with None for each value. Of a key given twice the first row counts.
-    The file is read on first use and kept.
+    The file is read on first use, and again when its time or size changed: events from then on see the new rows. A new file that
+    cannot be read is warned of, and the last good rows stay. Replace the file by renaming a whole one over it.
     """
 
     path: str | Path
     on: str
     key: str | None = None
     root: Path | None = None
-    _table: list[tuple[Mapping[str, Row], Row]] = field(default_factory=list, repr=False)
+    _watched: _Watched = field(default_factory=_Watched, repr=False)
 
     def bind(self, root: Path) -> "Lookup":
         """The same look-up with relative paths resolved against `root`; the application calls it for its own folder."""
-        return replace(self, root=root, _table=[])
+        return replace(self, root=root, _watched=_Watched())
+
+    @property
+    def file(self) -> Path:
+        return Path(self.path) if self.root is None else self.root / self.path
+
+    @property
+    def reads(self) -> str:
+        """The file's name with the digest of what was read of it. Raises Misused."""
+        return self._named(self.table())
 
     def facts(self, model: Any, time: int) -> Row:
-        """The row for the event. Raises EnricherFailed if the model lacks `on`, Misused if the file cannot be read."""
-        rows, unknown = self.table()
-        return rows.get(str(_value(model, self.on)), unknown)
+        """The row for the event. Raises EnricherFailed if the model lacks `on`, Misused if the file could never be read."""
+        return self._row(self.table(), model)
 
-    def table(self) -> tuple[Mapping[str, Row], Row]:
-        """Key → row, and the row of a missing key. Raises Misused."""
-        if not self._table:
-            self._table.append(self._read())
-        return self._table[0]
+    def facts_of(self, received: Sequence[Received]) -> list[Answer]:
+        """The row for each event, all from one reading of the file. Raises Misused."""
+        table = self.table()
+        reads = self._named(table)
+        found: list[Answer] = []
+        for one in received:
+            try:
+                found.append(Known(self._row(table, one.model), reads))
+            except Exception as error:
+                found.append(error)
+        return found
 
-    def _read(self) -> tuple[Mapping[str, Row], Row]:
-        path = Path(self.path) if self.root is None else self.root / self.path
+    def table(self) -> Table:
+        """What the file holds now, or held when it could last be read. Raises Misused if it never could."""
+        watched = self._watched
+        with watched.lock:
+            stamp = _stamp(self.file)
+            if watched.table is None or stamp != watched.tried:
+                try:
+                    watched.table = self._read()
+                except Misused as error:
+                    if watched.table is None:
+                        raise
+                    _log.warning("a look-up file changed and cannot be read; its last good rows stay", error=str(error))
+                watched.tried = stamp  # of before it was read: what changed meanwhile is read with the next look
+            return watched.table
+
+    def _named(self, table: Table) -> str:
+        return f"{self.file.name}#{table.digest}"
+
+    def _row(self, table: Table, model: Any) -> Row:
+        return table.rows.get(str(value_of(model, self.on)), table.unknown)
+
+    def _read(self) -> Table:
         try:
-            frame = pl.read_csv(path, infer_schema_length=None)
+            content = self.file.read_bytes()
+            frame = pl.read_csv(content, infer_schema_length=None)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise Misused(f"look-up file {path} cannot be read: {error}; put a CSV file with a header line there") from None
+            raise Misused(f"look-up file {self.file} cannot be read: {error}; put a CSV file with a header line there") from None
         key = self.key or (self.on if self.on in frame.columns else frame.columns[0])
         if key not in frame.columns:
-            raise Misused(f"look-up file {path} has no column {key!r}; it has {', '.join(frame.columns)}")
+            raise Misused(f"look-up file {self.file} has no column {key!r}; it has {', '.join(frame.columns)}")
         rows: dict[str, Row] = {}
         for row in frame.iter_rows(named=True):
             rows.setdefault(str(row[key]), row)
-        return rows, dict.fromkeys(frame.columns)
+        return Table(rows, dict.fromkeys(frame.columns), hashlib.sha256(content).hexdigest()[:DIGITS])
 
 
-class Latest:
-    """The latest event of another topic about the same thing: the topic as a table.
-
-    topic    the other topic; a reader in `flows` feeds it (`feed`)
-    on       the field of *this* event's model that is looked up
-    key      the field of the other topic's model that it is compared with; None: the one called `on`
-    history  how much event time is kept per key, behind that key's newest event; the newest event is always kept
-
-    Facts are the newest row whose event time is not later than the event's own (so a replay sees what was known then),
-    or the row of the other model's fields with None for each value.
-    """
-
-    def __init__(self, topic: Topic[Any], on: str, key: str | None = None, *, history: str = "24h") -> None:
-        self.topic = topic
-        self.on = on
-        self.key = key or on
-        self.history_us = duration(history)
-        if self.key not in fields_of(topic.model):
-            names = ", ".join(fields_of(topic.model))
-            raise Misused(f"Latest({topic.name}): key={self.key!r} is no field of {topic.model.__name__}; it has {names}")
-        self._rows: dict[str, list[tuple[int, str, Row]]] = {}
-        self._unknown: Row = dict.fromkeys(fields_of(topic.model))
-        self._lock = threading.Lock()
-
-    def bind(self, root: Path) -> Self:
-        """Nothing to resolve; here so that applications can bind any of the two."""
-        return self
-
-    def feed(self, received: Sequence[Received]) -> None:
-        """Take events of the other topic, in any order. An event fed twice counts once."""
-        with self._lock:
-            for one in received:
-                if not one.is_mark:
-                    self._insert(str(_value(one.model, self.key)), (one.event.time, one.event.id, _row(one.model)))
-
-    def facts(self, model: Any, time: int) -> Row:
-        """The newest row not later than `time` (µs)."""
-        key = str(_value(model, self.on))
-        with self._lock:
-            rows = self._rows.get(key, [])
-            place = bisect.bisect_right(rows, time, key=_time)
-            return rows[place - 1][2] if place else self._unknown
-
-    def _insert(self, key: str, row: tuple[int, str, Row]) -> None:
-        rows = self._rows.setdefault(key, [])
-        place = bisect.bisect_left(rows, row[:2], key=_order)
-        if place < len(rows) and _order(rows[place]) == row[:2]:
-            return
-        rows.insert(place, row)
-        # The last row before the horizon stays: it is what counted at the horizon.
-        forgotten = bisect.bisect_right(rows, rows[-1][0] - self.history_us, key=_time) - 1
-        if forgotten > 0:
-            del rows[:forgotten]
-
-
-def _time(row: tuple[int, str, Row]) -> int:
-    return row[0]
-
-
-def _order(row: tuple[int, str, Row]) -> tuple[int, str]:
-    return row[:2]
-
-
-def _row(model: Any) -> Row:
-    if isinstance(model, pydantic.BaseModel):
-        return model.model_dump()
-    return msgspec.structs.asdict(model)
-
-
-def _value(model: Any, name: str) -> Any:
+def _stamp(path: Path) -> Stamp | None:
+    """What changes when a file does; None: it is not there."""
     try:
-        return getattr(model, name)
-    except AttributeError:
-        raise EnricherFailed(f"{type(model).__name__} has no field {name!r} to look up") from None
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

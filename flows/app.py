@@ -13,9 +13,12 @@ import msgspec
 
 from headwater.agents.agent import Agent
 from headwater.enrichers.document import Delete, Document, DocumentType, Files, unique
-from headwater.enrichers.lookup import Latest, Lookup
+from headwater.enrichers.embed import Embedder
+from headwater.enrichers.latest import Latest
+from headwater.enrichers.lookup import Lookup
 from headwater.flows.bridge import Bridge
 from headwater.flows.drop import Drop
+from headwater.flows.earlier import recents
 from headwater.flows.poll import Poll
 from headwater.flows.schedule import Schedule
 from headwater.flows.webhook import Webhook
@@ -40,6 +43,7 @@ class App:
 
     root         what relative paths of look-ups and files start from: the application file's directory
     gateways  ways in besides `POST /v1/events`: Webhook, Drop, Schedule, Poll
+    embedder     what makes vectors of texts; None: the bundled MiniLM
     activations  partitions of the activations topic, and so of decisions: how many processes `decide` can use
     """
 
@@ -51,6 +55,7 @@ class App:
     activations: int = 2
     gateways: Sequence[Webhook | Drop | Schedule | Poll] = ()
     bridges: Sequence[Bridge] = ()
+    embedder: Embedder | None = None
 
     def __post_init__(self) -> None:
         unique((d.name for d in self.documents if isinstance(d, DocumentType)), "documents")
@@ -66,6 +71,7 @@ class App:
         for topic in self.topics.values():
             bound = {name: e.bind(self.root) if isinstance(e, Lookup) and e.root is None else e for name, e in topic.enrich.items()}
             object.__setattr__(topic, "enrich", bound)
+        list(recents(self.topics))
 
     @property
     def topics(self) -> dict[str, Topic[Any]]:

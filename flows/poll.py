@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headwater.flows.foreign import Convert, Item, check, named
-from headwater.flows.named_secret import secret
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused, Undecodable
+from headwater.lineage.named_secret import secret
 from headwater.lineage.select import NORMAL
 from headwater.lineage.topic import Topic
 

@@ -19,8 +19,10 @@ from headwater.enrichers.embed import Embedder, minilm
 from headwater.enrichers.engine import Index
 from headwater.enrichers.freshness import Progress, StoredProgress
 from headwater.enrichers.index import Indexer
+from headwater.enrichers.latest import Latest
 from headwater.enrichers.retrieve import Retriever
 from headwater.flows.app import App
+from headwater.flows.earlier import Stretches
 from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.ladder import Ladder, delays_of
@@ -115,7 +117,7 @@ class Runtime:
 
     @once
     def embedder(self) -> Embedder:
-        return self._embedder or minilm()
+        return self._embedder or self.app.embedder or minilm()
 
     @once
     def index(self) -> Index:
@@ -133,7 +135,7 @@ class Runtime:
         places = self.partitions.places(self.app.indexed)
         if not self.indexes_here:
             return StoredProgress(self.index, self.broker, self.clock, self.app.indexed, places)
-        progress = Progress(self.broker, self.clock, self.app.indexed, places)
+        progress = Progress(self.broker, self.clock, self.app.indexed, places, self._looked_up)
         if self.indexes:
             progress.learn(self.index.load_progress())
         return progress
@@ -165,6 +167,18 @@ class Runtime:
         tables = Tables(self.kafka, self.broker, self.app.tables, self.meter, failed=self._tables_failed, partitions=self.counts)
         self._open.append(tables.close)
         return tables
+
+    @once
+    def stretches(self) -> Stretches:
+        stretches = Stretches(self.kafka, self.broker, self.app.topics)
+        self._open.append(stretches.close)
+        return stretches
+
+    def _looked_up(self) -> dict[tuple[str, int], int]:
+        """How far the look-ups of indexed topics have read the topics they follow."""
+        follow = (enricher for topic in self.app.indexed.values() for enricher in topic.enrich.values())
+        names = {enricher.topic.name for enricher in follow if isinstance(enricher, Latest)}
+        return {place: next for place, next in self.tables.positions().items() if place[0] in names}
 
     def _tables_failed(self, error: BaseException) -> None:
         """Look-ups that no longer learn anything make every answer old: the flows must not go on with them."""
@@ -279,6 +293,7 @@ class Runtime:
         prepare_topics(self.app, self.kafka, self.clock(), registry_of(self.settings), self.rungs)
         _ = self.partitions
         _ = self.tables
+        _ = self.stretches
 
     def keep_progress(self) -> None:
         """Write progress into the index's store, when it changed and as a heartbeat, until this runtime closes; and then once more.

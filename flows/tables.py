@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 from confluent_kafka import KafkaError, TopicPartition
 
-from headwater.enrichers.lookup import Latest
-from headwater.flows.drain import oldest
+from headwater.enrichers.latest import Latest
+from headwater.flows.drain import Place, oldest
 from headwater.flows.kafka import Kafka
 from headwater.flows.meter import Meter
 from headwater.lineage.decode import decode
-from headwater.lineage.errors import Unavailable
-from headwater.lineage.event import Message
+from headwater.lineage.errors import HeadwaterError, Unavailable
+from headwater.lineage.event import Message, Position, from_binary
 
 _log = structlog.get_logger("headwater.tables")
 
@@ -46,6 +46,7 @@ class Tables:
         self._thread: threading.Thread | None = None
         self._failed = failed
         self._failure: BaseException | None = None
+        self._reached: dict[Place, int] = {}
         if not self._topics:
             return
         self._consumer = kafka.consumer("headwater-tables")
@@ -54,9 +55,14 @@ class Tables:
         starts = oldest(kafka, self._consumer, places)
         self._consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
         self._behind = set(places)
+        self._reached = dict(starts)
         self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
         self._thread.start()
         self._await_ready(patience_s)
+
+    def positions(self) -> dict[Place, int]:
+        """(topic, partition) → the offset up to which the look-ups have taken everything in."""
+        return dict(self._reached)
 
     def _await_ready(self, patience_s: float) -> None:
         ready = self._ready.wait(patience_s)
@@ -100,12 +106,27 @@ class Tables:
 
     def _feed(self, name: str, messages: list[Message]) -> None:
         """What cannot be decoded is not for us to bury: the flow that reads the topic does."""
-        received, _ = decode(self._topics[name], self._broker, messages)
+        topic = self._topics[name]
+        received, _ = decode(topic, self._broker, [message for message in messages if message.value is not None])
         for table in self._tables:
             if table.topic.name == name:
                 table.feed([each for each in received if not each.is_mark])
+                if table.key == topic.key:
+                    self._forget(table, [message for message in messages if message.value is None])
         for message in messages:
+            place = (name, message.partition)
+            self._reached[place] = max(self._reached.get(place, 0), message.offset + 1)
             self._meter.reached(FLOW, name, message.partition, message.offset + 1)
+
+    def _forget(self, table: Latest, tombstones: list[Message]) -> None:
+        """A message without value says that nothing is known of its key any more."""
+        for message in tombstones:
+            position = Position(self._broker, message.topic, message.partition, message.offset)
+            try:
+                time = from_binary(message.headers, None, topic=message.topic, appended=message.timestamp * 1000).time
+            except HeadwaterError:  # without an id, as most tombstones are
+                time = message.timestamp * 1000
+            table.forget((message.key or b"").decode("utf-8", "replace"), time, str(position), position.short)
 
     def close(self) -> None:
         self._stop.set()

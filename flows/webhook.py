@@ -13,10 +13,10 @@ from typing import Any, Literal
 import msgspec
 
 from headwater.flows.foreign import Convert, check, converted, moment, named, time_of
-from headwater.flows.named_secret import secret
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import BadSignature, HeadwaterError, Invalid, Misused, Undecodable
 from headwater.lineage.event import Event
+from headwater.lineage.named_secret import secret
 from headwater.lineage.select import NORMAL
 from headwater.lineage.topic import Topic
 

@@ -19,13 +19,17 @@ MARK = "headwater.mark"
 
 
 class Received(msgspec.Struct, gc=False):
-    """One event on its way through a flow. `appended` is the broker's append time, µs since 1970."""
+    """One event on its way through a flow. `appended` is the broker's append time, µs since 1970.
+
+    facts, reads  enricher → what it knows of the event, and where it has that from
+    """
 
     position: Position
     event: Event
     model: Any
     appended: int
     facts: Mapping[str, Any] = {}
+    reads: Mapping[str, Any] = {}
 
     @property
     def is_mark(self) -> bool:

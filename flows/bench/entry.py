@@ -19,6 +19,7 @@ class Round(NamedTuple):
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
     "≥": lambda figure, bound: figure >= bound,
     "≤": lambda figure, bound: figure <= bound,
+    ">": lambda figure, bound: figure > bound,
     "<": lambda figure, bound: figure < bound,
     "=": lambda figure, bound: figure == bound,
 }
@@ -30,7 +31,7 @@ class Target(NamedTuple):
     `where_measured`: it is about something that need not be installed, and counts only where it was measured.
     """
 
-    sign: Literal["≥", "≤", "<", "="]
+    sign: Literal["≥", "≤", ">", "<", "="]
     bound: float
     figure: str = "ratio"
     unit: str = ""

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from headwater.enrichers.document import Document as Document
     from headwater.enrichers.document import Files as Files
     from headwater.enrichers.document import document as document
-    from headwater.enrichers.lookup import Latest as Latest
+    from headwater.enrichers.latest import Latest as Latest
     from headwater.enrichers.lookup import Lookup as Lookup
+    from headwater.enrichers.openai import OpenAIEmbedder as OpenAIEmbedder
+    from headwater.enrichers.recent import Recent as Recent
+    from headwater.enrichers.service import Http as Http
     from headwater.flows.app import App as App
     from headwater.flows.bridge import Bridge as Bridge
     from headwater.flows.drop import Drop as Drop
@@ -45,13 +48,16 @@ _HOME = {
     "Drop": "flows.drop",
     "Event": "lineage.event",
     "Files": "enrichers.document",
-    "Latest": "enrichers.lookup",
+    "Http": "enrichers.service",
+    "Latest": "enrichers.latest",
     "Lookup": "enrichers.lookup",
+    "OpenAIEmbedder": "enrichers.openai",
     "Option": "agents.agent",
     "Poll": "flows.poll",
     "Position": "lineage.event",
     "Publish": "agents.agent",
     "Rate": "agents.rules",
+    "Recent": "enrichers.recent",
     "Schedule": "flows.schedule",
     "Select": "lineage.select",
     "Threshold": "agents.rules",

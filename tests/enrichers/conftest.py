@@ -1,6 +1,8 @@
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +130,45 @@ def worlds(tmp_path: Path) -> Iterator[Callable[[], World]]:
     yield make
     for world in made:
         world.index.close()
+
+
+class Service:
+    """An HTTP server on loopback: `answer(method, path, body, headers)` gives (status, body, headers); `asked` lists the paths."""
+
+    def __init__(self) -> None:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _serve(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                service.asked.append(self.path)
+                status, answer, headers = service.answer(self.command, self.path, body, self.headers)
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(answer))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_GET = do_POST = _serve
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.asked: list[str] = []
+        self.answer: Callable[[str, str, bytes, Any], tuple[int, bytes, dict[str, str]]] = lambda *told: (200, b"{}", {})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    yield service
+    service.close()

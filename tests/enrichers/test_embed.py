@@ -3,7 +3,10 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from headwater.enrichers.bert import packs
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.embed import VectorCache, bfloat16_pays, minilm
 from headwater.enrichers.retrieve import Retriever
@@ -66,3 +69,21 @@ def test_the_model_loads_beside_a_marimo_notebook():
     code = "import marimo; from headwater.enrichers.embed import minilm; print(minilm().embed(['snow']).shape)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert result.stdout.strip() == "(1, 384)", result.stderr[-2000:]
+
+
+def test_packed_texts_give_the_rows_of_the_model_itself():
+    """Whatever the mix of lengths, packing without padding gives what sentence-transformers gives for each text."""
+    texts = ["snow", *(f"Flight {n} leaves{' late again' * (7 * n % 60)}." for n in range(30)), "word " * 600]
+    rows = minilm().embed(texts)
+    alone = np.concatenate([minilm().model.encode([text]) for text in texts]).astype(np.float32)
+    alone /= np.linalg.norm(alone, axis=1, keepdims=True)
+    assert (rows * alone).sum(axis=1).min() > 0.9999
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 60))
+def test_packs_keep_every_text_in_order_within_the_budget(lengths, budget):
+    """Packs hold all texts in order; only a text that is alone may exceed the budget."""
+    texts = [[n] * length for n, length in enumerate(lengths)]
+    found = list(packs(texts, budget))
+    assert [text for pack in found for text in pack] == texts
+    assert all(len(pack) == 1 or sum(map(len, pack)) <= budget for pack in found)

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from headwater.enrichers.enrich import enrich
-from headwater.enrichers.lookup import Latest, Lookup
+from headwater.enrichers.enrich import Known, enrich
+from headwater.enrichers.latest import Latest
+from headwater.enrichers.lookup import Lookup
 from headwater.lineage.decode import MARK, Received
 from headwater.lineage.errors import EnricherFailed, EnricherUnavailable, Misused, Unavailable
 from headwater.lineage.event import Event, Position
@@ -63,6 +64,51 @@ def test_a_wrong_file_or_column_is_misused(tmp_path):
         Lookup("a.csv", on="carrier", key="x").bind(tmp_path).facts(Flight(id="1"), 0)
 
 
+def rewrite(path, text):
+    """Put a whole file in the old one's place."""
+    (new := path.with_suffix(".new")).write_text(text)
+    new.replace(path)
+
+
+def test_a_changed_file_is_read_again_and_a_broken_one_keeps_the_last_good_rows(airlines, tmp_path):
+    """Events after a change see the new rows under a new digest; what cannot be read, or is gone, changes nothing until it can."""
+    file = tmp_path / "airlines.csv"
+
+    def asked():
+        [known] = airlines.facts_of([received(Flight(id="1"))])
+        return known
+
+    first = asked()
+    assert first.facts["name"] == "United" and first.reads.startswith("airlines.csv#")
+    rewrite(file, "carrier,name\nUA,Untied\n")
+    second = asked()
+    assert second.facts["name"] == "Untied" and second.reads != first.reads
+    rewrite(file, "no,such\n1\n2,3,4\n")
+    assert asked() == second
+    file.unlink()
+    assert asked() == second
+    rewrite(file, "carrier,name\nUA,United\nB6,JetBlue\nUA,Second\n")
+    assert asked() == first
+
+
+def test_an_unchanged_file_is_not_read_again(airlines, monkeypatch):
+    """A look at the file's stamp is all that a batch costs."""
+    airlines.facts(Flight(id="1"), 0)
+    monkeypatch.setattr("headwater.enrichers.lookup.pl.read_csv", lambda *args, **more: 1 / 0)
+    assert airlines.facts(Flight(id="1"), 0)["name"] == "United"
+
+
+def test_latest_says_which_event_it_read():
+    """Lineage hears the position of the row, or the topic's name where there is none; a tombstone takes the row from its time on."""
+    table = Latest(WEATHER, on="origin")
+    table.feed([Received(Position("b", "weather", 0, 17), Event(id="w", source="s", type="t", time=5), Weather(origin="EWR", wind=3), 0)])
+    table.forget("EWR", 9, "b/weather/0/18", "weather/0@18")
+    asked = [received(Flight(id="1"), time=time) for time in (4, 5, 8, 9)]
+    assert [(known.facts["wind"], known.reads) for known in table.facts_of(asked)] == [
+        (None, "weather"), (3, "weather/0@17"), (3, "weather/0@17"), (None, "weather/0@18"),
+    ]  # fmt: skip
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), max_size=40), st.integers(0, 30))
 def test_latest_is_the_newest_not_later_than_the_event(rows, hour):
     """Whatever the order of arrival, the fact is the newest row at or before the event's time, ties by event id."""
@@ -116,6 +162,7 @@ def test_enrich_fills_facts_and_isolates_failures(airlines):
     enriched, failures = enrich(topic, batch)
     assert enriched == [batch[0], mark] and mark.facts == {}
     assert batch[0].facts == {"airline": {"carrier": "UA", "name": "United"}, "broken": {"fine": 7}}
+    assert batch[0].reads["airline"].startswith("airlines.csv#") and "broken" not in batch[0].reads
     [(failed, error)] = failures
     assert failed is batch[1] and isinstance(error, EnricherFailed) and error.details["enricher"] == "broken"
 
@@ -135,3 +182,28 @@ def test_what_an_enricher_raises_fails_for_now_or_for_good(raised, kind):
     one = Received(Position("b", "flights", 0, 0), Event(id="e", source="s", type="t", time=1), Flight(id="f"), 1)
     enriched, [(failed, error)] = enrich(topic, [one])
     assert not enriched and failed is one and type(error) is kind and error.cause == "enricher_failed"
+
+
+def test_an_enricher_that_answers_for_a_batch_fails_what_it_cannot_answer():
+    """`facts_of` gives one answer per event; an exception among them, or for all, fails those events and no others."""
+
+    class Doubling:
+        def facts_of(self, batch):
+            if any(one.model.id == "all" for one in batch):
+                raise TimeoutError
+            return [ValueError("odd") if int(one.model.id) % 2 else Known(int(one.model.id) * 2, "arithmetic") for one in batch]
+
+    topic = Topic("flights", Flight, enrich={"double": Doubling()})
+    enriched, [(failed, error)] = enrich(topic, [received(Flight(id=str(n))) for n in (2, 3, 4)])
+    assert [one.facts["double"] for one in enriched] == [4, 8] and enriched[0].reads == {"double": "arithmetic"}
+    assert failed.model.id == "3" and type(error) is EnricherFailed
+    nothing, failures = enrich(topic, [received(Flight(id="2")), received(Flight(id="all"))])
+    assert nothing == [] and [type(error) for _, error in failures] == [EnricherUnavailable] * 2
+
+
+def test_lineage_is_told_what_was_read(edge_world, airlines):
+    """The record of a document version names, for each enricher, where its facts came from."""
+    said = edge_world.said("a", 1, "text")
+    said.reads = {"airline": "airlines.csv#123"}
+    [record] = edge_world.writer().index([said]).records
+    assert record.data["reads"] == {"airline": "airlines.csv#123"}

@@ -2,17 +2,21 @@
 
 import io
 import json
+import math
 
 import pytest
 from rich.console import Console
 
 from headwater.enrichers.testing import HashEmbedder
-from headwater.flows.bench import command, embed
+from headwater.flows.bench import command, embed, quality
 from headwater.flows.bench.bed import Bed, Spoiled, demand
 from headwater.flows.bench.entry import Bench, Finding, Round, Target
+from headwater.flows.bench.judge import documents, ndcg, recall
+from headwater.flows.bench.questions import questions
 from headwater.flows.bench.readings import HOT, READINGS, SIZE, hot, reading
 from headwater.flows.bench.streams import check, tally, values_step
 from headwater.flows.bench.texts import text
+from headwater.flows.nyc.data import Flight
 from headwater.lineage.errors import Misused
 
 KEYS = {"name", "value", "unit", "reference", "ratio", "target", "meets"}
@@ -54,6 +58,8 @@ def test_the_median_of_pairs_is_told():
         (Target("≥", 3, "×made"), True, "≥ 3× made"),
         (Target("≥", 4, "×made"), False, "≥ 4× made"),
         (Target("<", 100, "missing"), False, "missing < 100"),
+        (Target(">", 1.9), True, "> 1.9×"),
+        (Target(">", 2), False, "> 2×"),
         (Target("≤", 2), True, "≤ 2×"),
         (Target("≤", 1.9), False, "≤ 1.9×"),
         (Target("≥", 3, "×missing", where_measured=True), True, "≥ 3× missing"),
@@ -140,6 +146,7 @@ def test_texts_differ():
 def test_each_bench_yields_what_is_promised(name, tmp_path, monkeypatch):
     """At a tiny size every bench runs, and its JSON has the promised form; in place of the model stands one that hashes words."""
     monkeypatch.setattr(embed, "minilm", Hashing)
+    monkeypatch.setattr(quality, "minilm", Hashing)
     out = io.StringIO()
     file = tmp_path / "bench.json"
     command.run([name], file, 1, scale=2_000 / 300_000, console=Console(file=out, width=160))
@@ -154,3 +161,32 @@ def test_each_bench_yields_what_is_promised(name, tmp_path, monkeypatch):
     assert isinstance(found["meets"], bool)
     assert (found["ratio"] is None) == (found["reference"] is None)
     assert name in out.getvalue()
+
+
+def test_a_ranking_is_judged_by_what_is_right():
+    """nDCG and recall against what they are defined as: 1 for the right ones first, less the later they come, documents counted once."""
+    assert documents(["a", "b", "a", *"cdefghijkl"]) == list("abcdefghij")
+    assert ndcg(["a", "b", "x"], {"a", "b"}) == 1 and recall(["a", "x", "b"], {"a", "b", "c"}) == pytest.approx(2 / 3)
+    assert ndcg(["x", "a"], {"a"}) == pytest.approx(1 / math.log2(3)) and ndcg(["x"], {"a"}) == 0
+    assert recall([*"abcdefghij", "k"], set("abcdefghijk")) == 1
+
+
+def test_questions_are_answered_by_all_that_fits_and_half_are_held_out():
+    """The right documents follow from the data, all of them and no others; the same questions come on every run."""
+    flights = [
+        Flight(
+            id=f"{day}-{origin}-{n}", sequence=2, status=status, carrier="UA", flight=n, origin=origin, destination="IAH",
+            scheduled=f"{day} 07:30",
+        )
+        for day, status in (("2013-02-07", "departed"), ("2013-02-08", "cancelled")) for origin in ("EWR", "LGA") for n in range(1, 7)
+    ]  # fmt: skip
+    asked = questions(flights, [], {"UA": {"name": "United Air Lines Inc."}}, {"IAH": {"name": "Houston"}}, {})
+    by_id = {f"flight_status/{one.id}": one for one in flights}
+    assert {one.kind for one in asked} == {"flight", "route", "procedure", "situation"}
+    for one in asked:
+        for flight in (by_id[id] for id in one.right if id in by_id):
+            assert flight.scheduled[:10] in one.text
+    routes = [one for one in asked if one.kind == "route"]
+    assert len(routes) == 4 and all(len(one.right) == 6 for one in routes)
+    assert 0.3 < sum(one.held_out for one in asked) / len(asked) < 0.7
+    assert asked == questions(flights, [], {"UA": {"name": "United Air Lines Inc."}}, {"IAH": {"name": "Houston"}}, {})

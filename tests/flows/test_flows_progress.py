@@ -12,7 +12,7 @@ from headwater import App, Document, Threshold, Topic, document
 from headwater.agents.detect import Detector
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.freshness import Progress
-from headwater.enrichers.lookup import Latest
+from headwater.enrichers.latest import Latest
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows import detecting, run_command, tables
 from headwater.flows.detecting import DetectLogic, Signalled

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from headwater import Topic, Webhook
-from headwater.flows.named_secret import secret
 from headwater.flows.webhook import delivered, verify
 from headwater.lineage.errors import BadSignature, HeadwaterError, Invalid, Misused, Undecodable
+from headwater.lineage.named_secret import secret
 
 NOW = 1_900_000_000_000_000
 KEY = b"a shared secret"

@@ -1,4 +1,4 @@
-"""Secrets of gateways: an application names the variable, the environment holds the value, nothing prints it."""
+"""Secrets of an application: it names the variable, the environment holds the value, nothing prints it."""
 
 import os
 from collections.abc import Mapping
