@@ -6,7 +6,8 @@ from collections.abc import Callable
 from qdrant_client import QdrantClient, models
 
 from headwater.enrichers.engine import Index, Storage
-from headwater.enrichers.qdrant import DENSE, QdrantIndex, answering
+from headwater.enrichers.point import DENSE
+from headwater.enrichers.qdrant import QdrantIndex, answering
 
 
 class QdrantGenerations:

@@ -114,6 +114,10 @@ class EdgeIndex:
             chunks = self._shard.count(CountRequest(True, _only(_is("live", 1))))
             return Count(documents, chunks, self._shard.info().points_count)
 
+    def documents(self, type: str) -> int:
+        with _answering():
+            return self._shard.count(CountRequest(True, _only(_is("kind", "head"), _is("type", type), _is("deleted", 0))))
+
     def forgotten(self, at: int) -> int:
         with _answering():
             return self._shard.count(CountRequest(True, _only(FieldCondition("floor", range=RangeFloat(gt=at)))))

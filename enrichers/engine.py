@@ -178,6 +178,10 @@ class Index(Protocol):
         """How much the index holds."""
         ...
 
+    def documents(self, type: str) -> int:
+        """How many documents of a type there are that are not deleted."""
+        ...
+
     def forgotten(self, at: int) -> int:
         """How many documents had a version at this event time (µs) that is no longer kept."""
         ...

@@ -72,7 +72,7 @@ def keep(index: Index, print: Fingerprint) -> None:
 def described(chunker: Chunker) -> str:
     """A chunker in words that change when it cuts otherwise: its name, its parameters, and of one that is not ours its source."""
     kind = type(chunker)
-    fields = dataclasses.asdict(chunker) if dataclasses.is_dataclass(chunker) else {}
+    fields: dict[str, Any] = dataclasses.asdict(chunker) if dataclasses.is_dataclass(chunker) else {}
     told = f"{kind.__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
     return told if kind.__module__ == Chunker.__module__ else f"{told} {_digest(_source(kind))}"
 

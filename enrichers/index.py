@@ -139,7 +139,7 @@ class Indexer:
         self._embedder = embedder
         self._clock = clock
         self._history_us = history_us
-        self._former = former
+        self.former = former
         self._tokens = measure_of(embedder)
         self._cache = VectorCache()
         self._types: dict[str, list[DocumentType]] = collections.defaultdict(list)
@@ -261,10 +261,10 @@ class Indexer:
 
     def _formerly(self, documents: Sequence[str], wanted: set[str]) -> dict[str, Vector]:
         """Vectors of the same texts in the former index, from any version of the same documents."""
-        if self._former is None or not wanted:
+        if self.former is None or not wanted:
             return {}
-        heads = self._former.heads(documents)
-        found = self._former.points([id for document, head in heads.items() for id in points_of(document, head.entries)])
+        heads = self.former.heads(documents)
+        found = self.former.points([id for document, head in heads.items() for id in points_of(document, head.entries)])
         return {point.hash: vector for point, vector in found.values() if point.hash in wanted and vector.any()}
 
     def _compute(self, hashes: Sequence[str], passages: Sequence[str]) -> tuple[dict[str, Vector], dict[str, HeadwaterError]]:

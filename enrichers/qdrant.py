@@ -116,6 +116,9 @@ class QdrantIndex:
     def count(self) -> Count:
         return Count(self._count(_is("kind", "head"), _is("deleted", 0)), self._count(_is("live", 1)), self._count())
 
+    def documents(self, type: str) -> int:
+        return self._count(_is("kind", "head"), _is("type", type), _is("deleted", 0))
+
     def forgotten(self, at: int) -> int:
         return self._count(models.FieldCondition(key="floor", range=models.Range(gt=at)))
 

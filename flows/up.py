@@ -201,6 +201,8 @@ class Up:
 
         Flows that could not be drained are in `undrained`; the next start recovers what they had begun.
         """
+        if hasattr(self, "run") and "index" in self._flow_names:
+            self.run.rebuild.stopped.set()
         if self._gateways is not None:
             self._gateways.close()
         if self._watch is not None:
