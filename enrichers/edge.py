@@ -57,6 +57,7 @@ from headwater.enrichers.point import (
 from headwater.enrichers.sparse import Sparse
 from headwater.lineage.errors import Misused, Unavailable
 
+
 class EdgeIndex:
     """An index in a directory, made on first use. Threads may share it; a second process is refused (Unavailable).
 

@@ -84,7 +84,7 @@ class Rebuild:
         stored = prints.stored(run.index)
         changes = run.fingerprint.since(stored) if stored else {}
         documents = {kind.name: run.index.documents(kind.name) for kind in run.app.document_types}
-        events = sum(max(0, until - low) for low, until in self._ranges().values())
+        events = sum(max(0, until - low) for low, until in self.ranges().values())
         return Plan(changes, documents, events, not self.running and run.generations.begun())
 
     @contextmanager
@@ -148,7 +148,7 @@ class Rebuild:
         beside.keep(KEPT, msgspec.to_builtins(wanted))
         return beside, wanted
 
-    def _ranges(self) -> dict[Place, tuple[int, int]]:
+    def ranges(self) -> dict[Place, tuple[int, int]]:
         """Of each partition: its oldest offset, and the one up to which the flow has indexed; all after it goes to both."""
         run, found = self._run, {}
         settled = run.progress.as_of()
@@ -160,7 +160,7 @@ class Rebuild:
         return found
 
     def _fill(self, indexer: Indexer, beside: Index, begun: Begun, accept_refused: bool) -> Generator[Step, None, Rebuilt]:
-        ranges = self._ranges()
+        ranges = self.ranges()
         whole = sum(until - low for low, until in ranges.values())
         refused: list[tuple[Position, HeadwaterError]] = []
         done = 0

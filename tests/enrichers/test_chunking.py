@@ -3,11 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.enrichers.chunker import Markdown, Records, Tokens, words as weight
+from headwater.enrichers.chunker import Markdown, Records, Tokens
+from headwater.enrichers.chunker import words as weight
 from headwater.enrichers.chunking import chunk, hash_of
 from headwater.enrichers.document import Document, document
 from headwater.lineage.errors import Misused
 from headwater.lineage.topic import Topic
+
 
 class Line(msgspec.Struct):
     text: str
