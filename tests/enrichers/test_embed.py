@@ -4,8 +4,10 @@ import sys
 import numpy as np
 import pytest
 
+from headwater.enrichers.chunker import words
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.embed import VectorCache, bfloat16_pays, minilm
+from headwater.enrichers.index import measure_of
 from headwater.enrichers.retrieve import Retriever
 from headwater.enrichers.testing import HashEmbedder
 
@@ -66,3 +68,11 @@ def test_the_model_loads_beside_a_marimo_notebook():
     code = "import marimo; from headwater.enrichers.embed import minilm; print(minilm().embed(['snow']).shape)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert result.stdout.strip() == "(1, 384)", result.stderr[-2000:]
+
+
+def test_minilm_counts_tokens_as_its_tokenizer_does():
+    """The words of a text together are as many tokens as the text; so a chunker that counts words stays within the model."""
+    text = "De-icing of N123UA was postponed, unbelievably: antidisestablishmentarianism!"
+    whole = minilm().model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert sum(minilm().tokens(word) for word in text.split()) == len(whole) > len(text.split())
+    assert measure_of(minilm()) == minilm().tokens and measure_of(HashEmbedder()) is words

@@ -2,13 +2,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 import headwater.enrichers.edge as edge
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.engine import Scope, Storage, tag_of
 from headwater.enrichers.head import Head
-from headwater.enrichers.qdrant import SERVER, QdrantIndex, connect
+from headwater.enrichers.qdrant import SERVER, QdrantIndex, _filter, connect
 from headwater.lineage.errors import Misused, Unavailable
 
 HOUR = 3_600_000_000
@@ -43,6 +44,25 @@ def test_a_server_that_is_not_there_is_unavailable():
     """No answer is Unavailable, which a flow may try again."""
     with pytest.raises(Unavailable, match="does not answer"):
         connect("http://127.0.0.1:9", "notes", size=16)
+
+
+def test_a_server_that_is_not_there_by_grpc_is_unavailable():
+    """By gRPC as well, naming the setting to look at."""
+    with pytest.raises(Unavailable, match="HEADWATER_QDRANT__GRPC_PORT"):
+        connect("http://127.0.0.1:9", "notes", size=16, grpc_port=10)
+
+
+def test_conditions_survive_the_way_to_grpc():
+    """The conditions on which every guarantee rests, and the scope of a search, are in the message that goes to the server."""
+    never = models.Filter(must=[models.FieldCondition(key="rev", match=models.MatchValue(value=-1))])
+    points = models.PointsList(points=[models.PointStruct(id=1, vector={}, payload={})], update_filter=never)
+    sent = RestToGrpc.convert_update_operation(models.UpsertOperation(upsert=points))
+    assert sent.upsert.update_filter == RestToGrpc.convert_filter(never) and sent.upsert.update_filter.must
+    scope = _filter(Scope(5, (("a=1", "b=2"),), ("note",)))
+    back = GrpcToRest.convert_filter(RestToGrpc.convert_filter(scope))
+    assert (back.must, back.must_not) == (scope.must, scope.must_not)
+    corpus = models.SearchParams(exact=True, idf=models.IdfCorpusParams(corpus=scope))
+    assert GrpcToRest.convert_search_params(RestToGrpc.convert_search_params(corpus)).idf.corpus.must == scope.must
 
 
 def test_a_flip_computed_from_an_old_head_is_refused(world):

@@ -228,7 +228,7 @@ def test_a_function_that_refuses_what_it_took_before_does_not_empty_the_index(ho
 
 
 def test_a_check_finds_and_mends_what_the_events_say_otherwise(home):
-    """Damage behind the flow's back is named by a check, changed by none, mended by a repair; what the flow has not come to is no damage."""
+    """Damage behind the flow's back is named by a check, changed by none, mended by a repair; what is not indexed yet is none."""
     run = home.start()
     home.publish(run, *((f"n{n}", version, f"one {n} {version}") for n in range(6) for version in (1, 2)))
     home.flow(run)
