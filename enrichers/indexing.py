@@ -59,7 +59,7 @@ class Indexing:
     def end(self) -> None:
         """Only the one that answers gets them."""
         with self._still():
-            self._beside = None
+            self._beside = self._failure = None
 
     def check(self) -> None:
         """Raises what the one beside failed with; it has missed something since, and must not answer."""

@@ -107,6 +107,7 @@ class _Check:
                     unsure = one.position[1:] in moved or dead_letter_id(one.position) in dead
                     self._truth.learn(changes, unsure=unsure)
                 done += piece.read
+                self._run.rebuild.go_on()
                 yield Step(done, whole, f"{topic}/{partition}")
 
     def _compare(self) -> Generator[Step, None, tuple[list[Finding], dict[str, list[str]], int]]:
@@ -139,6 +140,7 @@ class _Check:
             states, cursor = self._run.index.states_from(cursor, PIECE)
             found += orphans(self._run.index, states)
             points += len(states)
+            self._run.rebuild.go_on()
             yield Step(0, 0, "points")
             if cursor is None or len(found) > MOST:
                 return found, points

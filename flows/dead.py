@@ -167,7 +167,8 @@ class DeadLetters:
             producer.commit_transaction(ANSWER_S)
         except KafkaException as error:
             _abort(producer)
-            why = f"the broker did not take it ({self._run.kafka.told(error)}); see what happened with `headwater dead list`, then try again"
+            told = self._run.kafka.told(error)
+            why = f"the broker did not take it ({told}); see what happened with `headwater dead list`, then try again"
             raise Unavailable(why) from None
         self._run.meter.wrote([*lives, *lineage])
         tokens = map(str, lives) if lives else ("" for _ in ready)

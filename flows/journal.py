@@ -349,9 +349,10 @@ class KafkaJournal:
         if cause.fatal():
             raise KafkaException(cause)
         self._resume(self._producer.abort_transaction, _ABORTS * self._commit_s)
+        told = self._kafka.told(cause)
         if cause.code() in _REFUSED:
-            return EffectFailed(f"{self._name}: the broker refuses what is to be written: {self._kafka.told(cause)}; mend that and restart the flow")
-        return Unavailable(f"{self._name} did not commit: {self._kafka.told(cause)}")
+            return EffectFailed(f"{self._name}: the broker refuses what is to be written: {told}; mend that and restart the flow")
+        return Unavailable(f"{self._name} did not commit: {told}")
 
 
 class _Undelivered(Exception):

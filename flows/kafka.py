@@ -183,7 +183,7 @@ class Kafka:
                 "linger.ms": 2,
                 "partitioner": "murmur2_random",  # as Java clients do; the default scatters empty keys
                 "message.timeout.ms": 0,
-                "allow.auto.create.topics": False,  # a broker that begins anew must not make what it is asked for with partitions as it likes
+                "allow.auto.create.topics": False,  # a broker that begins anew must not make it with partitions as it likes
                 "queue.buffering.max.messages": 500_000,
                 "message.max.bytes": LARGEST_MESSAGE,  # batches stay below 1 MB (`batch.size`): only what is larger by itself goes larger
             },

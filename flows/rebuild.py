@@ -170,7 +170,7 @@ class Rebuild:
             done += first - low
             yield Step(done, whole, place)
             for piece in reread(self._run, topic, partition, first, until):
-                self._check()
+                self.go_on()
                 failures = indexer.index(piece.received).failures
                 if late := [(one.position, error) for one, error in failures if isinstance(error, Retryable)]:
                     raise Unavailable(f"{told_of(late)}; ask again later, the rebuild goes on where it was")
@@ -195,7 +195,7 @@ class Rebuild:
         cursor, carried, seen, all_of_them = None, 0, 0, self._run.index.count().documents
         while True:
             heads, cursor = self._run.index.heads_from(cursor, PIECE)
-            self._check()
+            self.go_on()
             known = [head for head in heads if head.type in kinds]
             rebuilt = beside.heads([head.document for head in known])
             said = remnants(self._run.index, known, rebuilt, lambda position: _within(position, self._run.broker, ranges))
@@ -212,10 +212,11 @@ class Rebuild:
         dead = dead_letters(self._run)
         return [(position, error) for position, error in refused if dead_letter_id(position) not in dead]
 
-    def _check(self) -> None:
+    def go_on(self) -> None:
+        """Raises Unavailable if the process is stopping, or the index beside has missed something."""
         self._run.indexing.check()
         if self.stopped.is_set():
-            raise Unavailable("this headwater is stopping; the rebuild goes on where it was when it is asked for again")
+            raise Unavailable("this headwater is stopping; ask again later: a rebuild goes on where it was")
 
     def _turn(self, indexer: Indexer, beside: Index, size: int) -> None:
         """Nobody writes now. The new index gets the progress; then it answers, also after a kill; then the readers turn to it."""

@@ -109,7 +109,8 @@ def script(page: Path) -> str:
         elif block.reason or block.language in INERT:
             continue
         elif block.language == "python":
-            lines.append(f"cat > $log/{n}.py <<'END OF FILE'\n{block.text}END OF FILE\nPYTHONPATH=.${{PYTHONPATH:+:$PYTHONPATH}} python $log/{n}.py > $log/{n} 2>&1\n")
+            lines.append(f"cat > $log/{n}.py <<'END OF FILE'\n{block.text}END OF FILE\n")
+            lines.append(f"PYTHONPATH=.${{PYTHONPATH:+:$PYTHONPATH}} python $log/{n}.py > $log/{n} 2>&1\n")
         elif block.mark == "in a terminal of its own":
             lines.append(BESIDE.format(commands=block.commands, n=n, where=block.where))
         else:

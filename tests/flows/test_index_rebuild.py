@@ -8,13 +8,14 @@ import pytest
 from headwater import App, Delete, Document, Topic
 from headwater.enrichers.document import DocumentType
 from headwater.enrichers.testing import HashEmbedder
+from headwater.flows import index_commands
 from headwater.flows.check import check
 from headwater.flows.rebuild import Rebuild, outcome
 from headwater.flows.reread import reread
 from headwater.flows.runtime import Runtime
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing
-from headwater.lineage.errors import Conflict, HeadwaterError
+from headwater.lineage.errors import Conflict, HeadwaterError, Unavailable
 
 
 class Note(msgspec.Struct):
@@ -277,3 +278,51 @@ def test_an_index_beside_that_fails_ends_the_rebuild_and_not_the_flow(home, monk
     with pytest.raises(HeadwaterError, match="the disk is full"):
         outcome(steps)
     assert texts(run) == ["one", "two"]
+
+
+APPLICATION = """
+import msgspec
+from headwater import App, Document, Topic, document
+
+class Note(msgspec.Struct):
+    id: str
+    version: int
+    text: str | None = None
+
+notes = Topic("TOPIC", Note, key="id", partitions=2)
+
+@document(notes, version="version")
+def note(note, facts):
+    return Document(note.id, note.text)
+
+app = App("notes", documents=[note])
+"""
+
+
+def test_the_commands_work_on_a_stopped_home_whose_broker_keeps_its_topics(home, capsys, monkeypatch):
+    """Status, dry run, rebuild and check open the index themselves, hold its home, and print what they did as data."""
+    monkeypatch.setattr("headwater.flows.runtime.minilm", lambda: HashEmbedder(16))
+    file = home.path / "app.py"
+    file.write_text(APPLICATION.replace("TOPIC", home.topic.name))
+    run = home.start()
+    home.publish(run, ("a", 1, "one"), ("b", 1, "two"))
+    home.flow(run)
+    home.stop(run)
+    settings = Settings(home=home.path, kafka=home.kafka.properties)
+
+    def printed():
+        return msgspec.json.decode(capsys.readouterr().out)
+
+    index_commands.status(settings, str(file), True)
+    status = printed()
+    assert (status["documents"], status["rebuild"], [each["documents"] for each in status["changes"]]) == (2, "none", [2])
+    index_commands.rebuild(settings, str(file), dry_run=True, accept_refused=False, as_json=True)
+    assert printed()["events"] == 2
+    with pytest.raises(Conflict, match="another making"):
+        index_commands.check(settings, str(file), repair=False, as_json=True)
+    index_commands.rebuild(settings, str(file), dry_run=False, accept_refused=False, as_json=True)
+    assert printed() == {"events": 2, "carried": 0, "documents": 2, "refused": 0}
+    assert index_commands.check(settings, str(file), repair=True, as_json=True)
+    assert printed()["findings"] == []
+    with pytest.raises(Unavailable, match="forgot the events"):
+        index_commands.check(Settings(home=home.path), str(file), repair=False, as_json=True)
