@@ -44,3 +44,13 @@ def status_of(run: Runtime) -> Status:
     engine = "Qdrant server" if run.settings.qdrant_url else "embedded"
     by_words = made.vectors != run.fingerprint.vectors
     return Status(engine, made.model, made.size, *count, changes, by_words, under_way, dict(sorted(types.items())))
+
+
+def warnings(run: Runtime) -> list[str]:
+    """A sentence for each thing that changed since the index was made; for a start. Raises Unavailable."""
+    known = prints.stored(run.index)
+    since = run.fingerprint.since(known) if known else {}
+    return [
+        f"the index was made otherwise: {f'document {name}: ' if name else ''}{what}; it goes on as it is, until: headwater index rebuild"
+        for name, what in since.items()
+    ]

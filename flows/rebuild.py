@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
-import structlog
 
 from headwater.enrichers import fingerprint as prints
 from headwater.enrichers.carry import remnants
@@ -22,8 +21,6 @@ from headwater.flows.reread import PIECE, dead_letters, reread, told_of
 from headwater.flows.runtime import Runtime
 from headwater.lineage.errors import Conflict, HeadwaterError, Retryable, Unavailable
 from headwater.lineage.event import Position
-
-_log = structlog.get_logger("headwater.index")
 
 KEPT = "rebuild"
 REFUSED_KEPT = 10_000
@@ -230,7 +227,6 @@ class Rebuild:
         indexer.former = None
         former.close()
         run.save_progress()
-        _log.info("the rebuilt index answers now")
 
 
 def _within(position: Position, broker: str, ranges: dict[Place, tuple[int, int]]) -> bool:

@@ -380,14 +380,11 @@ def storage_of(settings: Settings) -> Storage:
 def recognise(index: Index, wanted: Fingerprint, embedder: Embedder, *, adopt: bool) -> Index:
     """The index as it may be used by this application: by words alone if its vectors are another model's.
 
-    What changed is told; with `adopt` an index that knows nothing of itself is taken to be this application's.
+    With `adopt` an index that knows nothing of itself is taken to be this application's.
     """
     known = stored(index)
     if known is None:
         if adopt:
             keep(index, wanted)
         return index
-    for kind, words in wanted.since(known).items():
-        _log.warning(f"the index is of another {'model' if not kind else 'making'}: {f'document {kind}: ' if kind else ''}{words}; "
-                     "it goes on answering, until: headwater index rebuild")  # fmt: skip
     return index if wanted.vectors == known.vectors else by_words(index, embedder.size)

@@ -88,17 +88,17 @@ def test_a_damaged_pointer_is_told_of(tmp_path):
         EdgeGenerations(tmp_path / "index").current(16)
 
 
-def test_readers_and_writers_never_notice_the_turn(world, worlds):
+def test_readers_and_writers_never_notice_the_turn(edge_world, worlds):
     """While one index after another answers, each search finds all that was settled before it, and no call meets a closed index."""
-    index, turner = switch(world.index)
+    index, turner = switch(edge_world.index)
     embedder = HashEmbedder(16)
-    indexing = Indexing(world.writer())
-    reader = Retriever(index, embedder, world.progress)
+    indexing = Indexing(edge_world.writer())
+    reader = Retriever(index, embedder, edge_world.progress)
     settled, stop, wrong = [0], threading.Event(), []
 
     def write() -> None:
         for number in range(60):
-            indexing.index([world.said(f"d{number}", 1, f"snow {number}")])
+            indexing.index([edge_world.said(f"d{number}", 1, f"snow {number}")])
             settled[0] = number + 1
 
     def read() -> None:
@@ -119,7 +119,7 @@ def test_readers_and_writers_never_notice_the_turn(world, worlds):
         following = beside.writer()
         indexing.begin(following)
         history, _ = turner.index.heads_from(None, 1_000)
-        following.index([world.said(head.document[5:], 1, f"snow {head.document[6:]}") for head in history])
+        following.index([edge_world.said(head.document[5:], 1, f"snow {head.document[6:]}") for head in history])
         former = turner.index
         indexing.turn(lambda beside=beside: turner.turn(beside.index, lambda former: None) and None)
         assert turner.index is not former

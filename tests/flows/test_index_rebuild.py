@@ -10,6 +10,7 @@ from headwater.enrichers.document import DocumentType
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows import index_commands
 from headwater.flows.check import check
+from headwater.flows.index_status import warnings
 from headwater.flows.rebuild import Rebuild, outcome
 from headwater.flows.reread import reread
 from headwater.flows.runtime import Runtime
@@ -103,6 +104,7 @@ def test_a_changed_function_is_told_of_and_a_rebuild_turns_to_the_new_texts_with
     home.stop(run)
     run = home.start(loud)
     assert run.rebuild.plan().changes == {"note": "the document function or its model changed"}
+    assert ["document note: the document function" in each and "index rebuild" in each for each in warnings(run)] == [True]
     assert run.rebuild.plan().documents == {"note": 2} and run.rebuild.plan().events == 5
     seen, steps = [], run.rebuild.steps()
     while True:
