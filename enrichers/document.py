@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from headwater.enrichers.chunker import Chunker, Markdown
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Event
 from headwater.lineage.select import Select
@@ -56,6 +57,7 @@ class DocumentType:
 
     version   `"time"`: the event time in µs; or the name of an integer field of the topic's model (a sequence below 2^53)
     select    which of the topic's events it sees at all, by their headers; None: every one
+    chunk     how its texts are cut
     """
 
     name: str
@@ -63,10 +65,13 @@ class DocumentType:
     function: DocumentFunction
     version: str = "time"
     select: Select | None = None
+    chunk: Chunker = field(default_factory=Markdown)
 
     def __post_init__(self) -> None:
         if self.version != "time" and self.version not in fields_of(self.topic.model):
             raise Misused(f"document {self.name}: version={self.version!r} is neither 'time' nor a field of {self.topic.model.__name__}")
+        if not isinstance(self.chunk, Chunker):
+            raise Misused(f"document {self.name}: chunk={self.chunk!r} has no method `pieces`; use Markdown, Tokens, Records or your own")
 
     def wants(self, event: Event) -> bool:
         """Whether it sees this event at all."""
@@ -84,12 +89,12 @@ class DocumentType:
 
 
 def document(
-    topic: Topic[Any], *, version: str = "time", select: Select | None = None
+    topic: Topic[Any], *, version: str = "time", select: Select | None = None, chunk: Chunker | None = None
 ) -> Callable[[DocumentFunction], DocumentType]:
     """Declare a document function over a topic; it returns a Document, a Delete or None (nothing to say: `passed`)."""
 
     def declare(function: DocumentFunction) -> DocumentType:
-        return DocumentType(getattr(function, "__name__", "document"), topic, function, version, select)
+        return DocumentType(getattr(function, "__name__", "document"), topic, function, version, select, chunk or Markdown())
 
     return declare
 

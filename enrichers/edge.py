@@ -1,13 +1,13 @@
 """The embedded engine: Qdrant's own, in this process, its files under one directory that belongs to this process alone."""
 
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from qdrant_edge import (
+    BinaryQuantizationConfig,
     CountRequest,
     Distance,
     EdgeConfig,
@@ -27,6 +27,8 @@ from qdrant_edge import (
     Query,
     QueryRequest,
     RangeFloat,
+    ScalarQuantizationConfig,
+    ScalarType,
     ScrollRequest,
     SearchParams,
     SparseVector,
@@ -35,29 +37,38 @@ from qdrant_edge import (
 from qdrant_edge import Point as EdgePoint
 
 from headwater.enrichers.document import head_id
-from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Row, Scope, Vector
+from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Row, Scope, State, Storage, Vector
 from headwater.enrichers.head import Head
-from headwater.enrichers.point import DENSE, KEYWORDS, NEVER, NUMBERS, SPARSE, of_progress, progress_id, to_progress, unit
+from headwater.enrichers.point import (
+    DENSE,
+    KEYWORDS,
+    NEVER,
+    NUMBERS,
+    SPARSE,
+    kept_id,
+    of_kept,
+    of_progress,
+    progress_id,
+    state_of,
+    to_kept,
+    to_progress,
+    unit,
+)
 from headwater.enrichers.sparse import Sparse
 from headwater.lineage.errors import Misused, Unavailable
-
-OPTIMISE_EVERY = 10_000
-"""Written points between two runs of the optimiser. Below `EXACT_BELOW` points it has nothing to do."""
 
 
 class EdgeIndex:
     """An index in a directory, made on first use. Threads may share it; a second process is refused (Unavailable).
 
     What a method wrote survives a kill of the process; `close` writes out the rest, for a crash of the machine.
+    Nothing is optimised meanwhile: the engine's optimiser holds the whole interpreter (19 s for 20,000 points), and no reader or writer
+    may pause so long. So searches compare with every vector, unless `optimise` was called while nothing else ran.
     """
 
-    def __init__(self, directory: Path, size: int) -> None:
+    def __init__(self, directory: Path, size: int, storage: Storage = Storage()) -> None:
         self.size = size
-        self._directory = directory
-        self._shard = _open(directory, size)
-        self._written = 0
-        self._optimiser: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._shard = _open(directory, size, storage)
 
     def heads(self, documents: Sequence[str]) -> dict[str, Head]:
         found = self._retrieve([head_id(document) for document in documents], vector=False)
@@ -67,7 +78,6 @@ class EdgeIndex:
     def put(self, points: Sequence[Embedded]) -> None:
         # A condition that never holds: what is there already stays.
         self._update(UpdateOperation.upsert_points([_point(one) for one in points], condition=_only(_is("rev", NEVER))))
-        self._count_written(len(points))
 
     def flip(self, heads: Sequence[Head]) -> None:
         by_revision: dict[int, list[EdgePoint]] = {}
@@ -105,6 +115,10 @@ class EdgeIndex:
             chunks = self._shard.count(CountRequest(True, _only(_is("live", 1))))
             return Count(documents, chunks, self._shard.info().points_count)
 
+    def documents(self, type: str) -> int:
+        with _answering():
+            return self._shard.count(CountRequest(True, _only(_is("kind", "head"), _is("type", type), _is("deleted", 0))))
+
     def forgotten(self, at: int) -> int:
         with _answering():
             return self._shard.count(CountRequest(True, _only(FieldCondition("floor", range=RangeFloat(gt=at)))))
@@ -117,10 +131,31 @@ class EdgeIndex:
             found, _ = self._shard.scroll(ScrollRequest(limit=10_000, filter=_only(_is("kind", "progress")), with_payload=True))
         return of_progress(record.payload for record in found)
 
+    def keep(self, name: str, value: Mapping[str, Any]) -> None:
+        self._update(UpdateOperation.upsert_points([EdgePoint(kept_id(name), {}, to_kept(name, value))]))
+
+    def kept(self, name: str) -> dict[str, Any] | None:
+        found = self._retrieve([kept_id(name)], vector=False)
+        return of_kept(found[0].payload) if found else None
+
+    def heads_from(self, cursor: str | None, limit: int) -> tuple[list[Head], str | None]:
+        found, following = self._scroll("head", cursor, limit)
+        return [Head.of(record.payload) for record in found], following
+
+    def states_from(self, cursor: str | None, limit: int) -> tuple[list[State], str | None]:
+        found, following = self._scroll("chunk", cursor, limit)
+        return [state_of(record.id, record.payload) for record in found], following
+
+    def states(self, ids: Sequence[str]) -> dict[str, State]:
+        return {str(record.id): state_of(record.id, record.payload) for record in self._retrieve(ids, vector=False)}
+
+    def optimise(self) -> None:
+        """Merge what was written and build its graphs. Holds the whole interpreter meanwhile: about a second for 1,000 points."""
+        with _answering():
+            self._shard.optimize()
+
     def close(self) -> None:
-        """Write everything out and unlock the directory. Waits for the optimiser."""
-        if self._optimiser is not None:
-            self._optimiser.join()
+        """Write everything out and unlock the directory."""
         self._shard.flush()
         self._shard.close()
 
@@ -144,37 +179,42 @@ class EdgeIndex:
             records: list[Any] = self._shard.retrieve(list(ids), True, [DENSE] if vector else False)
         return records
 
+    def _scroll(self, kind: str, cursor: str | None, limit: int) -> tuple[list[Any], str | None]:
+        with _answering():
+            found, following = self._shard.scroll(ScrollRequest(cursor, limit, filter=_only(_is("kind", kind)), with_payload=True))
+        return found, None if following is None else str(following)
+
     def _update(self, operation: UpdateOperation) -> None:
         with _answering():
             self._shard.update(operation)
 
-    def _count_written(self, count: int) -> None:
-        """Now and then let the optimiser run beside us: updates and searches go on while it builds."""
-        with self._lock:
-            self._written += count
-            idle = self._optimiser is None or not self._optimiser.is_alive()
-            if self._written < OPTIMISE_EVERY or not idle or self._small():
-                return
-            self._written = 0
-            self._optimiser = threading.Thread(target=self._shard.optimize, name="headwater-optimise", daemon=True)
-            self._optimiser.start()
 
-
-def _open(directory: Path, size: int) -> EdgeShard:
+def _open(directory: Path, size: int, storage: Storage) -> EdgeShard:
     config = EdgeConfig(
-        vectors={DENSE: EdgeVectorParams(size=size, distance=Distance.Cosine)},
-        sparse_vectors={SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)},
+        vectors={DENSE: EdgeVectorParams(size=size, distance=Distance.Cosine, on_disk=storage.on_disk or None)},
+        sparse_vectors={SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, on_disk=storage.on_disk or None)},
         optimizers=EdgeOptimizersConfig(indexing_threshold=EXACT_BELOW * size * 4 // 1024),
+        quantization_config=_quantization(storage.quantization),
+        on_disk_payload=storage.on_disk or None,
     )
     with _answering():
         if directory.exists() and any(directory.iterdir()):
-            return _reopen(directory, config)
-        directory.mkdir(parents=True, exist_ok=True)
-        shard = EdgeShard.create(str(directory), config)
+            shard = _reopen(directory, config)
+        else:
+            directory.mkdir(parents=True, exist_ok=True)
+            shard = EdgeShard.create(str(directory), config)
+        known = shard.info().payload_schema
         for names, schema in ((KEYWORDS, PayloadSchemaType.Keyword), (NUMBERS, PayloadSchemaType.Integer)):
             for name in names:
-                shard.update(UpdateOperation.create_field_index(name, schema))
+                if name not in known:
+                    shard.update(UpdateOperation.create_field_index(name, schema))
         return shard
+
+
+def _quantization(kind: str) -> Any:
+    if kind == "scalar":
+        return ScalarQuantizationConfig(ScalarType.Int8, quantile=0.99, always_ram=True)
+    return BinaryQuantizationConfig(always_ram=True) if kind == "binary" else None
 
 
 def _reopen(directory: Path, config: EdgeConfig) -> EdgeShard:

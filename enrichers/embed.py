@@ -17,12 +17,16 @@ from headwater.enrichers.engine import Vector
 from headwater.lineage.errors import Unavailable
 
 GPU_BATCH = 256
+WORDS_KEPT = 100_000
 LONGEST = 256
 """Tokens that MiniLM looks at; our chunks are cut to stay below."""
 
 
 class Embedder(Protocol):
-    """Texts → float32 array of shape (n, size), each row of length 1. The same text gives the same row in any company."""
+    """Texts → float32 array of shape (n, size), each row of length 1. The same text gives the same row in any company.
+
+    One that also has `tokens(word) -> int` makes chunkers count as its model does.
+    """
 
     name: str
     size: int
@@ -47,6 +51,7 @@ class MiniLM:
         self._lock = threading.Lock()
         self._model: Any = None
         self._packed: Bert | None = None
+        self._tokens: dict[str, int] = {}
 
     def embed(self, texts: Sequence[str]) -> Vector:
         """One row per text. Raises Unavailable."""
@@ -57,6 +62,16 @@ class MiniLM:
             if self._packed is None:
                 return _padded(model, texts)
             return self._packed.embed(_tokenize(model, texts))
+
+    def tokens(self, word: str) -> int:
+        """How many tokens a word is. Raises Unavailable."""
+        known = self._tokens.get(word)
+        if known is None:
+            with self._lock:
+                known = len(self._loaded().tokenizer(word, add_special_tokens=False)["input_ids"])
+            if len(self._tokens) < WORDS_KEPT:
+                self._tokens[word] = known
+        return known
 
     @property
     def model(self) -> Any:

@@ -119,6 +119,24 @@ class Count(NamedTuple):
     points: int
 
 
+class State(NamedTuple):
+    """A chunk point as it lies in the store, for those who check it: `live` is kept beside `until` and must agree with it."""
+
+    id: str
+    point: Point
+    live: bool
+
+
+class Storage(NamedTuple):
+    """How an engine keeps vectors: `quantization` of those it searches first ("none", "scalar" or "binary"), and whether on disk."""
+
+    quantization: str = "none"
+    on_disk: bool = False
+
+
+QUANTIZATIONS = ("none", "scalar", "binary")
+
+
 class Index(Protocol):
     """An engine. Each method is one step: it has happened in the store when it returns. Raises Unavailable."""
 
@@ -160,6 +178,10 @@ class Index(Protocol):
         """How much the index holds."""
         ...
 
+    def documents(self, type: str) -> int:
+        """How many documents of a type there are that are not deleted."""
+        ...
+
     def forgotten(self, at: int) -> int:
         """How many documents had a version at this event time (µs) that is no longer kept."""
         ...
@@ -170,6 +192,26 @@ class Index(Protocol):
 
     def load_progress(self) -> list[Row]:
         """The stored progress of every partition."""
+        ...
+
+    def keep(self, name: str, value: Mapping[str, Any]) -> None:
+        """Keep a small value beside the points; the last one kept under a name counts."""
+        ...
+
+    def kept(self, name: str) -> dict[str, Any] | None:
+        """What was kept under a name; None: nothing."""
+        ...
+
+    def heads_from(self, cursor: str | None, limit: int) -> tuple[list[Head], str | None]:
+        """A page of all heads in the order of their ids, and where the next page begins; None: there is none."""
+        ...
+
+    def states_from(self, cursor: str | None, limit: int) -> tuple[list[State], str | None]:
+        """The same of all chunk points."""
+        ...
+
+    def states(self, ids: Sequence[str]) -> dict[str, State]:
+        """Those chunk points that are there, as they lie."""
         ...
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from headwater.enrichers import sparse
+from headwater.enrichers.chunker import Measure, words
 from headwater.enrichers.chunking import chunk
 from headwater.enrichers.document import Delete, Document, DocumentType, unique
 from headwater.enrichers.embed import Embedder, VectorCache
@@ -30,6 +31,9 @@ from headwater.lineage.record import GRAVEST, Record, fact
 HISTORY_US = 24 * 3_600_000_000
 ATTEMPTS = 100
 """How often a writer meets another one on the same documents before it gives up. Each time the other one got on."""
+
+SLICE = 256
+"""Chunks that are embedded, and points that are put, at once: so much of a long document is in the engine's hands at a time."""
 
 PROBE = "does the embedder answer"
 """What an embedder that did not answer for one text is asked next: whether it is that text, or all of them."""
@@ -123,16 +127,20 @@ class Indexer:
     types       the document types; several may look at one topic
     clock       wall clock in µs, for the times in records
     history_us  how far back in event time each document's superseded versions can be searched
+    former      another index with vectors of the same model, from which those of unchanged texts are taken
     """
 
     def __init__(
-        self, index: Index, embedder: Embedder, types: Sequence[DocumentType], *, clock: Callable[[], int], history_us: int = HISTORY_US
-    ) -> None:
+        self, index: Index, embedder: Embedder, types: Sequence[DocumentType], *, clock: Callable[[], int], history_us: int = HISTORY_US,
+        former: Index | None = None,
+    ) -> None:  # fmt: skip
         unique((kind.name for kind in types), "document types")
         self._index = index
         self._embedder = embedder
         self._clock = clock
         self._history_us = history_us
+        self.former = former
+        self._tokens = measure_of(embedder)
         self._cache = VectorCache()
         self._types: dict[str, list[DocumentType]] = collections.defaultdict(list)
         for kind in types:
@@ -157,14 +165,35 @@ class Indexer:
             yield from self._sweep(work)
         return self._report(work)
 
+    def carry(self, said: Sequence[Said]) -> None:
+        """Bring in what is known of documents from elsewhere than their events. Raises Unavailable, and what the embedder refuses."""
+        work = Work(())
+        for one in said:
+            work.said.setdefault(one.change.document, []).append(one)
+        for step in (self._write, self._sweep):
+            collections.deque(step(work), maxlen=0)
+        for _, error in work.failures.values():
+            raise error
+
+    def changes(self, received: Received) -> list[Change]:
+        """What an event says about documents. Raises IndexFailed, DocumentUnavailable."""
+        kinds = [kind for kind in self._types.get(received.position.topic, ()) if kind.wants(received.event)]
+        return [change for kind in kinds if (change := change_of(kind, received, self._tokens))]
+
+    def points_of(self, said: Said) -> list[Embedded]:
+        """The chunk points of a version, embedded. Raises Unavailable, and what the embedder refuses."""
+        work = Work(())
+        for error in self._embed(work, [said]).values():
+            raise error
+        return _points(said, work.vectors)
+
     def _listen(self, work: Work) -> None:
         """What each event says. An event of which one document function fails says nothing at all."""
         for one in work.received:
             if one.is_mark:
                 continue
             try:
-                kinds = [kind for kind in self._types.get(one.position.topic, ()) if kind.wants(one.event)]
-                changes = [change for kind in kinds if (change := change_of(kind, one))]
+                changes = self.changes(one)
             except HeadwaterError as error:
                 work.failures[one.position] = (one, error)
                 continue
@@ -186,10 +215,10 @@ class Indexer:
                 continue
             for document, folded in folds.items():
                 work.note(document, folded)
-            points = [point for one in new for point in _points(one, work.vectors)]
             work.put.update(one.key for one in new)
-            if points:
-                self._index.put(points)
+            points = (point for one in new for point in _points(one, work.vectors))
+            while piece := list(itertools.islice(points, SLICE)):
+                self._index.put(piece)
                 yield "put"
             if flips:
                 self._index.flip(flips)
@@ -210,19 +239,33 @@ class Indexer:
         work.vectors |= {hash: vector for hash in passages if (vector := self._cache.get(hash)) is not None}
         heads = {one.change.document: work.heads.get(one.change.document) for one in new}
         found = self._stored([head for head in heads.values() if head], passages.keys() - work.vectors.keys())
+        found |= self._formerly(list(heads), passages.keys() - work.vectors.keys() - found.keys())
         missing = [hash for hash in passages if hash not in work.vectors and hash not in found]
-        computed, refused = self._compute(missing, [passages[hash] for hash in missing])
-        for vectors in (found, computed):
-            self._cache.update(vectors)
-            work.vectors |= vectors
+        self._cache.update(found)
+        work.vectors |= found
+        refused: dict[str, HeadwaterError] = {}
+        for start in range(0, len(missing), SLICE):
+            hashes = missing[start : start + SLICE]
+            computed, refusals = self._compute(hashes, [passages[hash] for hash in hashes])
+            self._cache.update(computed)
+            work.vectors |= computed
+            refused |= refusals
         return refused
 
     def _stored(self, heads: Sequence[Head], wanted: set[str]) -> dict[str, Vector]:
-        """Vectors of chunks that did not change, from the documents' current points."""
+        """Vectors of chunks that did not change, from the documents' current points. A vector of zero is none: see `ByWords`."""
         pairs = [pair for head in heads for pair in zip(head.current.points(head.document), head.hashes, strict=True)]
         ids = {id: hash for id, hash in pairs if hash in wanted}
         found = self._index.points(list(ids)) if ids else {}
-        return {ids[id]: vector for id, (_, vector) in found.items()}
+        return {ids[id]: vector for id, (_, vector) in found.items() if vector.any()}
+
+    def _formerly(self, documents: Sequence[str], wanted: set[str]) -> dict[str, Vector]:
+        """Vectors of the same texts in the former index, from any version of the same documents."""
+        if self.former is None or not wanted:
+            return {}
+        heads = self.former.heads(documents)
+        found = self.former.points([id for document, head in heads.items() for id in points_of(document, head.entries)])
+        return {point.hash: vector for point, vector in found.values() if point.hash in wanted and vector.any()}
 
     def _compute(self, hashes: Sequence[str], passages: Sequence[str]) -> tuple[dict[str, Vector], dict[str, HeadwaterError]]:
         """Vectors by hash. If the embedder refuses the batch, each text is tried alone, and only the ones at fault are refused.
@@ -290,7 +333,13 @@ class Indexer:
         return Indexed(outcomes, list(work.failures.values()), records)
 
 
-def change_of(kind: DocumentType, received: Received) -> Change | None:
+def measure_of(embedder: Embedder) -> Measure:
+    """How an embedder counts tokens, if it says so (`tokens(word)`); else words are counted."""
+    found: Measure = getattr(embedder, "tokens", words)
+    return found
+
+
+def change_of(kind: DocumentType, received: Received, tokens: Measure = words) -> Change | None:
     """What an event says about a document of a type, or None. Raises IndexFailed, DocumentUnavailable."""
     event = received.event
     try:
@@ -299,7 +348,7 @@ def change_of(kind: DocumentType, received: Received) -> Change | None:
             return None
         version = kind.version_of(received.model, event.time)
         name, deleted = f"{kind.name}/{said.id}", isinstance(said, Delete)
-        chunks = () if isinstance(said, Delete) else tuple(chunk(said))
+        chunks = () if isinstance(said, Delete) else tuple(chunk(said, kind.chunk, tokens))
         fields = {} if isinstance(said, Delete) else _fields(said)
     except Exception as error:
         why = f"document {kind.name!r} could not be made of event {event.id}: {type(error).__name__}: {error}"

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 
 from headwater.enrichers.document import NAMESPACE
-from headwater.enrichers.engine import Row, Vector
+from headwater.enrichers.engine import Point, Row, State, Vector
 
 DENSE = "dense"
 SPARSE = "bm25"
-KEYWORDS = ("kind", "type", "tags")
+KEYWORDS = ("kind", "type", "tags", "document")
 NUMBERS = ("live", "time", "until", "floor")
 """Payload fields with an index of their own. `live` and `deleted` are 1 or 0."""
 
@@ -33,6 +33,27 @@ def to_progress(row: Row) -> dict[str, Any]:
 def of_progress(payloads: Iterable[Mapping[str, Any] | None]) -> list[Row]:
     """The rows of progress points."""
     return [msgspec.json.decode(payload["row"], type=Row) for payload in payloads if payload]
+
+
+def kept_id(name: str) -> str:
+    """The point that holds a kept value."""
+    return str(uuid.uuid5(NAMESPACE, f"kept\x1f{name}"))
+
+
+def to_kept(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload of a kept value, as text like progress."""
+    return {"kind": "kept", "name": name, "value": msgspec.json.encode(value).decode()}
+
+
+def of_kept(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of its payload."""
+    value: dict[str, Any] = msgspec.json.decode(payload["value"])
+    return value
+
+
+def state_of(id: object, payload: Mapping[str, Any]) -> State:
+    """A chunk point as it lies."""
+    return State(str(id), Point.of(payload), payload.get("live") == 1)
 
 
 def unit(values: Sequence[float]) -> Vector:

@@ -5,16 +5,31 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import grpc
 import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from headwater.enrichers.document import head_id
-from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Row, Scope, Vector
+from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Row, Scope, State, Storage, Vector
 from headwater.enrichers.head import Head
-from headwater.enrichers.point import DENSE, KEYWORDS, NEVER, NUMBERS, SPARSE, of_progress, progress_id, to_progress, unit
+from headwater.enrichers.point import (
+    DENSE,
+    KEYWORDS,
+    NEVER,
+    NUMBERS,
+    SPARSE,
+    kept_id,
+    of_kept,
+    of_progress,
+    progress_id,
+    state_of,
+    to_kept,
+    to_progress,
+    unit,
+)
 from headwater.enrichers.sparse import Sparse
-from headwater.lineage.errors import Misused, Unavailable
+from headwater.lineage.errors import HeadwaterError, Misused, Unavailable
 
 PUT_AT_ONCE = 256
 SERVER = "v1.20"
@@ -29,18 +44,19 @@ class QdrantIndex:
     size        of the dense vectors; a collection with another size is refused (Misused)
     """
 
-    def __init__(self, client: QdrantClient, collection: str, size: int) -> None:
+    def __init__(self, client: QdrantClient, collection: str, size: int, storage: Storage = Storage()) -> None:
         self.size = size
+        self._storage = storage
         self._client = client
         self._name = collection
-        with _answering():
+        with answering():
             self._prepare()
             self._prove()
 
     def heads(self, documents: Sequence[str]) -> dict[str, Head]:
         if not documents:
             return {}
-        with _answering():
+        with answering():
             found = self._client.retrieve(self._name, [head_id(document) for document in documents], with_payload=True)
         heads = [Head.of(record.payload or {}) for record in found]
         return {head.document: head for head in heads}
@@ -59,7 +75,7 @@ class QdrantIndex:
             models.UpsertOperation(upsert=models.PointsList(points=points, update_filter=_only(_is("rev", revision))))
             for revision, points in by_revision.items()
         ]
-        with _answering():
+        with answering():
             self._client.batch_update_points(self._name, operations, wait=True)
 
     def supersede(self, points: Mapping[int, Sequence[str]]) -> None:
@@ -72,11 +88,11 @@ class QdrantIndex:
             )
             for until, ids in points.items()
         ]
-        with _answering():
+        with answering():
             self._client.batch_update_points(self._name, operations, wait=True)
 
     def delete(self, points: Sequence[str]) -> None:
-        with _answering():
+        with answering():
             self._client.delete(self._name, points_selector=list(points), wait=True)
 
     def nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
@@ -93,12 +109,15 @@ class QdrantIndex:
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
         if not ids:
             return {}
-        with _answering():
+        with answering():
             found = self._client.retrieve(self._name, list(ids), with_payload=True, with_vectors=[DENSE])
         return {str(one.id): (Point.of(one.payload or {}), unit(_dense(one.vector))) for one in found}
 
     def count(self) -> Count:
         return Count(self._count(_is("kind", "head"), _is("deleted", 0)), self._count(_is("live", 1)), self._count())
+
+    def documents(self, type: str) -> int:
+        return self._count(_is("kind", "head"), _is("type", type), _is("deleted", 0))
 
     def forgotten(self, at: int) -> int:
         return self._count(models.FieldCondition(key="floor", range=models.Range(gt=at)))
@@ -107,12 +126,42 @@ class QdrantIndex:
         self._upsert([models.PointStruct(id=progress_id(row), vector={}, payload=to_progress(row)) for row in rows], None)
 
     def load_progress(self) -> list[Row]:
-        with _answering():
+        with answering():
             found, _ = self._client.scroll(self._name, scroll_filter=_only(_is("kind", "progress")), limit=10_000, with_payload=True)
         return of_progress(record.payload for record in found)
 
+    def keep(self, name: str, value: Mapping[str, Any]) -> None:
+        self._upsert([models.PointStruct(id=kept_id(name), vector={}, payload=to_kept(name, value))], None)
+
+    def kept(self, name: str) -> dict[str, Any] | None:
+        with answering():
+            found = self._client.retrieve(self._name, [kept_id(name)], with_payload=True)
+        return of_kept(found[0].payload or {}) if found else None
+
+    def heads_from(self, cursor: str | None, limit: int) -> tuple[list[Head], str | None]:
+        found, following = self._scroll("head", cursor, limit)
+        return [Head.of(record.payload or {}) for record in found], following
+
+    def states_from(self, cursor: str | None, limit: int) -> tuple[list[State], str | None]:
+        found, following = self._scroll("chunk", cursor, limit)
+        return [state_of(record.id, record.payload or {}) for record in found], following
+
+    def states(self, ids: Sequence[str]) -> dict[str, State]:
+        if not ids:
+            return {}
+        with answering():
+            found = self._client.retrieve(self._name, list(ids), with_payload=True)
+        return {str(record.id): state_of(record.id, record.payload or {}) for record in found}
+
     def close(self) -> None:
         self._client.close()
+
+    def _scroll(self, kind: str, cursor: str | None, limit: int) -> tuple[list[models.Record], str | None]:
+        with answering():
+            found, following = self._client.scroll(
+                self._name, scroll_filter=_only(_is("kind", kind)), limit=limit, offset=cursor, with_payload=True
+            )
+        return found, None if following is None else str(following)
 
     def _prepare(self) -> None:
         if self._client.collection_exists(self._name):
@@ -123,8 +172,16 @@ class QdrantIndex:
             return
         self._client.create_collection(
             self._name,
-            vectors_config={DENSE: models.VectorParams(size=self.size, distance=models.Distance.COSINE)},
-            sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+            vectors_config={
+                DENSE: models.VectorParams(size=self.size, distance=models.Distance.COSINE, on_disk=self._storage.on_disk or None)
+            },
+            sparse_vectors_config={
+                SPARSE: models.SparseVectorParams(
+                    modifier=models.Modifier.IDF, index=models.SparseIndexParams(on_disk=True) if self._storage.on_disk else None
+                )
+            },
+            on_disk_payload=self._storage.on_disk or None,
+            quantization_config=_quantization(self._storage.quantization),
         )
         for names, schema in ((KEYWORDS, models.PayloadSchemaType.KEYWORD), (NUMBERS, models.PayloadSchemaType.INTEGER)):
             for name in names:
@@ -146,17 +203,17 @@ class QdrantIndex:
         return self._count() < EXACT_BELOW
 
     def _count(self, *conditions: Any) -> int:
-        with _answering():
+        with answering():
             return self._client.count(self._name, count_filter=_only(*conditions) if conditions else None, exact=bool(conditions)).count
 
     def _upsert(self, points: list[models.PointStruct], condition: models.Filter | None) -> None:
         if not points:
             return
-        with _answering():
+        with answering():
             self._client.upsert(self._name, points, wait=True, update_filter=condition)
 
     def _query(self, query: Any, using: str, scope: Scope, limit: int, params: models.SearchParams) -> list[Found]:
-        with _answering():
+        with answering():
             found = self._client.query_points(
                 self._name, query=query, using=using, query_filter=_filter(scope), limit=limit, search_params=params,
                 with_payload=["document", "version", "event"],
@@ -165,13 +222,19 @@ class QdrantIndex:
         return [Found(str(one.id), one.score, payload["document"], payload["version"], payload["event"]) for one, payload in payloads]
 
 
-def connect(url: str, collection: str, *, size: int, api_key: str | None = None) -> QdrantIndex:
+def client(url: str, api_key: str | None = None, *, grpc_port: int = 0) -> QdrantClient:
+    """A client of a server; by gRPC where its port is given."""
+    return QdrantClient(url=url, api_key=api_key, timeout=30, prefer_grpc=bool(grpc_port), grpc_port=grpc_port or 6334)
+
+
+def connect(url: str, collection: str, *, size: int, api_key: str | None = None, grpc_port: int = 0) -> QdrantIndex:
     """The index on a server. Raises Unavailable if it does not answer."""
-    return QdrantIndex(QdrantClient(url=url, api_key=api_key, timeout=30), collection, size)
+    return QdrantIndex(client(url, api_key, grpc_port=grpc_port), collection, size)
 
 
 @contextlib.contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
+    """The client's errors as ours: Misused what the server refuses, Unavailable what may go through later."""
     try:
         yield
     except (ResponseHandlingException, httpx.HTTPError) as error:
@@ -182,6 +245,23 @@ def _answering() -> Iterator[None]:
         raise Unavailable(f"Qdrant failed: {error}", retry_after=5) from error
     except ApiException as error:
         raise Unavailable(f"Qdrant failed: {error}", retry_after=5) from error
+    except grpc.RpcError as error:
+        raise _of_grpc(error) from error
+
+
+def _of_grpc(error: grpc.RpcError) -> HeadwaterError:
+    code, told = error.code(), error.details()  # every error of a call is a call as well
+    if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAUTHENTICATED,
+                grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.UNIMPLEMENTED):  # fmt: skip
+        return Misused(f"Qdrant refused a request: {code.name}: {told}")
+    return Unavailable(f"Qdrant does not answer by gRPC: {code.name}: {told}; check HEADWATER_QDRANT__GRPC_PORT", retry_after=5)
+
+
+def _quantization(kind: str) -> models.ScalarQuantization | models.BinaryQuantization | None:
+    if kind == "scalar":
+        scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+        return models.ScalarQuantization(scalar=scalar)
+    return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True)) if kind == "binary" else None
 
 
 def _point(one: Embedded) -> models.PointStruct:

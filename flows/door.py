@@ -1,6 +1,5 @@
 """The door of reading commands: the headwater that runs here (or at `--url`), or else the files of one that is stopped."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import msgspec
 
 from headwater.flows.run_file import STARTING, read_run_file
 from headwater.flows.settings import Settings
@@ -66,16 +66,16 @@ class Door:
             raise _problem(response)
         return response.json()
 
-    def lines(self, path: str) -> Iterator[Any]:
-        """The lines of JSON of a long answer, as they come. Raises as `ask` does."""
+    def lines(self, path: str, json: Any = None) -> Iterator[Any]:
+        """The lines of JSON of a long answer, as they come; `json`: what is posted, else it is a GET. Raises as `ask` does."""
         if not self.address:
             raise Unavailable(f"no headwater runs in {self.home}; start one with: headwater up, or name one with --url")
         try:
-            with httpx.stream("GET", f"{self.address}{path}", timeout=600) as response:
+            with httpx.stream("GET" if json is None else "POST", f"{self.address}{path}", timeout=600, json=json) as response:
                 if response.is_error:
                     response.read()
                     raise _problem(response)
-                yield from (json.loads(line) for line in response.iter_lines() if line)
+                yield from (msgspec.json.decode(line) for line in response.iter_lines() if line)
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.address} does not answer: {error}") from None
 
@@ -98,8 +98,6 @@ class Door:
 
 def _one_document(body: bytes) -> bool:
     """Whether the body is one JSON object spread over lines."""
-    import msgspec
-
     try:
         msgspec.json.decode(body)
     except msgspec.DecodeError:

@@ -45,11 +45,15 @@ def _as_of(as_of: dict[str, int]) -> str:
 
 def _search_files(found: Door, question: dict[str, Any]) -> Any:
     """Search the index of a stopped headwater; its model has to be loaded first, which takes a while."""
-    if not (found.home / "index").is_dir():
+    from headwater.enrichers.fingerprint import stored
+    from headwater.enrichers.generations import EdgeGenerations
+    from headwater.enrichers.switch import by_words
+
+    generations = EdgeGenerations(found.home / "index")
+    if not generations.folder.is_dir():
         raise NotFound(f"nothing runs in {found.home} and no index lies there; start with: headwater demo, or headwater up")
     import msgspec
 
-    from headwater.enrichers.edge import EdgeIndex
     from headwater.enrichers.embed import minilm
     from headwater.enrichers.freshness import StoredProgress
     from headwater.enrichers.retrieve import Retriever
@@ -59,7 +63,10 @@ def _search_files(found: Door, question: dict[str, Any]) -> Any:
 
     terminal(stderr=True).print("nothing runs: loading the model to search the stopped index …", style="dim")
     lock = hold(found.home / "lock", f"headwater in {found.home}")
-    index = EdgeIndex(found.home / "index", size=minilm().size)
+    index = generations.current(minilm().size)
+    known = stored(index)
+    if known is not None and known.vectors != (minilm().name, minilm().size):
+        index = by_words(index, minilm().size)
     try:
         rows = index.load_progress()
         progress = StoredProgress(index, rows[-1].broker if rows else "", wall_clock)

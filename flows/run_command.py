@@ -11,6 +11,7 @@ from rich.console import Console
 
 from headwater.flows import walk
 from headwater.flows.collector import collect_seldom
+from headwater.flows.index_status import warnings
 from headwater.flows.kafka import Kafka
 from headwater.flows.recovery import SLOTS, Recovery
 from headwater.flows.runtime import Runtime
@@ -58,6 +59,8 @@ def run(
     runtime.failed = fail
     runtime.prepare()
     if flow == "index":
+        for warning in warnings(runtime):
+            Console(stderr=True).print(warning, style="yellow", markup=False)
         runtime.keep_progress()
     if flow == "audit":
         runtime.store.lost_with_broker(runtime.broker)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -16,11 +16,15 @@ from headwater.agents.context import Ports
 from headwater.agents.decider import Decider
 from headwater.agents.model import model_from
 from headwater.enrichers.embed import Embedder, minilm
-from headwater.enrichers.engine import Index
+from headwater.enrichers.engine import Index, Storage
+from headwater.enrichers.fingerprint import Fingerprint, fingerprint, keep, stored
 from headwater.enrichers.freshness import Progress, StoredProgress
+from headwater.enrichers.generations import Generations
 from headwater.enrichers.index import Indexer
+from headwater.enrichers.indexing import Indexing
 from headwater.enrichers.latest import Latest
 from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.switch import Switch, by_words, switch
 from headwater.flows.app import App
 from headwater.flows.earlier import Stretches
 from headwater.flows.ends import Ends
@@ -40,6 +44,9 @@ from headwater.lineage.duration import duration
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.store import Store
 from headwater.lineage.topic import RETRY, rung_of
+
+if TYPE_CHECKING:
+    from headwater.flows.rebuild import Rebuild
 
 _log = structlog.get_logger("headwater.runtime")
 
@@ -100,6 +107,7 @@ class Runtime:
         self.workers, self.epoch = 1, EPOCH.total_seconds()
         self.far_ahead: dict[str, frozenset[int]] = {}
         self.failed: Callable[[str, BaseException], None] | None = None
+        self.switch: Switch
         self._embedder = embedder
         self._index_path = index_path or settings.home / "index"
         self._open: list[Callable[[], None]] = []
@@ -121,9 +129,26 @@ class Runtime:
 
     @once
     def index(self) -> Index:
+        """What answers; a rebuild may exchange it while everybody holds it."""
         index = open_index(self.settings, self._index_path, self.app.name, self.embedder.size)
-        self._open.append(index.close)
-        return index
+        found, self.switch = switch(recognise(index, self.fingerprint, self.embedder, adopt=self.indexes and self.indexes_here))
+        self._open.append(found.close)
+        return found
+
+    @once
+    def generations(self) -> Generations:
+        return generations_of(self.settings, self._index_path, self.app.name)
+
+    @once
+    def fingerprint(self) -> Fingerprint:
+        """What the application would make an index of."""
+        return fingerprint(self.embedder, self.app.document_types, storage_of(self.settings))
+
+    @once
+    def rebuild(self) -> "Rebuild":
+        from headwater.flows.rebuild import Rebuild
+
+        return Rebuild(self)
 
     @once
     def progress(self) -> Progress:
@@ -214,10 +239,14 @@ class Runtime:
             largest=self.kafka.largest * 9 // 10,  # the rest is for what the protocol puts around an entry
         )
 
-    def indexer(self) -> Indexer:
-        return Indexer(
-            self.index, self.embedder, self.app.document_types, clock=self.clock, history_us=duration(self.settings.index_history)
-        )
+    @once
+    def indexing(self) -> Indexing:
+        return Indexing(self.new_indexer(self.index))
+
+    def new_indexer(self, index: Index, former: Index | None = None) -> Indexer:
+        """Of one generation; `former`: the one whose vectors it may use."""
+        history = duration(self.settings.index_history)
+        return Indexer(index, self.embedder, self.app.document_types, clock=self.clock, history_us=history, former=former)
 
     @once
     def ladder(self) -> Ladder:
@@ -341,11 +370,36 @@ class Runtime:
 
 
 def open_index(settings: Settings, path: Path, collection: str, size: int) -> Index:
-    """The engine the settings name: a Qdrant server, or the embedded engine under `path`."""
+    """What answers of the index the settings name: on a Qdrant server, or of the embedded engine under `path`."""
+    return generations_of(settings, path, collection).current(size)
+
+
+def generations_of(settings: Settings, path: Path, collection: str) -> Generations:
+    """The index the settings name, with what a rebuild puts beside it."""
     if settings.qdrant_url:
-        from headwater.enrichers.qdrant import connect
+        from headwater.enrichers.aliases import QdrantGenerations
+        from headwater.enrichers.qdrant import client
 
-        return connect(settings.qdrant_url, collection, size=size, api_key=settings.qdrant_api_key or None)
-    from headwater.enrichers.edge import EdgeIndex
+        key, port = settings.qdrant_api_key or None, settings.qdrant_grpc_port
+        return QdrantGenerations(lambda: client(settings.qdrant_url, key, grpc_port=port), collection, storage_of(settings))
+    from headwater.enrichers.generations import EdgeGenerations
 
-    return EdgeIndex(path, size=size)
+    return EdgeGenerations(path, storage_of(settings))
+
+
+def storage_of(settings: Settings) -> Storage:
+    """How vectors are to be kept."""
+    return Storage(settings.index_quantization, settings.index_on_disk)
+
+
+def recognise(index: Index, wanted: Fingerprint, embedder: Embedder, *, adopt: bool) -> Index:
+    """The index as it may be used by this application: by words alone if its vectors are another model's.
+
+    With `adopt` an index that knows nothing of itself is taken to be this application's.
+    """
+    known = stored(index)
+    if known is None:
+        if adopt:
+            keep(index, wanted)
+        return index
+    return index if wanted.vectors == known.vectors else by_words(index, embedder.size)

@@ -62,7 +62,10 @@ class Settings:
     http_names: str = ""
     qdrant_url: str = ""
     qdrant_api_key: str = field(default="", repr=False)
+    qdrant_grpc_port: int = 0
     index_history: str = "24h"
+    index_quantization: str = "none"
+    index_on_disk: bool = False
     retry_delays: str = "1s,10s,60s"
     retry_expires: str = "1h"
     registry_url: str = ""
@@ -88,7 +91,10 @@ VARIABLES = {
     "HEADWATER_HTTP__NAMES": "http_names",
     "HEADWATER_QDRANT__URL": "qdrant_url",
     "HEADWATER_QDRANT__API_KEY": "qdrant_api_key",
+    "HEADWATER_QDRANT__GRPC_PORT": "qdrant_grpc_port",
     "HEADWATER_INDEX__HISTORY": "index_history",
+    "HEADWATER_INDEX__QUANTIZATION": "index_quantization",
+    "HEADWATER_INDEX__ON_DISK": "index_on_disk",
     "HEADWATER_RETRY__DELAYS": "retry_delays",
     "HEADWATER_RETRY__EXPIRES": "retry_expires",
     "HEADWATER_SCHEMA_REGISTRY__URL": "registry_url",
@@ -164,6 +170,8 @@ def _checked(name: str, value: str) -> Any:
             if not 0 <= port <= 65535:
                 raise ValueError
             return port
+        if name in _WORDS:
+            return _WORDS[name][value]
         if name in _NUMBERS:
             kind, least, most, _ = _NUMBERS[name]
             number = kind(value)
@@ -176,12 +184,13 @@ def _checked(name: str, value: str) -> Any:
             delays = [duration(each) for each in value.split(",")]
             if len(delays) > MOST_RUNGS:
                 raise ValueError
-    except (ValueError, Misused):
+    except (ValueError, KeyError, Misused):
         allowed = {
             "HEADWATER_HTTP__PORT": "a number from 0 (any free port) to 65535",
             "HEADWATER_INDEX__HISTORY": 'a duration such as "24h"',
             "HEADWATER_RETRY__EXPIRES": 'a duration such as "1h"',
             "HEADWATER_RETRY__DELAYS": f'up to {MOST_RUNGS} durations such as "1s,10s,60s", or "none"',
+            **{name: "one of " + ", ".join(words) for name, words in _WORDS.items()},
             **{name: allowed for name, (_, _, _, allowed) in _NUMBERS.items()},
         }
         raise Misused(f"{name}={value!r} is not allowed; it takes {allowed[name]}") from None
@@ -193,9 +202,16 @@ def _checked(name: str, value: str) -> Any:
     return value
 
 
+_WORDS: dict[str, dict[str, Any]] = {
+    "HEADWATER_INDEX__QUANTIZATION": {"none": "none", "scalar": "scalar", "binary": "binary"},
+    "HEADWATER_INDEX__ON_DISK": {"false": False, "true": True},
+}
+"""Settings that take one of a few words, and what each means."""
+
 _NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
     "HEADWATER_HTTP__RATE": (float, 0, 1e9, "events per second that one address may send; 0: as many as it likes"),
     "HEADWATER_HTTP__BURST": (int, 1, 10**9, "a number of events from 1 on"),
+    "HEADWATER_QDRANT__GRPC_PORT": (int, 0, 65535, "a port; 0: the server is spoken to by REST"),
     "HEADWATER_HTTP__MAX_BYTES": (int, 1000, 10**9, "a number of bytes from 1000 to 1000000000"),
 }
 """Settings that are numbers: what they are, from, to, in words."""

@@ -11,6 +11,7 @@ import structlog
 from headwater.enrichers.enrich import enrich
 from headwater.enrichers.freshness import Progress
 from headwater.enrichers.index import Indexed, Indexer
+from headwater.enrichers.indexing import Indexing
 from headwater.flows.attempt import RUN, Attempt, attempt_of
 from headwater.flows.batch import Batch
 from headwater.flows.deadletter import bury, dead_letter_id, fitted
@@ -128,7 +129,7 @@ class UpsertStep:
     `save` stores progress: what is on the ladder must be known after a kill, before any snapshot goes beyond it.
     """
 
-    indexer: Indexer
+    indexer: Indexer | Indexing
     writer: Writer
     progress: Progress
     meter: Meter

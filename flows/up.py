@@ -20,6 +20,7 @@ from headwater.flows.files import Watch
 from headwater.flows.gateway import Gateway
 from headwater.flows.gateways import Gateways
 from headwater.flows.guard import guarded
+from headwater.flows.index_status import warnings
 from headwater.flows.kafka import Kafka
 from headwater.flows.limits import Rate
 from headwater.flows.prepare import domain
@@ -157,6 +158,8 @@ class Up:
         run.prepare()
         run.store.lost_with_broker(run.broker)
         if "index" in self._flow_names:
+            for warning in warnings(run):
+                _log.warning(warning)
             run.embedder.embed(["the model is loaded before the first event comes"])
             run.keep_progress()
         self.gateway = Gateway({**self.app.topics}, run.writer, run.clock, largest=self.settings.http_max_bytes)
@@ -202,6 +205,8 @@ class Up:
 
         Flows that could not be drained are in `undrained`; the next start recovers what they had begun.
         """
+        if hasattr(self, "run") and "index" in self._flow_names:
+            self.run.rebuild.stopped.set()
         if self._gateways is not None:
             self._gateways.close()
         if self._watch is not None:

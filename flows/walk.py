@@ -49,7 +49,7 @@ def index(run: Runtime) -> Dataflow:
         work = op.merge("work", work, op.flat_map_batch("retry_decode", pieces, retry_step(topics, run.broker)))
     work = op.flat_map_batch("enrich", work, enrich_step(topics))
     upsert = UpsertStep(
-        run.indexer(), run.writer, run.progress, run.meter, run.clock, run.stops["index"], run.ladder, run.save_progress
+        run.indexing, run.writer, run.progress, run.meter, run.clock, run.stops["index"], run.ladder, run.save_progress
     )
     upserted = op.flat_map_batch("upsert", work, upsert)
     spread_told(upserted, run)

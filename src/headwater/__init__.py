@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from headwater.agents.context import Context as Context
     from headwater.agents.rules import Rate as Rate
     from headwater.agents.rules import Threshold as Threshold
+    from headwater.enrichers.chunker import Markdown as Markdown
+    from headwater.enrichers.chunker import Records as Records
+    from headwater.enrichers.chunker import Tokens as Tokens
     from headwater.enrichers.document import Delete as Delete
     from headwater.enrichers.document import Document as Document
     from headwater.enrichers.document import Files as Files
@@ -54,13 +57,16 @@ _HOME = {
     "OpenAIEmbedder": "enrichers.openai",
     "Option": "agents.agent",
     "Poll": "flows.poll",
+    "Markdown": "enrichers.chunker",
     "Position": "lineage.event",
     "Publish": "agents.agent",
     "Rate": "agents.rules",
     "Recent": "enrichers.recent",
+    "Records": "enrichers.chunker",
     "Schedule": "flows.schedule",
     "Select": "lineage.select",
     "Threshold": "agents.rules",
+    "Tokens": "enrichers.chunker",
     "Topic": "lineage.topic",
     "Webhook": "flows.webhook",
     "agent": "agents.agent",

@@ -100,7 +100,12 @@ def _server(path: Path) -> Index:
     return connect(SERVER, f"test-{uuid.uuid4()}", size=16)
 
 
-ENGINES: dict[str, Callable[[Path], Index]] = {"edge": _edge, "memory": _memory} | ({"server": _server} if SERVER else {})
+def _grpc(path: Path) -> Index:
+    assert SERVER
+    return connect(SERVER, f"test-{uuid.uuid4()}", size=16, grpc_port=int(os.environ.get("HEADWATER_TEST_QDRANT_GRPC", "6334")))
+
+
+ENGINES: dict[str, Callable[[Path], Index]] = {"edge": _edge, "memory": _memory} | ({"server": _server, "grpc": _grpc} if SERVER else {})
 
 
 @pytest.fixture(params=list(ENGINES))

@@ -1,14 +1,25 @@
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.enrichers.chunker import Markdown, Records, Tokens
+from headwater.enrichers.chunker import words as weight
 from headwater.enrichers.chunking import chunk, hash_of
-from headwater.enrichers.document import Document
+from headwater.enrichers.document import Document, document
+from headwater.lineage.errors import Misused
+from headwater.lineage.topic import Topic
+
+
+class Line(msgspec.Struct):
+    text: str
+
 
 words = st.lists(st.text(alphabet="abcdeé🙂.,#", min_size=1, max_size=40), min_size=1, max_size=300)
 
 
 def pieces(text, budget=200):
-    return chunk(Document("d", text), budget=budget)
+    return chunk(Document("d", text), Markdown(budget))
 
 
 def test_short_text_is_one_chunk_and_blank_text_none():
@@ -58,3 +69,54 @@ def test_any_text_at_all_can_be_chunked(text, budget):
 def test_one_endless_word_is_cut():
     """A megabyte without a space still ends in chunks that a model can read."""
     assert all(len(one.text) <= 200 * 12 for one in pieces("x" * 100_000))
+
+
+@given(words, st.integers(2, 40), st.integers(0, 39))
+def test_tokens_cut_within_budget_and_overlap_and_lose_nothing(words, budget, overlap):
+    """Pieces by length hold the text as it runs, each within the budget, each beginning at or before the end of the one before."""
+    if overlap >= budget:
+        with pytest.raises(Misused):
+            Tokens(budget, overlap)
+        return
+    text = "\n".join(words)
+    place, texts = 0, [one.text for one in chunk(Document("d", text), Tokens(budget, overlap))]
+    assert all(sum(map(weight, one.split())) <= budget for one in texts)
+    covered = 0
+    for one in texts:
+        place = text.index(one, place)
+        assert not text[covered:place].strip()
+        covered = max(covered, place + len(one))
+        place += 1
+    assert not text[covered:].strip()
+
+
+def test_tokens_are_counted_as_the_model_does():
+    """The measure is the embedder's: where every word is two tokens, a piece holds half as many."""
+    text = "a b c d e f"
+    assert [one.text for one in chunk(Document("d", text), Tokens(4, 0), lambda word: 2)] == ["a b", "c d", "e f"]
+    assert [one.text for one in chunk(Document("d", text), Tokens(4, 1))] == ["a b c d", "d e f"]
+
+
+def test_records_are_lines_under_their_header():
+    """A row is a chunk; with a header, the header stands over each; blank lines are none."""
+    table = "gauge,metres\n\na,1\n b,2 \n"
+    assert [(one.section, one.text) for one in chunk(Document("d", table), Records(header=True))] == [
+        ("gauge,metres", "a,1"), ("gauge,metres", "b,2"),
+    ]  # fmt: skip
+    assert [one.text for one in chunk(Document("d", table), Records())] == ["gauge,metres", "a,1", "b,2"]
+
+
+def test_an_own_chunker_is_a_method():
+    """Whatever has `pieces` cuts; blank pieces are left out; what has not is refused."""
+
+    class Halves:
+        def pieces(self, text, tokens):
+            yield "first", text[: len(text) // 2]
+            yield "none", "  "
+            yield "second", text[len(text) // 2 :]
+
+    assert [(one.n, one.section, one.text) for one in chunk(Document("d", "snowrain"), Halves())] == [
+        (0, "first", "snow"), (1, "second", "rain"),
+    ]  # fmt: skip
+    with pytest.raises(Misused, match="pieces"):
+        document(Topic("t", Line), chunk=200)(lambda model, facts: None)

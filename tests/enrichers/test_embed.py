@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.enrichers.bert import packs
+from headwater.enrichers.chunker import words
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.embed import VectorCache, bfloat16_pays, minilm
+from headwater.enrichers.index import measure_of
 from headwater.enrichers.retrieve import Retriever
 from headwater.enrichers.testing import HashEmbedder
 
@@ -87,3 +89,11 @@ def test_packs_keep_every_text_in_order_within_the_budget(lengths, budget):
     found = list(packs(texts, budget))
     assert [text for pack in found for text in pack] == texts
     assert all(len(pack) == 1 or sum(map(len, pack)) <= budget for pack in found)
+
+
+def test_minilm_counts_tokens_as_its_tokenizer_does():
+    """The words of a text together are as many tokens as the text; so a chunker that counts words stays within the model."""
+    text = "De-icing of N123UA was postponed, unbelievably: antidisestablishmentarianism!"
+    whole = minilm().model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert sum(minilm().tokens(word) for word in text.split()) == len(whole) > len(text.split())
+    assert measure_of(minilm()) == minilm().tokens and measure_of(HashEmbedder()) is words

@@ -2,13 +2,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 import headwater.enrichers.edge as edge
 from headwater.enrichers.edge import EdgeIndex
-from headwater.enrichers.engine import EXACT_BELOW, Scope, tag_of
+from headwater.enrichers.engine import Scope, Storage, tag_of
 from headwater.enrichers.head import Head
-from headwater.enrichers.qdrant import SERVER, QdrantIndex, connect
+from headwater.enrichers.qdrant import SERVER, QdrantIndex, _filter, connect
 from headwater.lineage.errors import Misused, Unavailable
 
 HOUR = 3_600_000_000
@@ -43,6 +44,25 @@ def test_a_server_that_is_not_there_is_unavailable():
     """No answer is Unavailable, which a flow may try again."""
     with pytest.raises(Unavailable, match="does not answer"):
         connect("http://127.0.0.1:9", "notes", size=16)
+
+
+def test_a_server_that_is_not_there_by_grpc_is_unavailable():
+    """By gRPC as well, naming the setting to look at."""
+    with pytest.raises(Unavailable, match="HEADWATER_QDRANT__GRPC_PORT"):
+        connect("http://127.0.0.1:9", "notes", size=16, grpc_port=10)
+
+
+def test_conditions_survive_the_way_to_grpc():
+    """The conditions on which every guarantee rests, and the scope of a search, are in the message that goes to the server."""
+    never = models.Filter(must=[models.FieldCondition(key="rev", match=models.MatchValue(value=-1))])
+    points = models.PointsList(points=[models.PointStruct(id=1, vector={}, payload={})], update_filter=never)
+    sent = RestToGrpc.convert_update_operation(models.UpsertOperation(upsert=points))
+    assert sent.upsert.update_filter == RestToGrpc.convert_filter(never) and sent.upsert.update_filter.must
+    scope = _filter(Scope(5, (("a=1", "b=2"),), ("note",)))
+    back = GrpcToRest.convert_filter(RestToGrpc.convert_filter(scope))
+    assert (back.must, back.must_not) == (scope.must, scope.must_not)
+    corpus = models.SearchParams(exact=True, idf=models.IdfCorpusParams(corpus=scope))
+    assert GrpcToRest.convert_search_params(RestToGrpc.convert_search_params(corpus)).idf.corpus.must == scope.must
 
 
 def test_a_flip_computed_from_an_old_head_is_refused(world):
@@ -82,16 +102,54 @@ def test_equal_numbers_are_one_tag(one, other):
     assert len({tag_of("n", 1), tag_of("n", "1"), tag_of("n", True), tag_of("n", None), tag_of("m", 1)}) == 5
 
 
-def test_the_optimiser_runs_beside_writes_and_searches(edge_world, monkeypatch):
-    """Past the size of exact search the optimiser is started in the background, and nothing is lost meanwhile."""
+def test_optimising_loses_nothing(edge_world, monkeypatch):
+    """What was optimised is all there, is still searched, and is written on."""
     monkeypatch.setattr(edge, "EXACT_BELOW", 100)
-    monkeypatch.setattr(edge, "OPTIMISE_EVERY", 50)
-    assert EXACT_BELOW > 100
-    for start in range(0, 400, 50):
-        edge_world.writer().index([edge_world.said(f"d{n}", 1, f"snow {n}") for n in range(start, start + 50)])
-    assert edge_world.index._optimiser is not None
+    for start in (0, 200):
+        edge_world.writer().index([edge_world.said(f"d{n}", 1, f"snow {n}") for n in range(start, start + 200)])
+        edge_world.index.optimise()
     vector = edge_world.embedder.embed(["snow 7"])[0]
     assert len(edge_world.index.nearest(vector, Scope(), 1_000)) == 400
+
+
+def test_kept_values_lie_beside_the_points_and_count_for_nothing(world):
+    """The last value kept under a name is there, and is neither a document nor found."""
+    assert world.index.kept("fingerprint") is None
+    for value in ({"model": "a"}, {"model": "b", "kinds": {"note": 1}}):
+        world.index.keep("fingerprint", value)
+    assert world.index.kept("fingerprint") == {"model": "b", "kinds": {"note": 1}} and world.index.kept("other") is None
+    assert world.index.count()[:2] == (0, 0) and world.texts("a b note") == []
+
+
+def test_every_head_and_every_point_is_listed_once(world):
+    """Pages, whatever their size, hold each head and each chunk point exactly once, with what it says of being live."""
+    world.writer().index([world.said(f"d{n}", version, f"text {n} {version}") for n in range(7) for version in (1, 2)])
+    for list_from, expected in ((world.index.heads_from, 7), (world.index.states_from, 14)):
+        found, cursor = list_from(None, 3)
+        while cursor is not None:
+            more, cursor = list_from(cursor, 3)
+            found += more
+        assert len(found) == expected == len({str(one) for one in found})
+    states = world.index.states([one.id for one in found] + ["00000000-0000-0000-0000-000000000000"])
+    assert len(states) == 14 and all(one.live == (one.point.version == 2) == (one.point.until is None) for one in states.values())
+
+
+@pytest.mark.parametrize("storage", [Storage("scalar"), Storage("binary", on_disk=True)], ids=str)
+@pytest.mark.parametrize("engine", ["edge", "memory"])
+def test_quantised_and_on_disk_searches_find_the_same(tmp_path, worlds, engine, storage):
+    """However vectors are kept, the nearest is found, and what was written is there after a restart."""
+    client = QdrantClient(":memory:")
+    index = EdgeIndex(tmp_path / "i", 16, storage) if engine == "edge" else QdrantIndex(client, "notes", 16, storage)
+    world = worlds()
+    world.index.close()
+    world.index = index
+    world.writer().index([world.said(f"d{n}", 1, f"snow {n} {n * n}") for n in range(40)])
+    assert world.texts("snow 7 49")[0] == "snow 7 49"
+    if engine == "edge":
+        index.optimise()
+        index.close()
+        world.index = EdgeIndex(tmp_path / "i", 16, storage)
+    assert world.texts("snow 7 49")[0] == "snow 7 49"
 
 
 class Forgetful(QdrantClient):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import headwater.enrichers.index as index_module
 from headwater.enrichers.engine import Index
 
 HOUR = 3_600_000_000
@@ -61,6 +62,35 @@ def test_no_order_of_steps_and_no_kill_sets_a_document_back_or_halves_it(world, 
         states = sorted((point.version, point.n, point.until) for point, _ in points.values())
         expected = [(1, 0, 2 * HOUR), (2, 0, 3 * HOUR), (2, 1, 3 * HOUR), (2, 2, 3 * HOUR)]
         assert states == expected + ([] if NEWER[newer] is None else [(3, 0, None)]), order
+
+
+def test_a_kill_between_the_slices_of_a_long_document_leaves_nothing_behind(world, monkeypatch):
+    """A document put piece by piece, its writer killed between two pieces while a newer version is written, in every order: readers see
+    whole versions only, and when the events come again each version is there, complete, once."""
+    monkeypatch.setattr(index_module, "SLICE", 1)
+    number = 0
+    for cut in (2, 3):  # after the first and the second of three points
+        for places in itertools.combinations(range(STEPS + cut), cut):
+            if number % 20 == 0:
+                world.renew()
+            id, number = f"s{number}", number + 1
+            document, events = f"note/{id}", [world.said(id, 2, OLDER), world.said(id, 3, "# A\n\nnewer one")]
+            world.writer().index([world.said(id, 1, "# A\n\noldest")])
+            writers = [world.writer().steps([event]) for event in events]
+            version = 1
+            for n in range(STEPS + cut):
+                next(writers[0 if n in places else 1], None)
+                version = check_readable(world.index, document, version)
+            writers[0].close()
+            for _ in writers[1]:
+                version = check_readable(world.index, document, version)
+            world.writer().index([events[0]])
+            head = world.index.heads([document])[document]
+            assert [(entry.version, entry.chunks) for entry in head.entries] == [(1, 1), (2, 3), (3, 1)], places
+            states = world.index.states([point for entry in head.entries for point in entry.points(document)])
+            assert sorted((one.point.version, one.point.n, one.live) for one in states.values()) == [
+                (1, 0, False), (2, 0, False), (2, 1, False), (2, 2, False), (3, 0, True),
+            ], places  # fmt: skip
 
 
 def test_the_same_event_in_two_hands_is_indexed_once(edge_world):

@@ -88,6 +88,9 @@ def test_other_peoples_variables_are_left_alone():
         ("HEADWATER_HTTP__PORT", "http", "65535"),
         ("HEADWATER_HTTP__PORT", "70000", "65535"),
         ("HEADWATER_INDEX__HISTORY", "long", "24h"),
+        ("HEADWATER_INDEX__QUANTIZATION", "ternary", "none, scalar, binary"),
+        ("HEADWATER_INDEX__ON_DISK", "perhaps", "false, true"),
+        ("HEADWATER_QDRANT__GRPC_PORT", "70000", "port"),
         ("HEADWATER_LOG", "loud", "debug, info, warning, error"),
     ],
 )
