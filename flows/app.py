@@ -14,6 +14,7 @@ import msgspec
 from headwater.agents.agent import Agent
 from headwater.enrichers.document import Delete, Document, DocumentType, Files, unique
 from headwater.enrichers.lookup import Latest, Lookup
+from headwater.enrichers.rerank import Reranker
 from headwater.flows.bridge import Bridge
 from headwater.flows.drop import Drop
 from headwater.flows.poll import Poll
@@ -41,6 +42,7 @@ class App:
     root         what relative paths of look-ups and files start from: the application file's directory
     gateways  ways in besides `POST /v1/events`: Webhook, Drop, Schedule, Poll
     activations  partitions of the activations topic, and so of decisions: how many processes `decide` can use
+    reranker  has the last word on the best candidates of every search that does not do without
     """
 
     name: str
@@ -51,6 +53,7 @@ class App:
     activations: int = 2
     gateways: Sequence[Webhook | Drop | Schedule | Poll] = ()
     bridges: Sequence[Bridge] = ()
+    reranker: Reranker | None = None
 
     def __post_init__(self) -> None:
         unique((d.name for d in self.documents if isinstance(d, DocumentType)), "documents")

@@ -152,7 +152,8 @@ class Runtime:
 
     @once
     def retriever(self) -> Retriever:
-        return Retriever(self.index, self.embedder, self.progress)
+        types = [kind.name for kind in self.app.document_types]
+        return Retriever(self.index, self.embedder, self.progress, reranker=self.app.reranker, types=types)
 
     @once
     def store(self) -> Store:
