@@ -16,7 +16,7 @@ from headwater.lineage.duration import duration, parse_time
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Position
 
-Conditions = dict[str, Field | list[Field] | dict[str, float | str]]
+Conditions = dict[str, Field | list[Field] | dict[str, bool | int | float | str]]
 
 _PAIR = re.compile(r"([^<>=]+)(>=|<=|>|<|=)(.*)", re.S)
 _BOUNDS = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}

@@ -55,7 +55,7 @@ def cache() -> Path:
 
 
 def vectors(texts: Sequence[str], model: Embedder, folder: Path) -> Vector:
-    """A row for each text, from the folder as far as they lie there. What the model makes is kept shard by shard: broken off, it goes on."""
+    """A row for each text, from the folder as far as they lie there. What the model makes is kept shard by shard."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [_shard(texts[start : start + SHARD], model, folder) for start in range(0, len(texts), SHARD)]
     found: Vector = np.concatenate(rows) if rows else np.empty((0, model.size), dtype=np.float32)
