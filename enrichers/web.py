@@ -1,7 +1,6 @@
 """The retrieval API: search, several searches at once, and documents with their versions."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -9,17 +8,13 @@ import pydantic
 from fastapi import APIRouter, Query, Response
 
 import headwater.enrichers.query as query
-from headwater.enrichers.document import Field
+from headwater.enrichers.condition import Conditions as Conditions
+from headwater.enrichers.condition import conditions as conditions
 from headwater.enrichers.hit import Answer
 from headwater.enrichers.retrieve import Retriever
 from headwater.lineage.duration import duration, parse_time
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Position
-
-Conditions = dict[str, Field | list[Field] | dict[str, bool | int | float | str]]
-
-_PAIR = re.compile(r"([^<>=]+)(>=|<=|>|<|=)(.*)", re.S)
-_BOUNDS = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}
 
 
 class Asked(pydantic.BaseModel):
@@ -148,37 +143,6 @@ def instant(text: str) -> int:
         return parse_time(text)
     except ValueError:
         raise Misused(f"as_of={text!r} is no instant; write it as in 2013-02-08T11:02:00Z") from None
-
-
-def conditions(pairs: Sequence[str]) -> Conditions:
-    """`FIELD=VALUE` conditions, and bounds such as `FIELD>=3`. A value that reads as a number, true, false or null matches both as such
-    and as text. Raises Misused."""
-    found: Conditions = {}
-    for pair in pairs:
-        match = _PAIR.fullmatch(pair)
-        if match is None:
-            raise Misused(f"where={pair!r} is no condition; write FIELD=VALUE, or FIELD>=NUMBER")
-        name, sign, value = match.groups()
-        known = found.setdefault(name, {} if sign in _BOUNDS else [])
-        if isinstance(known, dict) and sign in _BOUNDS:
-            known[_BOUNDS[sign]] = _bound(value)
-        elif isinstance(known, list) and sign not in _BOUNDS:
-            known += [value, *_typed(value)]
-        else:
-            raise Misused(f"where={pair!r}: {name} cannot have both a value and bounds")
-    return found
-
-
-def _bound(text: str) -> float | str:
-    return next((value for value in _typed(text) if isinstance(value, (int, float)) and not isinstance(value, bool)), text)
-
-
-def _typed(text: str) -> list[Field]:
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return []
-    return [value] if value is None or isinstance(value, (bool, int, float)) else []
 
 
 def _json(value: Any) -> Response:
