@@ -13,7 +13,10 @@ Groups = list[list[str]]
 """Ids in groups of equal score, best first."""
 
 
-def ranked(fetch: Callable[[int], list[Found]], counting: Callable[[Sequence[Found]], list[Found]], width: int, documents: int) -> Groups:
+Counting = Callable[[Sequence[Found]], list[Found]]
+
+
+def ranked(fetch: Callable[[int], list[Found]], counting: Counting, width: int, documents: int) -> Groups:
     """One half of a search: ids in groups of equal score, best first, at least `width` of them, of as many documents, if there are.
 
     A group is whole or absent, never cut where the engine happened to stop: so the answer rests on content alone.
@@ -21,46 +24,45 @@ def ranked(fetch: Callable[[int], list[Found]], counting: Callable[[Sequence[Fou
     limit = width + 1
     while True:
         found = fetch(limit)
-        kept = counting(found)
-        groups = _groups(kept)
-        if len(found) >= limit:
-            # More points may share the last score: its group is not known to be whole.
-            lowest = rounded(found[-1].score)
-            groups = [(score, ids) for score, ids in groups if score > lowest]
-            if limit < WIDEST and not _enough(groups, kept, width, documents):
-                limit = min(4 * limit, WIDEST)
-                continue
-        return _cut([ids for _, ids in groups], kept, width, documents)
+        groups, enough = _counted(_whole(found, all_there=len(found) < limit), counting, width, documents)
+        if enough or len(found) < limit or limit >= WIDEST:
+            return groups
+        limit = min(4 * limit, WIDEST)
 
 
-def _enough(groups: Sequence[tuple[float, list[str]]], kept: Sequence[Found], width: int, documents: int) -> bool:
-    ids = {id for _, ids in groups for id in ids}
-    return len(ids) >= width and (documents <= 1 or len({one.document for one in kept if one.id in ids}) >= documents)
-
-
-def _groups(found: Sequence[Found]) -> list[tuple[float, list[str]]]:
-    scores: dict[float, list[str]] = {}
+def _whole(found: Sequence[Found], *, all_there: bool) -> list[list[Found]]:
+    """Groups of equal score, best first. If more may share the last score its group is not known to be whole, and left out."""
+    scores: dict[float, list[Found]] = {}
     for one in found:
-        scores.setdefault(rounded(one.score), []).append(one.id)
-    return sorted(scores.items(), reverse=True)
+        scores.setdefault(rounded(one.score), []).append(one)
+    ordered = [scores[score] for score in sorted(scores, reverse=True)]
+    return ordered if all_there else ordered[:-1]
+
+
+def _counted(groups: Sequence[list[Found]], counting: Counting, width: int, documents: int) -> tuple[Groups, bool]:
+    """What counts of the groups, and whether that is enough. No more is looked at than has to be: each hit's head must be read."""
+    kept: Groups = []
+    count, seen, start = 0, set[str](), 0
+    while start < len(groups):
+        end, many, wanted = start, count, width if count < width else count + width
+        while end < len(groups) and many < wanted:
+            many += len(groups[end])
+            end += 1
+        there = {one.id for one in counting([one for group in groups[start:end] for one in group])}
+        for group in groups[start:end]:
+            if ids := [one.id for one in group if one.id in there]:
+                kept.append(ids)
+                count += len(ids)
+                seen.update(one.document for one in group if one.id in there)
+            if count >= width and len(seen) >= documents:
+                return kept, True
+        start = end
+    return kept, False
 
 
 def rounded(score: float) -> float:
     """Engines add up in an order of their own; what differs by less than this is equal."""
     return round(score, 5)
-
-
-def _cut(groups: Groups, found: Sequence[Found], width: int, documents: int) -> Groups:
-    document = {one.id: one.document for one in found}
-    kept: Groups = []
-    count, seen = 0, set[str]()
-    for ids in groups:
-        if count >= width and len(seen) >= documents:
-            break
-        kept.append(ids)
-        count += len(ids)
-        seen.update(document[id] for id in ids)
-    return kept
 
 
 def fuse(halves: Sequence[Groups], limit: int | None = None) -> list[tuple[str, float]]:

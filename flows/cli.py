@@ -363,11 +363,14 @@ def bench(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which benchmarks; none: all")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as data")] = None,
     runs: Annotated[int, typer.Option(help="Counted pairs of each; the median is told")] = 5,
+    points: Annotated[
+        int | None, typer.Option(help="How many points `search` looks among; its target is about 100,000, which take the model 20 minutes")
+    ] = None,
 ) -> None:
     """Measure, each figure beside a reference measured in the same run, so that the ratio holds on any machine."""
     import headwater.flows.bench.command as command
 
-    command.run(names or [], json_file, runs)
+    command.run(names or [], json_file, runs, points=points)
 
 
 def print_json(value: Any) -> None:

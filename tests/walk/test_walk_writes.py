@@ -44,6 +44,7 @@ def test_what_was_published_is_found(lake):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 def test_what_was_published_is_found_ten_thousand_times(lake):
     """Ten thousand times, four publishers at once: no miss."""
     read_your_writes(lake, 4, 10_000)
