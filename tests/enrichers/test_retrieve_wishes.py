@@ -41,11 +41,12 @@ def test_each_mode_is_its_half(world):
 
 
 def test_recency_halves_with_age(world):
-    """Of chunks alike in all but age each half-life halves the score; at a time in the past age counts from there; the clock is injected."""
+    """Of chunks alike in all but age each half-life halves the score; in the past age counts from there; the clock is injected."""
     world.writer().index([world.said(str(hour), hour, "snow") for hour in (2, 4, 8)])
     reader = Retriever(world.index, world.embedder, Progress("b", lambda: 8 * HOUR, ["notes"]))
     scores = {hit.version: hit.score for hit in reader.search("snow", recency="2h").results}
-    assert list(scores) == [8, 4, 2] and scores[4] == pytest.approx(scores[8] / 4, rel=1e-3) and scores[2] == pytest.approx(scores[8] / 8, rel=1e-3)
+    assert list(scores) == [8, 4, 2]
+    assert [scores[4], scores[2]] == pytest.approx([scores[8] / 4, scores[8] / 8], rel=1e-3)
     assert len({hit.score for hit in reader.search("snow").results}) == 1
     then = reader.search("snow", recency="2h", as_of=5 * HOUR).results
     assert [hit.version for hit in then] == [4, 2] and then[1].score == pytest.approx(then[0].score / 2, rel=1e-3)
@@ -60,7 +61,7 @@ def test_of_what_is_all_very_old_the_newer_still_comes_first(world):
 
 
 def test_the_reranker_has_the_last_word_unless_told_off(world):
-    """Its order is the answer's; equal scores fall back to the fusion's rules; it is asked for the candidates only; `rerank=false` skips it."""
+    """Its order is the answer's, among the candidates only; `rerank=false` skips it."""
     world.writer().index([world.said(str(n), 1, text) for n, text in enumerate(["snow snow snow", "gate", "snow at the gate now", "fog"])])
     judge = Overlap()
     reader = Retriever(world.index, world.embedder, world.progress, reranker=judge)
@@ -79,7 +80,7 @@ def test_a_reranker_that_fails_is_named(edge_world, scores):
     edge_world.writer().index([edge_world.said("a", 1, "snow"), edge_world.said("b", 1, "snow fog")])
     judge = type("Broken", (), {"name": "broken", "rerank": lambda self, query, texts: scores})()
     reader = Retriever(edge_world.index, edge_world.embedder, edge_world.progress, reranker=judge)
-    with pytest.raises(Unavailable, match="broken.*rerank=false"):
+    with pytest.raises(Unavailable, match=r"broken.*rerank=false"):
         reader.search("snow")
 
 
@@ -162,10 +163,10 @@ def test_several_searches_of_one_state(edge_world):
 
 
 def test_beyond_the_history_is_refused_with_the_oldest_time_there_is(world):
-    """Not `partial`: a time at which a document of the types in question has let go of its version is Forgotten; the time it names is not."""
+    """Not `partial`: when a document of the types in question has let go of its version it is Forgotten; the time it names is not."""
     world.writer(history_us=2 * HOUR).index([world.said("a", hour, f"text {hour}") for hour in (1, 2, 9)] + [world.said("b", 1, "other")])
     reader = world.reader()
-    with pytest.raises(Forgotten, match="oldest time.*T02:00") as refused:
+    with pytest.raises(Forgotten, match=r"oldest time.*T02:00") as refused:
         reader.search("text other", as_of=HOUR, partial=False)
     assert refused.value.details == {"oldest": "1970-01-01T02:00:00Z", "too_new": 1} and refused.value.status == 410
     with pytest.raises(Forgotten, match="type note"):
@@ -192,7 +193,8 @@ def test_what_is_not_refused_is_whole(worlds, seed):
         try:
             answered.append(sorted(texts(short.reader().search("snow", as_of=hour * HOUR, partial=False))) == expected)
         except Forgotten:
-            assert (oldest := short.index.floor()) > hour * HOUR
+            oldest = short.index.floor()
+            assert oldest > hour * HOUR
             short.reader().search("snow", as_of=oldest, partial=False)
     assert answered and all(answered)
 

@@ -96,7 +96,7 @@ def claims(kafka, name, tmp_path):
 def test_answers_hold_what_they_claim_through_stall_failure_and_restart(claims, monkeypatch):
     """Two workers, publishers beside; then the embedder stands still; then the flow fails; then a start on the same home with one worker:
     no answer ever claims an event that it lacks, and each grows stale, refuses and recovers as it must."""
-    with pytest.raises(RuntimeError, match="broken"), claims.up(workers=2) as up:
+    with claims.up(workers=2) as up:
         publishers = [threading.Thread(target=claims.publish, args=(up, 40)) for _ in range(2)]
         for thread in publishers:
             thread.start()
@@ -127,8 +127,7 @@ def test_answers_hold_what_they_claim_through_stall_failure_and_restart(claims, 
         assert claims.check(up.run.retriever) >= 300
         with pytest.raises(Behind):
             up.run.retriever.search("gauge", after=[lost], wait_s=0)
-        assert up.failure is not None
-        raise up.failure[1]
+        assert up.failure is not None and "broken" in str(up.failure[1])
     monkeypatch.undo()
     claims.stall.file.write_text("")
     with claims.up(workers=1) as up:
@@ -150,7 +149,7 @@ def _broken(self, received):
 
 
 def test_an_end_is_as_old_as_the_question(kafka, name):
-    """A source that says it stands at its end says of when: an event that was acknowledged before that moment is among those it handed on."""
+    """A source that says it stands at its end says of when: an event that was acknowledged before that moment is among those handed on."""
     kafka.create({name: 1})
     producer = kafka.producer()
     told: list[tuple[int, int]] = []
