@@ -1,5 +1,6 @@
 """Documents: what events say about one thing. Document → chunks → points."""
 
+import functools
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -129,6 +130,7 @@ def point_id(document: str, version: int, event_id: str, n: int) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{document}\x1f{version}\x1f{event_id}\x1f{n}"))
 
 
+@functools.lru_cache(maxsize=100_000)
 def head_id(document: str) -> str:
     """A document's head point."""
     return str(uuid.uuid5(NAMESPACE, f"{document}\x1fhead"))

@@ -9,6 +9,7 @@ import msgspec
 from qdrant_edge import (
     BinaryQuantizationConfig,
     CountRequest,
+    Direction,
     Distance,
     EdgeConfig,
     EdgeOptimizersConfig,
@@ -22,10 +23,12 @@ from qdrant_edge import (
     MatchAny,
     MatchValue,
     Modifier,
+    OrderBy,
     PayloadSchemaType,
     PayloadSelector,
     Query,
     QueryRequest,
+    RangeDateTime,
     RangeFloat,
     ScalarQuantizationConfig,
     ScalarType,
@@ -37,7 +40,7 @@ from qdrant_edge import (
 from qdrant_edge import Point as EdgePoint
 
 from headwater.enrichers.document import head_id
-from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Row, Scope, State, Storage, Vector
+from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Range, Row, Scope, State, Storage, Vector
 from headwater.enrichers.head import Head
 from headwater.enrichers.point import (
     DENSE,
@@ -122,6 +125,20 @@ class EdgeIndex:
     def forgotten(self, at: int) -> int:
         with _answering():
             return self._shard.count(CountRequest(True, _only(FieldCondition("floor", range=RangeFloat(gt=at)))))
+
+    def floor(self, types: Sequence[str] = ()) -> int:
+        heads = [_is("kind", "head"), *_of_types(types)]
+        highest = OrderBy("floor", direction=Direction.Desc)
+        with _answering():
+            found, _ = self._shard.scroll(ScrollRequest(limit=1, filter=_only(*heads), with_payload=True, order_by=highest))
+        return max((int((record.payload or {}).get("floor", 0)) for record in found), default=0)
+
+    def sample(self, scope: Scope, limit: int, field: str | None = None) -> list[Point]:
+        there = [] if field is None else [FieldCondition(Range(field).key, is_empty=False)]
+        chosen = _filter(scope, _is("kind", "chunk"), *there)
+        with _answering():
+            found, _ = self._shard.scroll(ScrollRequest(limit=limit, filter=chosen, with_payload=True))
+        return [Point.of(record.payload or {}) for record in found]
 
     def save_progress(self, rows: Sequence[Row]) -> None:
         self._update(UpdateOperation.upsert_points([EdgePoint(progress_id(row), {}, to_progress(row)) for row in rows]))
@@ -254,10 +271,18 @@ def _only(*conditions: Any) -> Filter:
     return Filter(must=list(conditions))
 
 
-def _filter(scope: Scope) -> Filter:
-    must: list[Any] = [FieldCondition("tags", match=MatchAny(list(group))) for group in scope.tags]
-    if scope.types:
-        must.append(FieldCondition("type", match=MatchAny(list(scope.types))))
+def _of_types(types: Sequence[str]) -> list[Any]:
+    return [FieldCondition("type", match=MatchAny(list(types)))] if types else []
+
+
+def _between(one: Range) -> FieldCondition:
+    kind: Any = RangeDateTime if one.of_times else RangeFloat
+    return FieldCondition(one.key, range=kind(gte=one.gte, gt=one.gt, lte=one.lte, lt=one.lt))
+
+
+def _filter(scope: Scope, *more: Any) -> Filter:
+    must: list[Any] = [*more, *(FieldCondition("tags", match=MatchAny(list(group))) for group in scope.tags), *_of_types(scope.types)]
+    must += [_between(one) for one in scope.ranges]
     if scope.at is None:
         return Filter(must=[_is("live", 1), *must])
     return Filter(must=[*must, _not_later("time", scope.at)], must_not=[_not_later("until", scope.at)])

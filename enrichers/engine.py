@@ -76,17 +76,38 @@ class Found(NamedTuple):
     event: str
 
 
+class Range(NamedTuple):
+    """A field between two bounds, each None or a number, or each None or an instant (RFC 3339, UTC): fields are then text that says one."""
+
+    field: str
+    gte: float | str | None = None
+    gt: float | str | None = None
+    lte: float | str | None = None
+    lt: float | str | None = None
+
+    @property
+    def of_times(self) -> bool:
+        return any(isinstance(bound, str) for bound in self[1:])
+
+    @property
+    def key(self) -> str:
+        """The path of the field in a payload; in quotes, for a name may hold a dot."""
+        return f'fields."{self.field}"'
+
+
 class Scope(NamedTuple):
     """Which chunk points a search looks at.
 
-    at     None: live ones; else those of the versions that counted at this event time (µs)
-    tags   of each group at least one must be on the point (`tag_of`)
-    types  document types; none: all
+    at      None: live ones; else those of the versions that counted at this event time (µs)
+    tags    of each group at least one must be on the point (`tag_of`)
+    types   document types; none: all
+    ranges  all must hold
     """
 
     at: int | None = None
     tags: tuple[tuple[str, ...], ...] = ()
     types: tuple[str, ...] = ()
+    ranges: tuple[Range, ...] = ()
 
     @property
     def population(self) -> "Scope":
@@ -186,6 +207,14 @@ class Index(Protocol):
         """How many documents had a version at this event time (µs) that is no longer kept."""
         ...
 
+    def floor(self, types: Sequence[str] = ()) -> int:
+        """The event time (µs) from which on every document of these types (none: of all) has kept its versions; 0: all kept them all."""
+        ...
+
+    def sample(self, scope: Scope, limit: int, field: str | None = None) -> list[Point]:
+        """Some chunk points in scope, no particular ones; `field`: such as have a value in it that is not null."""
+        ...
+
     def save_progress(self, rows: Sequence[Row]) -> None:
         """Store progress beside the points it covers, each partition by itself: processes do not touch each other's."""
         ...
@@ -229,11 +258,3 @@ def tag_of(name: str, value: Field) -> str:
 def tags_of(fields: Mapping[str, Field]) -> list[str]:
     return [tag_of(name, value) for name, value in fields.items()]
 
-
-def scope_of(where: Mapping[str, Field | Sequence[Field]] | None, at: int | None, types: Sequence[str] | None) -> Scope:
-    """A scope from a reader's words: each field must have the value, or one of a list of values."""
-    groups = []
-    for name, value in (where or {}).items():
-        values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-        groups.append(tuple(tag_of(name, one) for one in values))
-    return Scope(at, tuple(groups), tuple(types or ()))

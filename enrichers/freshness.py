@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -20,6 +20,20 @@ LOOK_EVERY = 0.02
 """Seconds between two looks at a store that cannot tell us when it changes."""
 
 DEAD_KEPT = 10_000
+RETRYING_SHOWN = 100
+
+
+class Standing(NamedTuple):
+    """How far the index had come at one moment.
+
+    as_of         `topic/partition` → the lowest offset not yet settled
+    staleness_ms  how long ago it was surely complete; infinite: not known
+    retrying      `topic/partition@offset`: below `as_of`, and yet not searchable, for they wait on the retry ladder; the first hundred
+    """
+
+    as_of: dict[str, int]
+    staleness_ms: float
+    retrying: tuple[str, ...] = ()
 
 
 @dataclass
@@ -83,7 +97,11 @@ class Progress:
             self._notify()
 
     def note_appended(self, topic: str, partition: int, next: int, appended_us: int) -> None:
-        """The flow has read everything below `next`; the oldest event newly read was appended at `appended_us`."""
+        """The flow has read everything below `next`; the oldest event newly read was appended at `appended_us`.
+
+        That may be a sender's word, whose clock may run ahead of ours: no event was appended later than it is read.
+        """
+        appended_us = min(appended_us, self.clock())
         with self._changed:
             part = self._of(topic, partition)
             if next > part.next and (not part.read or next > part.read[-1][0]):
@@ -168,8 +186,15 @@ class Progress:
                 return math.inf
             return max(0, now - oldest) / 1000
 
-    def wait(self, positions: Sequence[Position], timeout_s: float, max_staleness_us: int | None = None) -> None:
-        """Return once all positions are settled and the index is fresh enough.
+    def standing(self) -> Standing:
+        """How far the index has come, all of it at one moment: what is read afterwards is at least as fresh."""
+        with self._changed:
+            moved = sorted((*place, offset) for place, part in self._partitions.items() for offset in part.moved)
+            shown = tuple(f"{topic}/{partition}@{offset}" for topic, partition, offset in moved[:RETRYING_SHOWN])
+            return Standing(self.as_of(), self.staleness_ms(), shown)
+
+    def wait(self, positions: Sequence[Position], timeout_s: float, max_staleness_us: int | None = None) -> Standing:
+        """Return once all positions are settled and the index is fresh enough; what stood then.
 
         Raises DeadLettered (details: `id`), Gone, Misused at once, Behind (details: `behind` offset by offset, `staleness_ms`,
         `retry_after` in seconds) when a position is in retry or the time is up.
@@ -179,9 +204,10 @@ class Progress:
             self.refresh()
             with self._changed:
                 late = [position for position in positions if not self._settled(position)]
-                stale = max_staleness_us is not None and self.staleness_ms() * 1000 > max_staleness_us
+                standing = self.standing()
+                stale = max_staleness_us is not None and standing.staleness_ms * 1000 > max_staleness_us
                 if not late and not stale:
-                    return
+                    return standing
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._behind(late, max_staleness_us)

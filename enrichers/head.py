@@ -169,7 +169,10 @@ def _remember(head: Head, entry: Entry, history_us: int) -> Head:
         return head
     entries = (*before, entry, *head.entries[len(before) :])
     kept = _trim(head, entries, history_us)
-    return kept if entry in kept.entries else head
+    if entry in kept.entries:
+        return kept
+    # It came too late even for the history: that there was such a version is all that is remembered.
+    return msgspec.structs.replace(head, floor=kept.floor) if kept.floor > head.floor else head
 
 
 def _trim(head: Head, entries: tuple[Entry, ...], history_us: int) -> Head:

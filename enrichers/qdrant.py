@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from headwater.enrichers.document import head_id
-from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Row, Scope, State, Storage, Vector
+from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Range, Row, Scope, State, Storage, Vector
 from headwater.enrichers.head import Head
 from headwater.enrichers.point import (
     DENSE,
@@ -121,6 +121,20 @@ class QdrantIndex:
 
     def forgotten(self, at: int) -> int:
         return self._count(models.FieldCondition(key="floor", range=models.Range(gt=at)))
+
+    def floor(self, types: Sequence[str] = ()) -> int:
+        heads = _only(_is("kind", "head"), *_of_types(types))
+        highest = models.OrderBy(key="floor", direction=models.Direction.DESC)
+        with _answering():
+            found, _ = self._client.scroll(self._name, scroll_filter=heads, limit=1, order_by=highest, with_payload=True)
+        return max((int((record.payload or {}).get("floor", 0)) for record in found), default=0)
+
+    def sample(self, scope: Scope, limit: int, field: str | None = None) -> list[Point]:
+        there = [] if field is None else [models.FieldCondition(key=Range(field).key, is_empty=False)]
+        chosen = _filter(scope, _is("kind", "chunk"), *there)
+        with _answering():
+            found, _ = self._client.scroll(self._name, scroll_filter=chosen, limit=limit, with_payload=True)
+        return [Point.of(record.payload or {}) for record in found]
 
     def save_progress(self, rows: Sequence[Row]) -> None:
         self._upsert([models.PointStruct(id=progress_id(row), vector={}, payload=to_progress(row)) for row in rows], None)
@@ -286,10 +300,18 @@ def _only(*conditions: Any) -> models.Filter:
     return models.Filter(must=list(conditions))
 
 
-def _filter(scope: Scope) -> models.Filter:
-    must: list[Any] = [models.FieldCondition(key="tags", match=models.MatchAny(any=list(group))) for group in scope.tags]
-    if scope.types:
-        must.append(models.FieldCondition(key="type", match=models.MatchAny(any=list(scope.types))))
+def _of_types(types: Sequence[str]) -> list[Any]:
+    return [models.FieldCondition(key="type", match=models.MatchAny(any=list(types)))] if types else []
+
+
+def _between(one: Range) -> models.FieldCondition:
+    kind: Any = models.DatetimeRange if one.of_times else models.Range
+    return models.FieldCondition(key=one.key, range=kind(gte=one.gte, gt=one.gt, lte=one.lte, lt=one.lt))
+
+
+def _filter(scope: Scope, *more: Any) -> models.Filter:
+    tags = (models.FieldCondition(key="tags", match=models.MatchAny(any=list(group))) for group in scope.tags)
+    must: list[Any] = [*more, *tags, *_of_types(scope.types), *(_between(one) for one in scope.ranges)]
     if scope.at is None:
         return models.Filter(must=[_is("live", 1), *must])
     return models.Filter(must=[*must, _not_later("time", scope.at)], must_not=[_not_later("until", scope.at)])

@@ -1,127 +1,147 @@
 """retrieve: the one way to read the index. Fresh, or told how stale; hybrid; the same content always gives the same answer."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import msgspec
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from headwater.enrichers import sparse
-from headwater.enrichers.document import Field
+from headwater.enrichers.condition import Where, scope_of
+from headwater.enrichers.document import tie_of
 from headwater.enrichers.embed import Embedder, VectorCache
-from headwater.enrichers.engine import Found, Index, Point, Scope, Vector, scope_of
+from headwater.enrichers.engine import Found, Index, Point, Scope, Vector
+from headwater.enrichers.fields import Fields
 from headwater.enrichers.freshness import Progress
-from headwater.enrichers.head import Head
+from headwater.enrichers.head import Entry, Head
+from headwater.enrichers.hit import Answer, Hit, Piece, around, hit_of
+from headwater.enrichers.query import Query
+from headwater.enrichers.rank import Groups, decayed, fuse, grouped, ranked, reordered
+from headwater.enrichers.rerank import RERANKED, Reranker, scores_of
 from headwater.lineage.duration import duration, format_time
-from headwater.lineage.errors import Misused, NotFound
+from headwater.lineage.errors import Forgotten, Misused, NotFound
 from headwater.lineage.event import Position
 
-RANK_CONSTANT = 60
 WIDTH = 64
 """How many hits of each half are fused, at least."""
-WIDEST = 4_096
-"""A group of equal scores that does not fit tells nothing apart and is left out."""
-LARGEST_LIMIT = 1_000
 TRIES = 3
+MOST_QUERIES = 100
+MOST_VERSIONS = 1_000
 
 
-class Hit(msgspec.Struct, frozen=True):
-    """A chunk that was found. `score` is the fused one; `dense` the cosine to the query; `time` event time in µs."""
+class Candidates(NamedTuple):
+    """What the halves of one search found, fused, best first, with the document and event time (µs) of each."""
 
-    id: str
-    document: str
-    type: str
-    version: int
-    n: int
-    section: str
-    text: str
-    score: float
-    dense: float
-    fields: dict[str, Field]
-    time: int
-    event: str
-    position: str
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """Hits, best first, and how fresh they are.
-
-    as_of         `topic/partition` → the offset up to which the index had settled everything before the search
-    staleness_ms  how long before the search the index was surely complete; infinite (JSON null): not known
-    too_new       of a search into the past: documents whose version of that time is no longer kept
-    """
-
-    results: tuple[Hit, ...]
-    as_of: dict[str, int]
-    broker: str
-    staleness_ms: float
-    too_new: int = 0
+    fused: list[tuple[str, float]]
+    document: Mapping[str, str]
+    time: Mapping[str, int]
 
 
 class Retriever:
-    """Searches an index. Threads may share it."""
+    """Searches an index. Threads may share it.
 
-    def __init__(self, index: Index, embedder: Embedder, progress: Progress) -> None:
+    reranker  has the last word on the best candidates, unless a search does without
+    types     the document types of the application, for the check of filters
+    """
+
+    def __init__(
+        self, index: Index, embedder: Embedder, progress: Progress, *, reranker: Reranker | None = None, types: Sequence[str] = ()
+    ) -> None:
         self.index = index
         self.progress = progress
+        self.reranker = reranker
         self._embedder = embedder
         self._queries = VectorCache(2_000)
+        self._fields = Fields(index, types)
 
     def search(
         self,
         text: str,
         *,
         limit: int = 10,
-        where: Mapping[str, Field | Sequence[Field]] | None = None,
+        where: Where | None = None,
         after: Sequence[Position] = (),
         wait_s: float = 5.0,
         max_staleness: str | None = None,
         as_of: int | None = None,
         types: Sequence[str] | None = None,
+        mode: str = "hybrid",
+        recency: str | None = None,
+        rerank: bool | None = None,
+        group_by: str | None = None,
+        per_document: int = 1,
+        neighbours: int = 0,
+        strict: bool = False,
+        partial: bool = True,
     ) -> Answer:
-        """The chunks that answer a text best, by meaning and by words.
+        """The chunks that answer a text best, by meaning and by words. What is not said here, `Query` and `batch` say.
 
-        where   field → value, or a list of values of which one must match
-        after   positions that the answer must include; waits up to `wait_s` seconds for them, and for `max_staleness` ("2s")
-        as_of   event time in µs: from each document the latest version not later than that; None: the latest
-        types   document types to look among; None: all
-
-        Raises Misused, DeadLettered, Gone, Behind (see Progress.wait), Unavailable.
+        Raises Misused, Forgotten, DeadLettered, Gone, Behind (see Progress.wait), Unavailable.
         """
-        if not text.strip():
-            raise Misused("the text to search for is empty")
-        if not 1 <= limit <= LARGEST_LIMIT:
-            raise Misused(f"limit={limit} must lie between 1 and {LARGEST_LIMIT}")
-        self.progress.wait(after, wait_s, None if max_staleness is None else duration(max_staleness))
-        settled, staleness = self.progress.as_of(), self.progress.staleness_ms()
-        vector, terms = self._vector(text), sparse.of_query(text)
-        scope = scope_of(where, as_of, types)
-        hits = self._hits(vector, terms, scope, limit)
-        too_new = 0 if as_of is None else self.index.forgotten(as_of)
-        return Answer(tuple(hits), settled, self.progress.broker, staleness, too_new)
+        query = Query(text, limit, where, tuple(types or ()), mode, recency, rerank, group_by, per_document, neighbours)
+        [answer] = self.batch(
+            [query], after=after, wait_s=wait_s, max_staleness=max_staleness, as_of=as_of, strict=strict, partial=partial
+        )  # fmt: skip
+        return answer
 
-    def document(self, id: str) -> dict[str, Any]:
-        """A document, `type/id`, with the versions that are kept, newest first. Raises NotFound."""
+    def batch(
+        self,
+        queries: Sequence[Query],
+        *,
+        after: Sequence[Position] = (),
+        wait_s: float = 5.0,
+        max_staleness: str | None = None,
+        as_of: int | None = None,
+        strict: bool = False,
+        partial: bool = True,
+    ) -> list[Answer]:
+        """Several searches of an index that stands, for all of them, at least where it stood before the first; embedded at once.
+
+        after    positions that the answers must include; waits up to `wait_s` seconds for them, and for `max_staleness` ("2s")
+        as_of    event time in µs: from each document the latest version not later than that; None: the latest
+        strict   refuse a filter that no document could match; else it finds nothing
+        partial  search also beyond the history that is kept, and tell of how many documents the version is gone; else refuse
+
+        Raises Misused, Forgotten, DeadLettered, Gone, Behind (see Progress.wait), Unavailable.
+        """
+        if not 1 <= len(queries) <= MOST_QUERIES:
+            raise Misused(f"{len(queries)} searches in one batch; from 1 to {MOST_QUERIES} are allowed")
+        if self.reranker is None and any(query.rerank for query in queries):
+            raise Misused("rerank: this application has no reranker; leave it out")
+        scopes = [scope_of(query.where, as_of, query.types) for query in queries]
+        standing = self.progress.wait(after, wait_s, None if max_staleness is None else duration(max_staleness))
+        if strict:
+            for query, scope in zip(queries, scopes, strict=True):
+                self._fields.check(query.where or {}, scope)
+        vectors = self._vectors([query.text for query in queries])
+        found = [self._hits(query, vectors[query.text], scope) for query, scope in zip(queries, scopes, strict=True)]
+        too_new = 0 if as_of is None else self.index.forgotten(as_of)
+        if as_of is not None and too_new and not partial:
+            self._refuse_forgotten(as_of, scopes, too_new)
+        broker, said = self.progress.broker, standing
+        return [Answer(tuple(hits), said.as_of, broker, said.staleness_ms, too_new, said.retrying) for hits in found]
+
+    def document(self, id: str, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
+        """A document, `type/id`, with the versions that are kept, newest first; `next` is the cursor of the rest, None at the end.
+
+        limit   at most so many versions; None: all
+        cursor  `next` of the page before
+
+        Raises NotFound, Misused.
+        """
+        if limit is not None and not 1 <= limit <= MOST_VERSIONS:
+            raise Misused(f"limit={limit} must lie between 1 and {MOST_VERSIONS}")
         head = self.index.heads([id]).get(id)
         if head is None:
             raise NotFound(f"no document {id!r}; ids have the form TYPE/ID, as search results show them")
-        points = self.index.points([point for entry in head.entries for point in entry.points(id)])
-        versions = []
-        for entry, until in zip(head.entries, head.untils(), strict=True):
-            chunks = [points[point][0] for point in entry.points(id) if point in points]
-            versions.append(
-                {
-                    "version": entry.version, "event": entry.event, "time": format_time(entry.time),
-                    "until": None if until is None else format_time(until), "deleted": entry.deleted,
-                    "fields": chunks[0].fields if chunks else {},
-                    "chunks": [
-                        {"id": one.id, "n": one.n, "section": one.section, "text": one.text, "position": one.position} for one in chunks
-                    ],
-                }
-            )  # fmt: skip
+        before = None if cursor is None else _order_of(cursor)
+        newest_first = list(zip(head.entries, head.untils(), strict=True))[::-1]
+        left = [(entry, until) for entry, until in newest_first if before is None or entry.order < before]
+        shown = left[:limit]
+        points = self.index.points([point for entry, _ in shown for point in entry.points(id)])
+        chunks = [[points[point][0] for point in entry.points(id) if point in points] for entry, _ in shown]
         return {
             "id": id, "type": head.type, "version": head.version, "event": head.event, "time": format_time(head.time),
-            "deleted": head.current.deleted, "versions": versions[::-1],
+            "deleted": head.current.deleted,
+            "versions": [_version(entry, until, found) for (entry, until), found in zip(shown, chunks, strict=True)],
+            "next": _cursor(shown[-1][0]) if shown and len(shown) < len(left) else None,
         }  # fmt: skip
 
     def chunk(self, point_id: str) -> Point:
@@ -131,31 +151,84 @@ class Retriever:
             raise NotFound(f"no chunk {point_id}: it left the index's history, or never was there; lineage keeps what was retrieved")
         return found[0]
 
-    def _vector(self, text: str) -> Vector:
-        vector = self._queries.get(text)
-        if vector is None:
-            vector = self._embedder.embed([text])[0]
-            self._queries.update({text: vector})
-        return vector
+    def _refuse_forgotten(self, at: int, scopes: Sequence[Scope], too_new: int) -> None:
+        """Raises Forgotten if a document of the types that were asked for has let go of its version of that time."""
+        types = () if any(not scope.types for scope in scopes) else sorted({one for scope in scopes for one in scope.types})
+        oldest = self.index.floor(types)
+        if at < oldest:
+            which = f"documents of type {', '.join(types)}" if types else f"{too_new:,} documents"
+            why = (
+                f"of {which} the version of {format_time(at)} is no longer kept; the oldest time that can be asked for is "
+                f"{format_time(oldest)}; partial=true searches what is kept"
+            )
+            raise Forgotten(why, oldest=format_time(oldest), too_new=too_new)
 
-    def _hits(self, vector: Vector, terms: sparse.Sparse, scope: Scope, limit: int) -> list[Hit]:
+    def _vectors(self, texts: Sequence[str]) -> dict[str, Vector]:
+        """A vector for each text, the unknown ones embedded at once."""
+        vectors = {text: vector for text in texts if (vector := self._queries.get(text)) is not None}
+        if missing := list(dict.fromkeys(text for text in texts if text not in vectors)):
+            made = dict(zip(missing, self._embedder.embed(missing), strict=True))
+            self._queries.update(made)
+            vectors |= made
+        return vectors
+
+    def _hits(self, query: Query, vector: Vector, scope: Scope) -> list[Hit]:
         """Search, and once more if writers replaced what was found before it could be read."""
         for attempt in range(TRIES):
             heads = Heads(self.index, scope.at)
-            width = max(WIDTH, 4 * limit)
-            halves = (
-                _ranked(lambda count: self.index.nearest(vector, scope, count), heads, width),
-                _ranked(lambda count: self.index.matching(terms, scope, count), heads, width),
-            )
-            best = fuse(halves, limit)
-            points = self.index.points([id for id, _ in best])
-            if attempt + 1 == TRIES or (len(points) == len(best) and not heads.overtaken):
-                return [_hit(points[id], score, vector) for id, score in best if id in points]
+            found = self._candidates(query, vector, scope, heads)
+            points: dict[str, tuple[Point, Vector]] = {}
+            best = self._chosen(query, found, scope, points)
+            self._read(points, [id for id, _ in best])
+            if attempt + 1 == TRIES or (all(id in points for id, _ in best) and not heads.overtaken):
+                kept = [(points[id], score) for id, score in best if id in points]
+                beside = self._beside([point for (point, _), _ in kept], query.neighbours)
+                return [hit_of(found, score, vector, beside) for found, score in kept]
         raise AssertionError("unreachable")
+
+    def _candidates(self, query: Query, vector: Vector, scope: Scope, heads: "Heads") -> Candidates:
+        width, documents = max(WIDTH, 4 * query.limit), query.limit if query.grouped else 1
+        halves: list[Groups] = []
+        if query.mode != "sparse":
+            halves.append(ranked(lambda count: self.index.nearest(vector, scope, count), heads.counting, width, documents))
+        if query.mode != "dense":
+            terms = sparse.of_query(query.text)
+            halves.append(ranked(lambda count: self.index.matching(terms, scope, count), heads.counting, width, documents))
+        return Candidates(fuse(halves), heads.document, heads.time)
+
+    def _chosen(self, query: Query, found: Candidates, scope: Scope, points: dict[str, tuple[Point, Vector]]) -> list[tuple[str, float]]:
+        """The best, after the reranker, age and groups had their say. What had to be read for it is left in `points`."""
+        order = found.fused
+        if self.reranker is not None and query.rerank is not False:
+            order = order[: max(RERANKED, 2 * query.limit)]
+            self._read(points, [id for id, _ in order])
+            texts = {id: points[id][0].text for id, _ in order if id in points}
+            order = reordered(dict(zip(texts, scores_of(self.reranker, query.text, list(texts.values())), strict=True)))
+        if query.recency is not None:
+            now = self.progress.clock() if scope.at is None else scope.at
+            order = decayed(order, lambda id: query.decay(now - found.time[id]))
+        if query.grouped:
+            return grouped(order, found.document, query.limit, query.per_document)
+        return order[: query.limit]
+
+    def _read(self, points: dict[str, tuple[Point, Vector]], ids: Sequence[str]) -> None:
+        points |= self.index.points([id for id in ids if id not in points])
+
+    def _beside(self, points: Sequence[Point], reach: int) -> dict[str, tuple[Piece, ...]]:
+        """The neighbours of each of these, by its id; those that left the index meanwhile are left out."""
+        if not reach:
+            return {}
+        wanted = {point.id: around(point, reach) for point in points}
+        there = self.index.points(list(dict.fromkeys(id for ids in wanted.values() for id in ids)))
+        pieces = {id: Piece(id, point.n, point.section, point.text) for id, (point, _) in there.items()}
+        return {id: tuple(pieces[one] for one in ids if one in pieces) for id, ids in wanted.items()}
 
 
 class Heads:
-    """Tells hits that count from those of versions that do not, or not any more. Reads each document's head once."""
+    """Tells hits that count from those of versions that do not, or not any more. Reads each document's head once.
+
+    document, time  of each hit that counts, by its id
+    """
 
     def __init__(self, index: Index, at: int | None) -> None:
         self._index = index
@@ -163,6 +236,8 @@ class Heads:
         self._heads: dict[str, Head | None] = {}
         self._counting: set[str] = set()
         self._outdated: set[str] = set()
+        self.document: dict[str, str] = {}
+        self.time: dict[str, int] = {}
 
     @property
     def overtaken(self) -> bool:
@@ -181,73 +256,28 @@ class Heads:
                 continue
             if entry.key == (one.version, one.event):
                 self._counting.add(one.document)
+                self.document[one.id], self.time[one.id] = one.document, entry.time
                 kept.append(one)
             else:
                 self._outdated.add(one.document)
         return kept
 
 
-Groups = list[list[str]]
+def _version(entry: Entry, until: int | None, chunks: Sequence[Point]) -> dict[str, Any]:
+    return {
+        "version": entry.version, "event": entry.event, "time": format_time(entry.time),
+        "until": None if until is None else format_time(until), "deleted": entry.deleted,
+        "fields": chunks[0].fields if chunks else {},
+        "chunks": [{"id": one.id, "n": one.n, "section": one.section, "text": one.text, "position": one.position} for one in chunks],
+    }  # fmt: skip
 
 
-def _ranked(fetch: Callable[[int], list[Found]], heads: Heads, width: int) -> Groups:
-    """One half of a search: ids in groups of equal score, best first, at least `width` of them if there are.
-
-    A group is whole or absent, never cut where the engine happened to stop: so the answer rests on content alone.
-    """
-    limit = width + 1
-    while True:
-        found = fetch(limit)
-        groups = _groups(heads.counting(found))
-        if len(found) >= limit:
-            # More points may share the last score: its group is not known to be whole.
-            lowest = _rounded(found[-1].score)
-            groups = [(score, ids) for score, ids in groups if score > lowest]
-            if sum(len(ids) for _, ids in groups) < width and limit < WIDEST:
-                limit = min(4 * limit, WIDEST)
-                continue
-        return _cut([ids for _, ids in groups], width)
+def _cursor(entry: Entry) -> str:
+    return f"{entry.version}-{tie_of(entry.event)}"
 
 
-def _groups(found: Sequence[Found]) -> list[tuple[float, list[str]]]:
-    scores: dict[float, list[str]] = {}
-    for one in found:
-        scores.setdefault(_rounded(one.score), []).append(one.id)
-    return sorted(scores.items(), reverse=True)
-
-
-def _rounded(score: float) -> float:
-    """Engines add up in an order of their own; what differs by less than this is equal."""
-    return round(score, 5)
-
-
-def _cut(groups: Groups, width: int) -> Groups:
-    kept: Groups = []
-    count = 0
-    for ids in groups:
-        if count >= width:
-            break
-        kept.append(ids)
-        count += len(ids)
-    return kept
-
-
-def fuse(halves: Sequence[Groups], limit: int) -> list[tuple[str, float]]:
-    """Reciprocal rank fusion: (id, score), best first, equal scores by id. Equal scores in a half share a rank."""
-    scores: dict[str, float] = {}
-    for groups in halves:
-        rank = 1
-        for ids in groups:
-            for id in ids:
-                scores[id] = scores.get(id, 0.0) + 1 / (RANK_CONSTANT + rank)
-            rank += len(ids)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:limit]
-
-
-def _hit(found: tuple[Point, Vector], score: float, query: Vector) -> Hit:
-    point, vector = found
-    return Hit(
-        id=point.id, document=point.document, type=point.type, version=point.version, n=point.n, section=point.section, text=point.text,
-        score=round(score, 6), dense=round(float(np.dot(vector, query)), 6), fields=point.fields, time=point.time, event=point.event,
-        position=point.position,
-    )  # fmt: skip
+def _order_of(cursor: str) -> tuple[int, int]:
+    version, _, tie = cursor.partition("-")
+    if not (version.isdecimal() and tie.isdecimal() and len(cursor) < 40):
+        raise Misused(f"cursor={cursor!r} is none; take it from `next` of the page before")
+    return int(version), int(tie)

@@ -43,6 +43,23 @@ class HashEmbedder:
         return rows
 
 
+class Overlap:
+    """A reranker that counts: the share of the query's words that a text has.
+
+    `asked` lists each query with the texts it was given, in order.
+    """
+
+    name = "overlap"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        self.asked.append((query, list(texts)))
+        wanted = set(_WORD.findall(query.lower()))
+        return [len(wanted & set(_WORD.findall(text.lower()))) / max(1, len(wanted)) for text in texts]
+
+
 class Stall:
     """A fault that a file switches on, also in other processes: while it is there, calls hang; if it says `refuse`, they are refused."""
 

@@ -1,77 +1,140 @@
-"""The retrieval API: search, and documents with their versions."""
+"""The retrieval API: search, several searches at once, and documents with their versions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 import pydantic
 from fastapi import APIRouter, Query, Response
 
-from headwater.enrichers.document import Field
-from headwater.enrichers.retrieve import Answer, Retriever
+import headwater.enrichers.query as query
+from headwater.enrichers.condition import Conditions as Conditions
+from headwater.enrichers.condition import conditions as conditions
+from headwater.enrichers.hit import Answer
+from headwater.enrichers.retrieve import Retriever
 from headwater.lineage.duration import duration, parse_time
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Position
 
 
-class Search(pydantic.BaseModel):
-    """What a search asks for. `as_of` is RFC 3339, `max_staleness` and `wait` durations such as "2s", `after` freshness tokens."""
+class Asked(pydantic.BaseModel):
+    """What one search looks for. `recency` is a half-life such as "6h"; a range in `where` is `{"gte": 30}`."""
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
     text: str
     limit: int = 10
-    where: dict[str, Field | list[Field]] = {}
+    where: Conditions = {}
     types: list[str] = []
+    mode: str = "hybrid"
+    recency: str | None = None
+    rerank: bool | None = None
+    group_by: str | None = None
+    per_document: int = 1
+    neighbours: int = 0
+
+    @property
+    def query(self) -> query.Query:
+        """As the one read path takes it. Raises Misused."""
+        return query.Query(
+            self.text, self.limit, self.where, tuple(self.types), self.mode, self.recency, self.rerank,
+            self.group_by, self.per_document, self.neighbours,
+        )  # fmt: skip
+
+
+class Demands(pydantic.BaseModel):
+    """How fresh an answer must be. `as_of` is RFC 3339, `max_staleness` and `wait` durations such as "2s", `after` freshness tokens."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
     after: list[str] = []
     wait: str = "5s"
     max_staleness: str | None = None
     as_of: str | None = None
+    partial: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As the one read path takes them. Raises Misused."""
+        return {
+            "after": [Position.parse(token) for token in self.after], "wait_s": duration(self.wait) / 1e6,
+            "max_staleness": self.max_staleness, "as_of": None if self.as_of is None else instant(self.as_of),
+            "strict": True, "partial": self.partial,
+        }  # fmt: skip
+
+
+class Search(Asked, Demands):
+    """One search: what it looks for, and how fresh the answer must be."""
+
+
+class Batch(Demands):
+    """Several searches of one state of the index, and how fresh it must be for all of them."""
+
+    searches: list[Asked]
 
 
 def routes(retriever: Callable[[], Retriever]) -> APIRouter:
-    """`GET|POST /v1/search` and `GET /v1/documents/{id}`. HeadwaterErrors pass through; the server turns them into problems."""
+    """`GET|POST /v1/search`, `POST /v1/search/batch`, `GET /v1/documents/{id}`. HeadwaterErrors pass through; the server turns them
+    into problems."""
     router = APIRouter(tags=["retrieval"])
 
     @router.post("/v1/search", summary="Search")
     def post_search(body: Search) -> Response:
         return _json(answer(retriever(), body))
 
+    @router.post("/v1/search/batch", summary="Several searches of one state of the index")
+    def post_batch(body: Batch) -> Response:
+        return _json(answers(retriever(), body))
+
     @router.get("/v1/search", summary="Search")
     def get_search(
         q: str = "",
         text: str = "",
         limit: int = 10,
-        where: Annotated[list[str], Query(description="FIELD=VALUE, of one field any")] = [],  # noqa: B006
+        where: Annotated[list[str], Query(description="FIELD=VALUE, of one field any; FIELD>=NUMBER, FIELD<TIME")] = [],  # noqa: B006
         type: Annotated[list[str], Query()] = [],  # noqa: B006
         after: Annotated[list[str], Query(description="freshness token")] = [],  # noqa: B006
         wait: str = "5s",
         max_staleness: str | None = None,
         as_of: str | None = None,
+        partial: bool = False,
+        mode: str = "hybrid",
+        recency: str | None = None,
+        rerank: bool | None = None,
+        group_by: str | None = None,
+        per_document: int = 1,
+        neighbours: int = 0,
     ) -> Response:
-        search = Search(text=q or text, limit=limit, where=conditions(where), types=type, after=after, wait=wait)
-        search.max_staleness, search.as_of = max_staleness, as_of
+        search = Search(
+            text=q or text, limit=limit, where=conditions(where), types=type, after=after, wait=wait, max_staleness=max_staleness,
+            as_of=as_of, partial=partial, mode=mode, recency=recency, rerank=rerank, group_by=group_by, per_document=per_document,
+            neighbours=neighbours,
+        )  # fmt: skip
         return _json(answer(retriever(), search))
 
-    @router.get("/v1/documents/{id:path}", summary="A document with its versions")
-    def get_document(id: str) -> Response:
-        return _json(retriever().document(id))
+    @router.get("/v1/documents/{id:path}", summary="A document with its versions, newest first")
+    def get_document(
+        id: str, limit: int | None = None, cursor: Annotated[str | None, Query(description="`next` of the page before")] = None
+    ) -> Response:
+        return _json(retriever().document(id, limit=limit, cursor=cursor))
 
     return router
 
 
 def answer(retriever: Retriever, search: Search) -> Answer:
-    """Carry out a search as it comes from outside. Raises Misused and what Retriever.search raises."""
-    return retriever.search(
-        search.text,
-        limit=search.limit,
-        where=search.where,
-        after=[Position.parse(token) for token in search.after],
-        wait_s=duration(search.wait) / 1e6,
-        max_staleness=search.max_staleness,
-        as_of=None if search.as_of is None else instant(search.as_of),
-        types=search.types or None,
-    )
+    """Carry out a search as it comes from outside. Raises Misused and what Retriever.batch raises."""
+    [found] = retriever.batch([search.query], **search.options)
+    return found
+
+
+def answers(retriever: Retriever, batch: Batch) -> dict[str, Any]:
+    """Carry out several: `answers` in the order asked, each with its results, and once what holds for all. Raises as `answer` does."""
+    found = retriever.batch([asked.query for asked in batch.searches], **batch.options)
+    first = found[0]
+    return {
+        "answers": [{"results": each.results} for each in found], "as_of": first.as_of, "broker": first.broker,
+        "staleness_ms": first.staleness_ms, "too_new": first.too_new, "retrying": first.retrying,
+    }  # fmt: skip
 
 
 def instant(text: str) -> int:
@@ -80,26 +143,6 @@ def instant(text: str) -> int:
         return parse_time(text)
     except ValueError:
         raise Misused(f"as_of={text!r} is no instant; write it as in 2013-02-08T11:02:00Z") from None
-
-
-def conditions(pairs: Sequence[str]) -> dict[str, Field | list[Field]]:
-    """`FIELD=VALUE` conditions. A value that reads as a number, true, false or null matches both as such and as text. Raises Misused."""
-    found: dict[str, Field | list[Field]] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise Misused(f"where={pair!r} is no condition; write FIELD=VALUE")
-        known = found.get(name, [])
-        found[name] = [*(known if isinstance(known, list) else [known]), value, *_typed(value)]
-    return found
-
-
-def _typed(text: str) -> list[Field]:
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return []
-    return [value] if value is None or isinstance(value, (bool, int, float)) else []
 
 
 def _json(value: Any) -> Response:

@@ -16,6 +16,7 @@ from headwater.enrichers.document import Delete, Document, DocumentType, Files, 
 from headwater.enrichers.embed import Embedder
 from headwater.enrichers.latest import Latest
 from headwater.enrichers.lookup import Lookup
+from headwater.enrichers.rerank import Reranker
 from headwater.flows.bridge import Bridge
 from headwater.flows.drop import Drop
 from headwater.flows.earlier import recents
@@ -45,6 +46,7 @@ class App:
     gateways  ways in besides `POST /v1/events`: Webhook, Drop, Schedule, Poll
     embedder     what makes vectors of texts; None: the bundled MiniLM
     activations  partitions of the activations topic, and so of decisions: how many processes `decide` can use
+    reranker  has the last word on the best candidates of every search that does not do without
     """
 
     name: str
@@ -56,6 +58,7 @@ class App:
     gateways: Sequence[Webhook | Drop | Schedule | Poll] = ()
     bridges: Sequence[Bridge] = ()
     embedder: Embedder | None = None
+    reranker: Reranker | None = None
 
     def __post_init__(self) -> None:
         unique((d.name for d in self.documents if isinstance(d, DocumentType)), "documents")

@@ -159,29 +159,32 @@ def _bytes(file: str) -> bytes:
 def search(
     text: Annotated[str, typer.Argument(help="What to look for, in plain words")],
     limit: Annotated[int, typer.Option(help="At most this many answers")] = 8,
-    where: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only documents with this field; may be repeated")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only documents with this field, or FIELD>=NUMBER; may be repeated")
+    ] = None,
+    types: Annotated[list[str] | None, typer.Option("--type", help="Only documents of this type; may be repeated")] = None,
     after: Annotated[list[str] | None, typer.Option(metavar="TOKEN", help="Wait until this event is settled; may be repeated")] = None,
     max_staleness: Annotated[str | None, typer.Option(metavar="2s", help="Refuse an answer from an index further behind")] = None,
     as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Search what was known at this instant (RFC 3339)")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="With --as-of: search what is kept, though some was forgotten")] = False,
+    mode: Annotated[str, typer.Option(help="hybrid, dense (by meaning) or sparse (by words)")] = "hybrid",
+    recency: Annotated[str | None, typer.Option(metavar="6h", help="What is so much older counts half")] = None,
+    group: Annotated[bool, typer.Option("--group", help="One answer per document")] = False,
+    neighbours: Annotated[int, typer.Option(help="So many pieces of text before and after each answer")] = 0,
     as_json: AsJson = False,
     url: Url = None,
     home: Home = None,
 ) -> None:
     """Search the index, by meaning and by words; the answer says how fresh it is."""
     import headwater.flows.look_commands as look_commands
+    from headwater.enrichers.condition import conditions
 
-    question = {"text": text, "limit": limit, "after": after or [], "max_staleness": max_staleness, "as_of": as_of}
-    look_commands.search(_settings(home, url), {**question, "where": _pairs(where or [])}, as_json)
-
-
-def _pairs(where: list[str]) -> dict[str, str]:
-    pairs = {}
-    for each in where:
-        name, equals, value = each.partition("=")
-        if not equals:
-            raise Misused(f"--where {each!r}: write FIELD=VALUE")
-        pairs[name] = value
-    return pairs
+    question = {
+        "text": text, "limit": limit, "where": conditions(where or []), "types": types or [], "after": after or [],
+        "max_staleness": max_staleness, "as_of": as_of, "partial": partial, "mode": mode, "recency": recency,
+        "group_by": "document" if group else None, "neighbours": neighbours,
+    }  # fmt: skip
+    look_commands.search(_settings(home, url), question, as_json)
 
 
 @cli.command(rich_help_panel=RUN)
@@ -416,11 +419,14 @@ def bench(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which benchmarks; none: all")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as data")] = None,
     runs: Annotated[int, typer.Option(help="Counted pairs of each; the median is told")] = 5,
+    points: Annotated[
+        int | None, typer.Option(help="How many points `search` looks among; its target is about 100,000, which take the model 20 minutes")
+    ] = None,
 ) -> None:
     """Measure, each figure beside a reference measured in the same run, so that the ratio holds on any machine."""
     import headwater.flows.bench.command as command
 
-    command.run(names or [], json_file, runs)
+    command.run(names or [], json_file, runs, points=points)
 
 
 def print_json(value: Any) -> None:

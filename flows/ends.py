@@ -29,8 +29,8 @@ class Ends:
         with self._lock:
             self._ended.pop((topic, partition), None)
 
-    def at_end(self, topic: str, partition: int, offset: int) -> None:
-        """A source stands at the end now, having handed on all before `offset`."""
+    def at_end(self, topic: str, partition: int, offset: int, age: float = 0.0) -> None:
+        """A source stands at the end now, having handed on all before `offset`; how long ago it asked makes no odds to silence."""
         with self._lock:
             self._ended[topic, partition] = offset, self._clock()
 

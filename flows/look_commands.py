@@ -29,9 +29,13 @@ def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
     for hit in answer["results"]:
         title = Text.assemble((f"{hit['score']:.3f}  ", "bold"), (hit["document"], "cyan"), f"  {hit['section']}" if hit["section"] else "")
         console.print(title)
-        console.print(Text(f"       {' '.join(hit['text'].split())[:200]}"))
+        for piece in sorted([hit, *hit.get("neighbours", ())], key=lambda piece: int(piece["n"])):
+            style = "" if piece is hit else "dim"
+            console.print(Text(f"       {' '.join(piece['text'].split())[:200]}", style=style))
     if not answer["results"]:
         console.print("nothing found")
+    if answer["too_new"]:
+        console.print(Text(f"of {answer['too_new']:,} documents the version of that time is no longer kept", style="yellow"))
     staleness = answer["staleness_ms"]
     fresh = (
         "the index is stopped" if not found.running else f"{staleness:.0f} ms stale" if staleness is not None else "staleness not known yet"

@@ -67,7 +67,7 @@ class Reader:
     idle      polls in a row that found nothing
     coalesce  fewer and larger polls: less than a full one counts as nothing found
     gate      (topic, partition) → may more be read now? What may not is paused
-    at_end    called with (topic, partition, next offset) while a partition stands at its end
+    at_end    called with (topic, partition, next offset, seconds since the broker was asked) while a partition stands at its end
     fault     called with a topic and what stands in the way of reading it
     """
 
@@ -79,7 +79,7 @@ class Reader:
         batch: int,
         coalesce: bool = False,
         gate: Callable[[str, int], bool] | None = None,
-        at_end: Callable[[str, int, int], None] | None = None,
+        at_end: Callable[[str, int, int, float], None] | None = None,
         fault: Callable[[str, str], None] | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -198,7 +198,7 @@ class Reader:
             self.consumer.incremental_assign(fresh)
         self._new = []
 
-    def _tell_ends(self, at_end: Callable[[str, int, int], None], places: Sequence[Place]) -> None:
+    def _tell_ends(self, at_end: Callable[[str, int, int, float], None], places: Sequence[Place]) -> None:
         """Tell of the partitions that stand at their ends, and have the broker say again that they do.
 
         The client tells an end once, and nothing when its broker stops answering; and after this process stood still, what it told
@@ -211,7 +211,7 @@ class Reader:
             if reading.waiting:
                 continue
             if reading.proved is not None and now - reading.proved < TRUST_S:
-                at_end(*place, reading.next)
+                at_end(*place, reading.next, now - reading.proved)
             if not reading.open and now - reading.asked >= ASK_S:
                 reading.asked = now
                 reading.open = True  # asked again only once answered: the client keeps trying, and a seek drops what is on its way

@@ -179,7 +179,8 @@ class Runtime:
 
     @once
     def retriever(self) -> Retriever:
-        return Retriever(self.index, self.embedder, self.progress)
+        types = [kind.name for kind in self.app.document_types]
+        return Retriever(self.index, self.embedder, self.progress, reranker=self.app.reranker, types=types)
 
     @once
     def store(self) -> Store:
@@ -314,8 +315,9 @@ class Runtime:
         """
         return partition not in self.far_ahead.get(topic, ())
 
-    def progress_at_end(self, topic: str, partition: int, offset: int) -> None:
-        self.progress.at_end(topic, partition, self.clock(), offset)
+    def progress_at_end(self, topic: str, partition: int, offset: int, age: float) -> None:
+        """What was appended since the broker was asked is on its way: the end is that of `age` seconds ago."""
+        self.progress.at_end(topic, partition, self.clock() - round(age * 1e6), offset)
 
     def prepare(self) -> None:
         """Make the topics that are missing, learn how many partitions there are, and fill the tables. Raises Misused, Unavailable."""

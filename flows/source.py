@@ -60,8 +60,8 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     gate     (topic, partition) → may more be read now? A source pauses by demand and never blocks
     begun    called with (topic, partition, offset) that a partition is read from
     read     called with (topic, partition, next offset, append time in µs of the first) as soon as messages are handed on
-    at_end   called with (topic, partition, next offset) while a partition stands at its end, at every poll that finds nothing there:
-             every message before the offset was handed on, and the broker has said within the last second that no other follows
+    at_end   called with (topic, partition, next offset, age) while a partition stands at its end, at every poll that finds nothing there:
+             every message before the offset was handed on, and the broker, asked `age` seconds ago, has said that no other follows
     failed   called with what ends the flow from here, before the engine hears of it (see `guard`)
     """
 
@@ -81,7 +81,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     gate: Callable[[str, int], bool] | None = None
     begun: Callable[[str, int, int], None] | None = None
     read: Callable[[str, int, int, int], None] | None = None
-    at_end: Callable[[str, int, int], None] | None = None
+    at_end: Callable[[str, int, int, float], None] | None = None
     resume: Mapping[Place, int] = field(default_factory=dict)
     failed: Callable[[BaseException], None] | None = None
 

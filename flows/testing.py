@@ -73,7 +73,8 @@ def walk(app: App, events: Iterable[Given], *, model: Chooser | None = None, emb
                 table.feed([each for each in received if each.position.topic == table.topic.name])
             _index(app, received, index, vectors, result)
             _detect(app, received, result)
-            asyncio.run(_decide(app, Retriever(index, vectors, _settled(received)), model or model_from(None, vectors), result))
+            retriever = Retriever(index, vectors, _settled(received), reranker=app.reranker)
+            asyncio.run(_decide(app, retriever, model or model_from(None, vectors), result))
         finally:
             index.close()
     return result

@@ -17,6 +17,7 @@ HeadwaterError
 │   ├── Expired         it failed for so long that it is tried no more
 │   ├── Closed          a dead letter that was redriven or dropped already (HTTP 409)
 │   ├── Gone            a token or an id of another broker's life (HTTP 410)
+│   ├── Forgotten       a time before the history that the index keeps (HTTP 410)
 │   ├── NotFound        no such id, topic, document (HTTP 404)
 │   └── Misused         the application file, a setting or a command line is wrong
 └── Retryable           the same call may go through later
@@ -117,6 +118,10 @@ class Closed(Terminal):
 
 class Gone(Terminal):
     cause, status = "gone", 410
+
+
+class Forgotten(Terminal):
+    cause, status = "forgotten", 410
 
 
 class NotFound(Terminal):

@@ -26,10 +26,13 @@ class Spoiled(HeadwaterError):
 
 
 class Bed:
-    """Opened on first use, gone at the end. `scale` shrinks every amount, for tests of the benchmarks themselves."""
+    """Opened on first use, gone at the end. `scale` shrinks every amount, for tests of the benchmarks themselves.
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = scale
+    points  how many the benchmark `search` looks among; None: as many as its target names
+    """
+
+    def __init__(self, scale: float = 1.0, points: int | None = None) -> None:
+        self.scale, self.points = scale, points
         self._open = ExitStack()
         self._folders = 0
         self._filled: dict[str, int] = {}

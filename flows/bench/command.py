@@ -20,21 +20,27 @@ from headwater.flows.bench.show import figure, show, tell
 from headwater.flows.collector import collect_seldom
 from headwater.lineage.errors import Misused
 
-NAMES = ("source", "ingest", "accounting", "scale", "embed", "warm", "lineage", "freshness", "quality")
+NAMES = ("source", "ingest", "accounting", "scale", "embed", "warm", "lineage", "freshness", "quality", "search")
 """In the order in which they run; each is the module of its name, imported when it is its turn."""
 
 
-def run(names: Sequence[str], json_file: Path | None, runs: int, *, scale: float = 1.0, console: Console | None = None) -> None:
-    """Run benchmarks (none named: all), print a table, write JSON. `scale` shrinks every amount, for tests. Raises Misused."""
+def run(
+    names: Sequence[str], json_file: Path | None, runs: int, *,
+    points: int | None = None, scale: float = 1.0, console: Console | None = None,
+) -> None:  # fmt: skip
+    """Run benchmarks (none named: all), print a table, write JSON. `scale` shrinks every amount, for tests; `points` those that are
+    searched. Raises Misused."""
     chosen = choose(names)
     if runs < 1:
         raise Misused(f"--runs {runs}: at least 1 pair must be counted (5 for figures to keep)")
+    if points is not None and not 100 <= points <= 300_000:
+        raise Misused(f"--points {points}: from 100 to 300,000 can be searched")
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise Misused(f"--json {json_file}: the folder {json_file.resolve().parent} is not there; make it first")
     collect_seldom()  # as every process that runs flows does; the references profit as well
     console = console or Console()
     findings: list[Finding] = []
-    with Bed(scale) as bed:
+    with Bed(scale, points) as bed:
         for name in chosen:
             findings.append(measure(name, bed, runs, console))
             tell(console, findings[-1])

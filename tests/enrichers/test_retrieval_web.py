@@ -64,3 +64,45 @@ def test_values_in_a_query_string_match_as_text_and_as_what_they_read_as():
     assert conditions(["n=1", "place=EWR", "place=JFK", "late=true", "x=a=b"]) == {
         "n": ["1", 1], "place": ["EWR", "JFK"], "late": ["true", True], "x": ["a=b"],
     }  # fmt: skip
+
+
+def test_every_wish_by_query_string_and_by_body(client):
+    """What a body can wish for a query string can, ranges by their signs."""
+    params = {
+        "q": "snow", "where": ["place=EWR", "urgent=false"], "mode": "sparse", "recency": "1h", "group_by": "document", "per_document": 2,
+        "neighbours": 1, "rerank": "false", "as_of": "1970-01-01T02:00:00Z", "partial": "true", "type": "note",
+    }  # fmt: skip
+    body = {
+        "text": "snow", "where": {"place": "EWR", "urgent": False}, "mode": "sparse", "recency": "1h", "group_by": "document",
+        "per_document": 2, "neighbours": 1, "rerank": False, "as_of": "1970-01-01T02:00:00Z", "partial": True, "types": ["note"],
+    }  # fmt: skip
+    got = client.get("/v1/search", params=params).json()
+    assert got == client.post("/v1/search", json=body).json() and [hit["text"] for hit in got["results"]] == ["snow three"]
+
+
+def test_bounds_in_a_query_string():
+    """`>=`, `>`, `<=`, `<` make a range, of numbers where they read as such, else of times; a value beside them is refused."""
+    assert conditions(["d>=30", "d<40.5", "at>2013-02-08T11:00:00Z", "x=a>b"]) == {
+        "d": {"gte": 30, "lt": 40.5}, "at": {"gt": "2013-02-08T11:00:00Z"}, "x": ["a>b"],
+    }  # fmt: skip
+    for wrong in (["d=3", "d>3"], ["d>3", "d=3"], [">3"], ["d"]):
+        with pytest.raises(Misused):
+            conditions(wrong)
+
+
+def test_a_batch_waits_once_and_answers_in_order(client):
+    """Each search as if asked alone, beside one `as_of`; what one of them has wrong refuses all."""
+    searches = [{"text": "snow two", "limit": 1}, {"text": "snow three", "limit": 1, "where": {"urgent": False}}]
+    got = client.post("/v1/search/batch", json={"searches": searches, "after": ["b/notes/0/2"]}).json()
+    assert [[hit["text"] for hit in each["results"]] for each in got["answers"]] == [["snow two"], ["snow three"]]
+    assert got["as_of"] == {"notes/0": 3} and got["staleness_ms"] is None and got["too_new"] == 0
+    for wrong in ([], [{"text": " "}], [{"text": "x", "where": {"nowhere": 1}}]):
+        with pytest.raises(Misused):
+            client.post("/v1/search/batch", json={"searches": searches[:1] + wrong if wrong else []})
+
+
+def test_a_document_in_pages(client):
+    """`limit` and `cursor` page through a document's versions."""
+    first = client.get("/v1/documents/note/a", params={"limit": 1}).json()
+    second = client.get("/v1/documents/note/a", params={"limit": 1, "cursor": first["next"]}).json()
+    assert [page["versions"][0]["version"] for page in (first, second)] == [2, 1] and second["next"] is None

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from headwater.enrichers.testing import HashEmbedder
-from headwater.flows.bench import command, embed, quality
+from headwater.flows.bench import command, embed, flown, quality, search
 from headwater.flows.bench.bed import Bed, Spoiled, demand
 from headwater.flows.bench.entry import Bench, Finding, Round, Target
 from headwater.flows.bench.judge import documents, ndcg, recall
@@ -106,6 +106,8 @@ def test_unknown_names_and_senseless_runs_are_refused(tmp_path):
     assert command.choose(["warm", "source", "warm"]) == ["source", "warm"]
     with pytest.raises(Misused, match="--runs 0"):
         command.run(["warm"], None, 0)
+    with pytest.raises(Misused, match="--points 5"):
+        command.run(["search"], None, 1, points=5)
     with pytest.raises(Misused, match="make it first"):
         command.run(["warm"], tmp_path / "missing" / "file.json", 1)
 
@@ -142,11 +144,25 @@ def test_texts_differ():
     assert text(7) == text(7)
 
 
+def test_real_texts_and_their_vectors_are_made_once(tmp_path, monkeypatch):
+    """No two texts alike; vectors are kept shard by shard: broken off they go on, and a text that changed is made anew with its shard."""
+    said = flown.documents(120)
+    assert len({each.text for each in said}) == len({each.id for each in said}) == 120
+    monkeypatch.setattr(flown, "SHARD", 50)
+    texts, model = [each.text for each in said], HashEmbedder()
+    flown.vectors(texts[:50], model, tmp_path)
+    assert (flown.vectors(texts, model, tmp_path) == HashEmbedder().embed(texts)).all()
+    assert model.embedded == texts
+    changed = [*texts[:119], "another"]
+    assert (flown.vectors(changed, model, tmp_path) == HashEmbedder().embed(changed)).all()
+    assert model.embedded == [*texts, *changed[100:]]
+
+
 @pytest.mark.parametrize("name", command.NAMES)
 def test_each_bench_yields_what_is_promised(name, tmp_path, monkeypatch):
     """At a tiny size every bench runs, and its JSON has the promised form; in place of the model stands one that hashes words."""
-    monkeypatch.setattr(embed, "minilm", Hashing)
-    monkeypatch.setattr(quality, "minilm", Hashing)
+    for each in (embed, quality, search):
+        monkeypatch.setattr(each, "minilm", Hashing)
     out = io.StringIO()
     file = tmp_path / "bench.json"
     command.run([name], file, 1, scale=2_000 / 300_000, console=Console(file=out, width=160))

@@ -176,8 +176,8 @@ def test_markers_do_not_make_an_index_stale(kafka, name):
     progress = Progress("b", wall_clock, [name], [(name, 0)])
     told = threading.Event()
 
-    def at_end(topic, partition, offset):
-        progress.at_end(topic, partition, wall_clock(), offset)
+    def at_end(topic, partition, offset, age):
+        progress.at_end(topic, partition, wall_clock() - round(age * 1e6), offset)
         told.set()
 
     source = TopicSource(kafka, "b", {name: 1}, name, slots=None, begun=progress.start, read=progress.note_appended, at_end=at_end)

@@ -92,7 +92,7 @@ class Standing:
         source = TopicSource(
             self.broker, "b", {"t": partitions}, "g", slots=1,
             begun=lambda topic, partition, offset: self.begun.append((partition, offset)),
-            at_end=lambda topic, partition, offset: self.told.append((partition, offset)), **options,
+            at_end=lambda topic, partition, offset, age: self.told.append((partition, offset)), **options,
         )  # fmt: skip
         self.part = source.build_part("step", "0", {("t", 0): 5})
 
@@ -119,7 +119,7 @@ def test_an_end_told_with_the_last_messages_counts():
 def test_an_end_that_was_passed_no_longer_counts():
     """Messages behind a former end: the partition stands at its end again only when that is told anew."""
     ends: list[int] = []
-    reading = part([[end(1)], [Told(1), Told(2)], [], [end(3)], []], at_end=lambda topic, partition, offset: ends.append(offset))
+    reading = part([[end(1)], [Told(1), Told(2)], [], [end(3)], []], at_end=lambda topic, partition, offset, age: ends.append(offset))
     for _ in range(3):
         reading.next_batch()
     assert ends == []

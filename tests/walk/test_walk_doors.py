@@ -170,3 +170,30 @@ def test_everything_so_far_is_accounted_for(lake, eventually):
     verdict = eventually(settled)
     assert verdict["ok"], verdict["offences"]
     assert verdict["replayed"] == 0
+
+
+def test_several_searches_at_once(lake):
+    """POST /v1/search/batch: each answered in order, of one state of the index that includes what the token names."""
+    gauge = lake.gauge()
+    token = lake.publish(id="batched", gauge=gauge, metres=0.7)
+    searches = [{"text": gauge, "where": {"gauge": gauge}}, {"text": "says batched", "where": {"metres": {"gte": 0.7, "lt": 0.8}}}]
+    answer = lake.http.post("/v1/search/batch", json={"searches": searches, "after": [token]}).json()
+    assert [each["results"][0]["document"] for each in answer["answers"]] == [f"level/{gauge}"] * 2
+    assert answer["as_of"] and answer["broker"] == lake.broker and answer["retrying"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"where": {"guage": "x"}}, "no document has a field 'guage'; documents have gauge, metres"),
+        ({"where": {"metres": "deep"}}, "metres is a number"),
+        ({"mode": "fuzzy"}, "hybrid, dense, sparse"),
+        ({"rerank": True}, "no reranker"),
+    ],
+)
+def test_wishes_that_cannot_be_granted_are_problems(lake, asked, told):
+    """400, naming the fields that documents have, the kind of a field, the modes there are."""
+    token = str(lake.up.file_positions[-1])
+    lake.search("x", after=[token, lake.publish(id="known", gauge=lake.gauge(), metres=0.7)])
+    answer = lake.http.post("/v1/search", json={"text": "x", **asked})
+    assert answer.status_code == 400 and told in answer.json()["detail"], answer.text

@@ -1,0 +1,104 @@
+"""Ranks: the two halves of a search, fused; then what a reranker says, what age takes away, and the groups of documents. Pure."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from headwater.enrichers.engine import Found
+
+RANK_CONSTANT = 60
+WIDEST = 4_096
+"""A group of equal scores that does not fit tells nothing apart and is left out."""
+
+Groups = list[list[str]]
+"""Ids in groups of equal score, best first."""
+
+
+Counting = Callable[[Sequence[Found]], list[Found]]
+
+
+def ranked(fetch: Callable[[int], list[Found]], counting: Counting, width: int, documents: int) -> Groups:
+    """One half of a search: ids in groups of equal score, best first, at least `width` of them, of as many documents, if there are.
+
+    A group is whole or absent, never cut where the engine happened to stop: so the answer rests on content alone.
+    """
+    limit = width + 1
+    while True:
+        found = fetch(limit)
+        groups, enough = _counted(_whole(found, all_there=len(found) < limit), counting, width, documents)
+        if enough or len(found) < limit or limit >= WIDEST:
+            return groups
+        limit = min(4 * limit, WIDEST)
+
+
+def _whole(found: Sequence[Found], *, all_there: bool) -> list[list[Found]]:
+    """Groups of equal score, best first. If more may share the last score its group is not known to be whole, and left out."""
+    scores: dict[float, list[Found]] = {}
+    for one in found:
+        scores.setdefault(rounded(one.score), []).append(one)
+    ordered = [scores[score] for score in sorted(scores, reverse=True)]
+    return ordered if all_there else ordered[:-1]
+
+
+def _counted(groups: Sequence[list[Found]], counting: Counting, width: int, documents: int) -> tuple[Groups, bool]:
+    """What counts of the groups, and whether that is enough. No more is looked at than has to be: each hit's head must be read."""
+    kept: Groups = []
+    count, seen, start = 0, set[str](), 0
+    while start < len(groups):
+        end, many, wanted = start, count, width if count < width else count + width
+        while end < len(groups) and many < wanted:
+            many += len(groups[end])
+            end += 1
+        there = {one.id for one in counting([one for group in groups[start:end] for one in group])}
+        for group in groups[start:end]:
+            if ids := [one.id for one in group if one.id in there]:
+                kept.append(ids)
+                count += len(ids)
+                seen.update(one.document for one in group if one.id in there)
+            if count >= width and len(seen) >= documents:
+                return kept, True
+        start = end
+    return kept, False
+
+
+def rounded(score: float) -> float:
+    """Engines add up in an order of their own; what differs by less than this is equal."""
+    return round(score, 5)
+
+
+def fuse(halves: Sequence[Groups], limit: int | None = None) -> list[tuple[str, float]]:
+    """Reciprocal rank fusion: (id, score), best first, equal scores by id. Equal scores in a half share a rank."""
+    scores: dict[str, float] = {}
+    for groups in halves:
+        rank = 1
+        for ids in groups:
+            for id in ids:
+                scores[id] = scores.get(id, 0.0) + 1 / (RANK_CONSTANT + rank)
+            rank += len(ids)
+    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:limit]
+
+
+def reordered(scores: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The order of other scores, as a fusion of it alone would have it: what is decided by ranks stays comparable."""
+    groups: dict[float, list[str]] = {}
+    for id, score in scores.items():
+        groups.setdefault(rounded(score), []).append(id)
+    return fuse([[ids for _, ids in sorted(groups.items(), reverse=True)]])
+
+
+def decayed(fused: Sequence[tuple[str, float]], decay: Callable[[str], float]) -> list[tuple[str, float]]:
+    """Scores after age took its part; `decay` gives the logarithm of the factor. Ordered in logarithms, so that of what is all very
+    old the newer still comes first, though the scores themselves are too small to tell apart."""
+    weighed = [(math.log(score) + decay(id), id) for id, score in fused]
+    return [(id, math.exp(weight)) for weight, id in sorted(weighed, key=lambda pair: (-pair[0], pair[1]))]
+
+
+def grouped(fused: Sequence[tuple[str, float]], document: Mapping[str, str], limit: int, per_document: int) -> list[tuple[str, float]]:
+    """The best `per_document` of each document side by side, at most `limit` documents, the one with the best chunk first."""
+    groups: dict[str, list[tuple[str, float]]] = {}
+    for id, score in fused:
+        name = document[id]
+        if name not in groups and len(groups) == limit:
+            continue
+        if len(group := groups.setdefault(name, [])) < per_document:
+            group.append((id, score))
+    return [pair for group in groups.values() for pair in group]
