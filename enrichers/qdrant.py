@@ -125,14 +125,14 @@ class QdrantIndex:
     def floor(self, types: Sequence[str] = ()) -> int:
         heads = _only(_is("kind", "head"), *_of_types(types))
         highest = models.OrderBy(key="floor", direction=models.Direction.DESC)
-        with _answering():
+        with answering():
             found, _ = self._client.scroll(self._name, scroll_filter=heads, limit=1, order_by=highest, with_payload=True)
         return max((int((record.payload or {}).get("floor", 0)) for record in found), default=0)
 
     def sample(self, scope: Scope, limit: int, field: str | None = None) -> list[Point]:
         there = [] if field is None else [models.FieldCondition(key=Range(field).key, is_empty=False)]
         chosen = _filter(scope, _is("kind", "chunk"), *there)
-        with _answering():
+        with answering():
             found, _ = self._client.scroll(self._name, scroll_filter=chosen, limit=limit, with_payload=True)
         return [Point.of(record.payload or {}) for record in found]
 
