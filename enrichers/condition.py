@@ -1,11 +1,8 @@
 """Conditions on fields, from a reader's words: a value, several values, or a range. Pure."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
-
-import msgspec
 
 from headwater.enrichers.document import Field
 from headwater.enrichers.engine import Range, Scope, tag_of
@@ -19,12 +16,6 @@ Condition: TypeAlias = Field | Sequence[Field] | Bounds
 """What a field must be: a value, one of several values, or between bounds."""
 
 Where: TypeAlias = Mapping[str, Condition]
-
-Conditions: TypeAlias = dict[str, Field | list[Field] | dict[str, bool | int | float | str]]
-"""The same as it comes from outside."""
-
-_PAIR = re.compile(r"([^<>=]+)(>=|<=|>|<|=)(.*)", re.S)
-_BOUNDS = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}
 
 MOST_VALUES = 1_000
 BOUNDS = ("gte", "gt", "lte", "lt")
@@ -93,37 +84,6 @@ def _number(name: str, bound: float | str) -> float:
     if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound):
         raise Misused(f"where: {name}: {bound!r} is no bound; bounds are all numbers, or all instants as in 2013-02-08T11:02:00Z")
     return bound
-
-
-def conditions(pairs: Sequence[str]) -> Conditions:
-    """`FIELD=VALUE` conditions, and bounds such as `FIELD>=3`. A value that reads as a number, true, false or null matches both as such
-    and as text. Raises Misused."""
-    found: Conditions = {}
-    for pair in pairs:
-        match = _PAIR.fullmatch(pair)
-        if match is None:
-            raise Misused(f"where={pair!r} is no condition; write FIELD=VALUE, or FIELD>=NUMBER")
-        name, sign, value = match.groups()
-        known = found.setdefault(name, {} if sign in _BOUNDS else [])
-        if isinstance(known, dict) and sign in _BOUNDS:
-            known[_BOUNDS[sign]] = _bound(value)
-        elif isinstance(known, list) and sign not in _BOUNDS:
-            known += [value, *_typed(value)]
-        else:
-            raise Misused(f"where={pair!r}: {name} cannot have both a value and bounds")
-    return found
-
-
-def _bound(text: str) -> float | str:
-    return next((value for value in _typed(text) if isinstance(value, (int, float)) and not isinstance(value, bool)), text)
-
-
-def _typed(text: str) -> list[Field]:
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return []
-    return [value] if value is None or isinstance(value, (bool, int, float)) else []
 
 
 def names_told(names: Iterable[str]) -> str:

@@ -8,9 +8,9 @@ import pydantic
 from fastapi import APIRouter, Query, Response
 
 import headwater.enrichers.query as query
-from headwater.enrichers.condition import Conditions as Conditions
-from headwater.enrichers.condition import conditions as conditions
 from headwater.enrichers.hit import Answer
+from headwater.enrichers.pairs import Conditions as Conditions
+from headwater.enrichers.pairs import conditions as conditions
 from headwater.enrichers.retrieve import Retriever
 from headwater.lineage.duration import duration, parse_time
 from headwater.lineage.errors import Misused

@@ -177,7 +177,7 @@ def search(
 ) -> None:
     """Search the index, by meaning and by words; the answer says how fresh it is."""
     import headwater.flows.look_commands as look_commands
-    from headwater.enrichers.condition import conditions
+    from headwater.enrichers.pairs import conditions
 
     question = {
         "text": text, "limit": limit, "where": conditions(where or []), "types": types or [], "after": after or [],
