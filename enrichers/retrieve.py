@@ -13,7 +13,7 @@ from headwater.enrichers.freshness import Progress
 from headwater.enrichers.head import Entry, Head
 from headwater.enrichers.hit import Answer, Hit, Piece, around, hit_of
 from headwater.enrichers.query import Query
-from headwater.enrichers.rank import Groups, decayed, fuse, grouped, ranked, reordered
+from headwater.enrichers.rank import MEANING, WORDS, Groups, decayed, fuse, grouped, ranked, reordered
 from headwater.enrichers.rerank import RERANKED, Reranker, scores_of
 from headwater.lineage.duration import duration, format_time
 from headwater.lineage.errors import Forgotten, Misused, NotFound
@@ -189,12 +189,13 @@ class Retriever:
     def _candidates(self, query: Query, vector: Vector, scope: Scope, heads: "Heads") -> Candidates:
         width, documents = max(WIDTH, 4 * query.limit), query.limit if query.grouped else 1
         halves: list[Groups] = []
+        weights = (MEANING, WORDS) if query.mode == "hybrid" else ()
         if query.mode != "sparse":
             halves.append(ranked(lambda count: self.index.nearest(vector, scope, count), heads.counting, width, documents))
         if query.mode != "dense":
             terms = sparse.of_query(query.text)
             halves.append(ranked(lambda count: self.index.matching(terms, scope, count), heads.counting, width, documents))
-        return Candidates(fuse(halves), heads.document, heads.time)
+        return Candidates(fuse(halves, weights=weights), heads.document, heads.time)
 
     def _chosen(self, query: Query, found: Candidates, scope: Scope, points: dict[str, tuple[Point, Vector]]) -> list[tuple[str, float]]:
         """The best, after the reranker, age and groups had their say. What had to be read for it is left in `points`."""
