@@ -87,7 +87,7 @@ def test_a_reranker_that_fails_is_named(edge_world, scores):
 def test_grouped_by_document(world):
     """At most `limit` documents, each with its best chunks side by side, the document with the best chunk first."""
     world.writer().index([
-        world.said("long", 1, "\n\n".join(f"# {n}\n\nsnow gate {n}" for n in range(80))), world.said("a", 1, "snow gate fog"),
+        world.said("long", 1, "\n\n".join(f"# {n}\n\nsnow gate {n}" for n in range(80))), world.said("a", 1, "snow fog"),
         world.said("b", 1, "snow"), world.said("c", 1, "fog and more fog"),
     ])  # fmt: skip
     reader = world.reader()
