@@ -70,7 +70,7 @@ def rounded(score: float) -> float:
 
 
 def fuse(halves: Sequence[Groups], limit: int | None = None, weights: Sequence[float] = ()) -> list[tuple[str, float]]:
-    """Reciprocal rank fusion: (id, score), best first, equal scores by id. Equal scores in a half share a rank; weights are 1 by default."""
+    """Reciprocal rank fusion: (id, score), best first, equal scores by id. Equal scores in a half share a rank."""
     scores: dict[str, float] = {}
     for groups, weight in zip(halves, weights or repeat(1.0), strict=False):
         rank = 1
