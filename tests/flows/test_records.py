@@ -71,6 +71,9 @@ class Place:
 
     largest = 100_000
 
+    def told(self, error):
+        return error.str()
+
 
 def writer(client: Client, **more) -> Writer:
     return Writer(Place(), "b", producer=client, **more)
