@@ -165,6 +165,7 @@ def search(
     types: Annotated[list[str] | None, typer.Option("--type", help="Only documents of this type; may be repeated")] = None,
     after: Annotated[list[str] | None, typer.Option(metavar="TOKEN", help="Wait until this event is settled; may be repeated")] = None,
     max_staleness: Annotated[str | None, typer.Option(metavar="2s", help="Refuse an answer from an index further behind")] = None,
+    wait: Annotated[str, typer.Option(metavar="5s", help="How long to wait for --after and --max-staleness before it is refused")] = "30s",
     as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Search what was known at this instant (RFC 3339)")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="With --as-of: search what is kept, though some was forgotten")] = False,
     mode: Annotated[str, typer.Option(help="hybrid, dense (by meaning) or sparse (by words)")] = "hybrid",
@@ -181,7 +182,7 @@ def search(
 
     question = {
         "text": text, "limit": limit, "where": conditions(where or []), "types": types or [], "after": after or [],
-        "max_staleness": max_staleness, "as_of": as_of, "partial": partial, "mode": mode, "recency": recency,
+        "wait": wait, "max_staleness": max_staleness, "as_of": as_of, "partial": partial, "mode": mode, "recency": recency,
         "group_by": "document" if group else None, "neighbours": neighbours,
     }  # fmt: skip
     look_commands.search(_settings(home, url), question, as_json)
