@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from headwater.flows.default_command import DefaultGroup
+from headwater.flows.logs import to_stderr
 from headwater.lineage.errors import HeadwaterError, Misused, Retryable
 
 cli = typer.Typer(
@@ -37,7 +38,8 @@ RUN, LOOK, MAKE = "Run", "Look at what happened", "Make and check"
 
 
 def main() -> None:
-    """The console script: errors of ours are one sentence, exit 2 for misuse, 1 for the rest."""
+    """The console script: errors of ours are one sentence, exit 2 for misuse, 1 for the rest. Logs go to standard error."""
+    to_stderr()
     try:
         cli()
     except HeadwaterError as error:

@@ -11,9 +11,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 from headwater.flows.broker import Broker
 from headwater.flows.kafka import Kafka
+from headwater.flows.logs import to_stderr
 
 settings.register_profile("headwater", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headwater")
+to_stderr()
 
 
 SLOWEST = ("tests/flows/test_demo.py", "tests/docs/", "tests/crash/", "tests/flows/lives/", "tests/flows/test_bridging.py")

@@ -128,6 +128,7 @@ def test_a_stop_does_not_wait_for_ever_for_a_broker(start, tmp_path):
         broker.process.send_signal(signal.SIGSTOP)
         try:
             assert first.stop(signal.SIGTERM) in (0, 1), first.said
-            assert "stopped, " in first.said
+            # Where the broker stopped before a journal was open, that is what the process says instead.
+            assert "stopped, " in first.said or "cannot be opened" in first.said
         finally:
             broker.process.send_signal(signal.SIGCONT)

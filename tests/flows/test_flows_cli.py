@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import structlog
 
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import load
@@ -297,3 +298,16 @@ def test_init_writes_an_application_that_loads(headwater, tmp_path):
     assert load(str(tmp_path / "lake" / "app.py")).name == "lake"
     again = headwater("init", "lake", home=tmp_path)
     assert again.returncode == 2 and "not empty" in again.stderr
+
+
+def test_logs_go_to_standard_error(headwater, home, monkeypatch):
+    """What a command prints as data is data alone, whatever is logged meanwhile."""
+
+    def search(*asked: object) -> None:
+        structlog.get_logger("headwater").warning("something happened")
+        print('{"results": []}')
+
+    monkeypatch.setattr("headwater.flows.look_commands.search", search)
+    done = headwater("search", "x", "--json", home=home)
+    assert json.loads(done.stdout) == {"results": []}
+    assert "something happened" in done.stderr
