@@ -109,10 +109,22 @@ def disturbed(home: Path, start: Any, lives: Sequence[Sequence[Step]], workers: 
         return left_by(home, broker.kafka)
 
 
+NEVER_ENDED = "a transaction may be open there"
+"""What a journal says while the embedded broker leaves a killed owner's transaction open: now and then (2 of 190 seeds) it does so for
+ever, and no client can end it. What that run would have shown nobody knows: it is made once more, and a second time counts."""
+
+
 def check(seed: int, home: Path, start: Any, undisturbed: Left) -> None:
-    lives = steps_of(seed)
-    chance = random.Random(-seed)
-    same(disturbed(home, start, lives, WORKERS[sorted(WORKERS)[seed % len(WORKERS)]], chance), undisturbed)
+    for attempt in range(2):
+        workers, chance = WORKERS[sorted(WORKERS)[seed % len(WORKERS)]], random.Random(-seed)
+        try:
+            left = disturbed(home / str(attempt), start, steps_of(seed), workers, chance)
+        except AssertionError as error:
+            if attempt or NEVER_ENDED not in str(error):
+                raise
+            continue
+        same(left, undisturbed)
+        return
 
 
 def test_every_point_is_passed(undisturbed, undisturbed_home):

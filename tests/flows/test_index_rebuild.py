@@ -313,7 +313,8 @@ def test_the_commands_work_on_a_stopped_home_whose_broker_keeps_its_topics(home,
     settings = Settings(home=home.path, kafka=home.kafka.properties)
 
     def printed():
-        return msgspec.json.decode(capsys.readouterr().out)
+        told = capsys.readouterr().out
+        return msgspec.json.decode(told[told.index("{") :])
 
     index_commands.status(settings, str(file), True)
     status = printed()
