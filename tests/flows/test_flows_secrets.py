@@ -99,6 +99,7 @@ def test_three_properties_are_ours(kafka, name):
 def test_the_client_says_no_secret(kafka, mechanism):
     """All that librdkafka says at its most talkative, while it cannot log in, holds no secret; nor does the error that comes of it."""
     said: list[str] = []
+    former = structlog.get_config()
     structlog.configure(
         processors=[lambda logger, method, event: said.append(repr(event)) or "logged"],
         logger_factory=structlog.ReturnLoggerFactory(),
@@ -120,7 +121,7 @@ def test_the_client_says_no_secret(kafka, mechanism):
             told = str(error)
         reader.consumer.close()
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**former)
     assert any("librdkafka" in line for line in said)
     assert "hunter2" not in "".join(said) + str(refused.value) + told
 
