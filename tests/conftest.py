@@ -1,12 +1,15 @@
-"""What every test stands on: a hypothesis profile, and one embedded broker (or the real one that HEADWATER_TEST_KAFKA names)."""
+"""What every test stands on: nothing outside this machine, a hypothesis profile, and one embedded broker (or HEADWATER_TEST_KAFKA's)."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from inside import sitecustomize
 from xdist.scheduler import LoadScopeScheduling
 
 from headwater.flows.broker import Broker
@@ -16,6 +19,28 @@ from headwater.flows.logs import to_stderr
 settings.register_profile("headwater", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headwater")
 to_stderr()
+
+INSIDE = Path(sitecustomize.__file__).parent
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(INSIDE), os.environ.get("PYTHONPATH"))))
+_NOTED = Path(tempfile.mkdtemp(prefix="headwater-outside-")) / "tries"
+os.environ[sitecustomize.NOTED] = str(_NOTED)
+
+
+def outside() -> list[str]:
+    """What tests and the processes they started reached for outside this machine, since it was last asked."""
+    if not _NOTED.exists():
+        return []
+    tries = _NOTED.read_text().splitlines()
+    _NOTED.unlink()
+    return tries
+
+
+@pytest.fixture(autouse=True)
+def inside() -> Iterator[None]:
+    """No test reaches outside, not even where the refusal is taken for an endpoint that does not answer."""
+    outside()
+    yield
+    assert outside() == []
 
 
 SLOWEST = ("tests/flows/test_demo.py", "tests/docs/", "tests/crash/", "tests/flows/lives/", "tests/flows/test_bridging.py")
