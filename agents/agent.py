@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 
 from headwater.agents.activation import Activation, Phase
+from headwater.agents.tool import Call, Tool
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
 from headwater.lineage.topic import Topic
@@ -37,7 +38,7 @@ class Publish:
     key: str | None = None
 
 
-Effect: TypeAlias = Publish
+Effect: TypeAlias = Publish | Call
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ class Agent:
 
     wakes_on    trigger rules; of their activations those in a phase of `phases`
     publishes   the only topics it may publish to
+    tools       the only tools it may call
     act_above   confidence from which a decision is acted on; below it goes to review
     timeout     one attempt at most; after `attempts` failures the fallback decides, or a review asks a person
+    expires     how long a review waits for its verdict, by the wall clock
     """
 
     name: str
@@ -87,6 +90,8 @@ class Agent:
     fallback: "Agent | None" = None
     version: str = "1"
     phases: tuple[Phase, ...] = ("opened", "updated")
+    tools: tuple[Tool, ...] = ()
+    expires: str = "24h"
 
     def __post_init__(self) -> None:
         if not 0 <= self.act_above <= 1:
@@ -94,6 +99,11 @@ class Agent:
         if self.attempts < 1:
             raise Misused(f"agent {self.name}: attempts={self.attempts} must be at least 1")
         duration(self.timeout)
+        if duration(self.expires) <= 0:
+            raise Misused(f"agent {self.name}: expires={self.expires!r} must be above 0")
+        names = [tool.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise Misused(f"agent {self.name}: two of its tools have one name; it names {', '.join(sorted(names))}")
 
     @property
     def digest(self) -> str:
@@ -118,12 +128,17 @@ def agent(
     fallback: Agent | None = None,
     version: str = "1",
     phases: Sequence[Phase] = ("opened", "updated"),
+    tools: Sequence[Tool] = (),
+    expires: str = "24h",
 ) -> Callable[[AgentFunction], Agent]:
     """Declare an agent: `@agent(wakes_on=[rule], publishes=[topic], act_above=0.7, timeout="10s")`."""
 
     def declare(function: AgentFunction) -> Agent:
         name = getattr(function, "__name__", "agent")
-        return Agent(name, function, tuple(wakes_on), tuple(publishes), act_above, timeout, attempts, fallback, version, tuple(phases))
+        return Agent(
+            name, function, tuple(wakes_on), tuple(publishes), act_above, timeout, attempts, fallback, version, tuple(phases),
+            tuple(tools), expires,
+        )  # fmt: skip
 
     return declare
 

@@ -110,7 +110,7 @@ async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Tr
         if not inspect.isawaitable(answer):
             raise AgentFailed(f"agent {agent.name} is no coroutine function; write: async def {agent.name}(activation, context)")
         decision = checked(agent, await answer)
-    effects = _outgoing(agent, activation, trail.decision, decision.effects)
+    effects = _outgoing(agent, activation, trail.decision, [each for each in decision.effects if isinstance(each, Publish)])
     answered = Answered(agent, decision, effects, 1, ())
     survives(agent, _decided(agent, activation, answered, "acted", trail, {}, 0), ports.largest)
     return decision, effects

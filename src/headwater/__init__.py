@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from headwater.agents.context import Context as Context
     from headwater.agents.rules import Rate as Rate
     from headwater.agents.rules import Threshold as Threshold
+    from headwater.agents.tool import Call as Call
+    from headwater.agents.tool import Tool as Tool
+    from headwater.agents.tool import tool as tool
     from headwater.enrichers.chunker import Markdown as Markdown
     from headwater.enrichers.chunker import Records as Records
     from headwater.enrichers.chunker import Tokens as Tokens
@@ -44,6 +47,7 @@ _HOME = {
     "Agent": "agents.agent",
     "App": "flows.app",
     "Bridge": "flows.bridge",
+    "Call": "agents.tool",
     "Context": "agents.context",
     "Decision": "agents.agent",
     "Delete": "enrichers.document",
@@ -67,10 +71,12 @@ _HOME = {
     "Select": "lineage.select",
     "Threshold": "agents.rules",
     "Tokens": "enrichers.chunker",
+    "Tool": "agents.tool",
     "Topic": "lineage.topic",
     "Webhook": "flows.webhook",
     "agent": "agents.agent",
     "document": "enrichers.document",
+    "tool": "agents.tool",
 }
 
 __all__ = [*sorted(_HOME)]
