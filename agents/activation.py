@@ -36,6 +36,8 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
     value     the measured level that crossed (a share, a delay, a visibility); `count` of `total` things in the window matched
     events    the newest events behind it, newest first, at most `EVENTS_KEPT`
     cut       "topic/partition" → the offset up to which every event not later than this one lies: what a reader must have seen
+    via       the agents whose decisions led here, oldest first; of several events behind it, of the one with most
+    correlation   of the cascade it belongs to; empty: it begins one, named by its episode
     """
 
     id: str
@@ -50,11 +52,18 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Cause, ...] = ()
     cut: dict[str, int] = {}
     version: str = "1"
+    via: tuple[str, ...] = ()
+    correlation: str = ""
 
     @property
     def when(self) -> datetime:
         """`at` as an aware UTC datetime."""
         return to_datetime(self.at)
+
+    @property
+    def correlationid(self) -> str:
+        """What its decisions and all that follows from them share."""
+        return self.correlation or self.episode
 
 
 EVENTS_KEPT = 50
@@ -66,7 +75,7 @@ def activation_id(rule: str, key: str, at: int) -> str:
 
 
 def activation_event(activation: Activation) -> Event:
-    """The event that carries an activation: caused by the newest event behind it, correlated by its episode."""
+    """The event that carries an activation: caused by the newest event behind it, correlated by its cascade."""
     return Event(
         id=activation.id,
         source=f"headwater/detect/{activation.rule}",
@@ -74,7 +83,7 @@ def activation_event(activation: Activation) -> Event:
         time=activation.at,
         subject=activation.key,
         data=msgspec.json.encode(activation),
-        correlationid=activation.episode,
+        correlationid=activation.correlationid,
         causationid=activation.events[0].id if activation.events else None,
     )
 
@@ -100,5 +109,6 @@ def activation_record(activation: Activation, broker: str, *, appended: int | No
             "rule": activation.rule, "key": activation.key, "phase": activation.phase, "episode": activation.episode,
             "value": activation.value, "count": activation.count, "total": activation.total, "version": activation.version,
             "events": msgspec.to_builtins(activation.events), "cut": activation.cut, "appended": appended,
+            "via": list(activation.via), "correlation": activation.correlationid,
         },
     )  # fmt: skip

@@ -16,6 +16,7 @@ from headwater.agents.agent import Agent, Decision, Option, Publish, decision_id
 from headwater.agents.answer import checked, fitted, survives, words
 from headwater.agents.authorise import Principal, principal_of
 from headwater.agents.context import Context, Ports
+from headwater.agents.hops import told_of
 from headwater.agents.journal import Decided, Done, Outgoing, State
 from headwater.agents.review import Reason, question_of, review_event, review_id
 from headwater.agents.trail import Trail, content_hash
@@ -130,7 +131,8 @@ def _outgoing(agent: Agent, activation: Activation, decision: str, effects: Sequ
         event = Outgoing(
             id=effect_id(decision, ordinal), ordinal=ordinal, topic=topic.name, type=topic.name,
             source=f"headwater/decide/{agent.name}", time=activation.at, data=msgspec.Raw(data), key=key, subject=key,
-            causationid=decision, correlationid=activation.episode, actor=principal_of(agent).name,
+            causationid=decision, correlationid=activation.correlationid, actor=principal_of(agent).name,
+            via=told_of(activation.via, agent.name),
         )  # fmt: skip
         events.append(event)
     return tuple(events)

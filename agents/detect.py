@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypedDict, cast
 
 from headwater.agents.activation import EVENTS_KEPT, Activation, Cause, Phase, activation_id, activation_record
+from headwater.agents.hops import NONE, Hops, longest
 from headwater.agents.order import NEVER, Ends, Idle, Order, Signal, advance, arrive, begin, grow, release, repeated, wake_at
 from headwater.agents.rules import Rule, is_immediate, judge, matches, shape, window_of
 from headwater.agents.signals import Batch, Reader
@@ -219,6 +220,7 @@ class _Pace:
         self.activations: list[Activation] = []
         self.outcomes: list[tuple[Position, Outcome]] = []
         self.records: list[Record] = []
+        self.hops: Hops | None = None  # of the event that is being looked at
 
     def take(self, signals: Sequence[Signal]) -> None:
         """Signals into the buffer; rules that need not wait look at them now."""
@@ -231,10 +233,12 @@ class _Pace:
             elif not in_time:
                 self._ended(signal, "late")
             else:
+                self.hops = signal.hops
                 for ordinal, rule in detector.immediate:
                     reading = signal.readings[ordinal]
                     if reading is not None:
                         self._look(rule, *reading, signal, {f"{detector.topic.name}/{signal.partition}": signal.offset + 1})
+        self.hops = None
 
     def end(self) -> Step:
         """Release what the watermark now allows, and close the step."""
@@ -259,6 +263,7 @@ class _Pace:
         self._ended(signal, "passed")
         if repeated(state["order"], signal, detector.lateness):
             return
+        self.hops = signal.hops
         for ordinal, rule in detector.ordered:
             reading = signal.readings[ordinal]
             if reading is None:
@@ -267,6 +272,7 @@ class _Pace:
                 self._look(rule, *reading, signal, None)
             else:
                 self._slide(rule, *reading, signal)
+        self.hops = None
 
     def _slide(self, rule: Rule, key: str, value: float, signal: Signal) -> None:
         """One event into a rule's window, and what the window then says."""
@@ -338,12 +344,14 @@ class _Pace:
         episode = id if phase == "opened" else known["episode"]
         known["episode"] = "" if phase == "closed" else episode
         known["reported"] = known["level"]
+        hops = known["hops"] if self.hops is None else longest([self.hops, *(entry.hops for entry in causes)])
+        known["hops"] = hops
         if cut is None:
             cut = {f"{topic}/{partition}": offset for partition, offset in enumerate(state["cut"]) if offset}
         activation = Activation(
             id=id, rule=rule.name, key=key, phase=phase, at=at, value=known["level"], episode=episode, count=count, total=total,
             events=tuple(Cause(topic, entry.partition, entry.offset, entry.id, entry.thing) for entry in islice(causes, EVENTS_KEPT)),
-            cut=cut, version=rule.version,
+            cut=cut, version=rule.version, via=hops.via, correlation=hops.correlation,
         )  # fmt: skip
         self.activations.append(activation)
         appended = causes[0].appended if causes else None
@@ -367,7 +375,7 @@ def _last(known: Group, within: int | None, lateness: int) -> int:
 
 
 def _entry(signal: Signal, value: float) -> Entry:
-    return Entry(signal.time, signal.id, signal.partition, signal.offset, signal.thing, value, signal.appended)
+    return Entry(signal.time, signal.id, signal.partition, signal.offset, signal.thing, value, signal.appended, signal.hops)
 
 
 def _place(ended: tuple[Position, Outcome]) -> tuple[int, int]:
@@ -394,7 +402,7 @@ def _frozen(known: Group) -> dict[str, Any]:
 def _thawed(known: Any, window: bool) -> Group:
     entries = deque(Entry(*entry) for entry in known["entries"])
     newest = {entry.thing if window else entry.id: entry for entry in entries}
-    return cast(Group, {**known, "entries": entries, "newest": newest})
+    return cast(Group, {"hops": NONE, **known, "entries": entries, "newest": newest})
 
 
 def _check(topic: Topic[Any], rules: Sequence[Rule]) -> None:

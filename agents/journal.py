@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import msgspec
 
 from headwater.agents.agent import Option
+from headwater.agents.hops import VIA
 from headwater.lineage.errors import Undecodable
 from headwater.lineage.event import Event
 from headwater.lineage.record import Record
@@ -21,7 +22,7 @@ State = Literal["acted", "waiting", "no_action"]
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An event ready to be sent. `id` is the effect id (or the review's): however often it is sent, it is the same event.
 
-    `data` is the JSON text exactly as the topic encoded it; `time` is event time, µs since 1970.
+    `data` is the JSON text exactly as the topic encoded it; `time` is event time, µs since 1970; `via` are the agents it came through.
     """
 
     id: str
@@ -36,12 +37,14 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     causationid: str | None = None
     correlationid: str | None = None
     actor: str | None = None
+    via: str = ""
 
     @property
     def event(self) -> Event:
         return Event(
             id=self.id, source=self.source, type=self.type, time=self.time, data=bytes(self.data), subject=self.subject,
             causationid=self.causationid, correlationid=self.correlationid, actor=self.actor,
+            extensions={VIA: self.via} if self.via else {},
         )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple, TypeAlias, TypedDict
 
+from headwater.agents.hops import NONE, Hops
+
 NEVER = -(2**62)
 """Earlier than any event time."""
 
@@ -38,6 +40,7 @@ class Signal(NamedTuple):
 
     thing     the topic key, or the event id where the topic has none
     readings  one per rule, None where the event says nothing to that rule; `readings=None` is a time mark
+    hops      the decisions that it came from
     time, appended are µs since 1970
 
     Without an id and with empty readings it is a hint: that of an event which no rule wants there is this time, and no more.
@@ -50,6 +53,7 @@ class Signal(NamedTuple):
     thing: str = ""
     appended: int = 0
     readings: tuple[Reading | None, ...] | None = None
+    hops: Hops = NONE
 
     @property
     def is_event(self) -> bool:

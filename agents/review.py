@@ -35,7 +35,7 @@ def review_event(decided: Decided, activation: Activation, reason: Reason, quest
     return Outgoing(
         id=review, ordinal=0, topic=REVIEWS, type=REQUESTED, source=f"headwater/decide/{decided.agent}", time=activation.at,
         data=msgspec.Raw(msgspec.json.encode(data)), key=review, subject=activation.key, causationid=decided.id,
-        correlationid=activation.episode, actor=f"agent/{decided.by}@{decided.version}",
+        correlationid=activation.correlationid, actor=f"agent/{decided.by}@{decided.version}",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from headwater.agents.columns import ROW, UTC_TIME, columns_of, facts_type, series
+from headwater.agents.hops import hops_of
 from headwater.agents.order import Reading, Signal
 from headwater.agents.rules import Rule
 from headwater.lineage.decode import Received
@@ -67,7 +68,8 @@ class Reader:
     def _signal(self, one: Received, readings: tuple[Reading | None, ...]) -> Signal:
         key, event = self.topic.key, one.event
         thing = event.id if key is None else str(getattr(one.model, key))
-        return Signal(event.time, event.id, one.position.partition, one.position.offset, thing, one.appended, readings)
+        hops = hops_of(event.extensions, event.correlationid)
+        return Signal(event.time, event.id, one.position.partition, one.position.offset, thing, one.appended, readings, hops)
 
     def _readings(self, events: list[Received]) -> tuple[list[tuple[Reading | None, ...]], dict[int, HeadwaterError]]:
         """Per event one reading per rule; and row → error of those that could not be read."""

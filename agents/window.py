@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple, TypedDict
 
+from headwater.agents.hops import NONE, Hops
 from headwater.agents.order import NEVER
 
 SHARE = "share"
@@ -26,6 +27,7 @@ class Entry(NamedTuple):
     thing: str
     value: float
     appended: int
+    hops: Hops = NONE
 
 
 class Group(TypedDict):
@@ -36,6 +38,7 @@ class Group(TypedDict):
     level     the last measured statistic
     episode   id of the activation that opened the running episode, "" if none runs;  reported  its highest reported level
     at        event time of the last firing;  armed  whether a deadline for this key is set
+    hops      of the last firing: what fires without an event (a window that emptied) follows from it
     """
 
     entries: deque[Entry]
@@ -47,12 +50,14 @@ class Group(TypedDict):
     reported: float
     at: int
     armed: bool
+    hops: Hops
 
 
 def group() -> Group:
     """A key that nothing is known of."""
     return Group(
         entries=deque(), newest={}, ranked=[], sum=0, level=0.0, episode="", reported=0.0, at=NEVER, armed=False,
+        hops=NONE,
     )  # fmt: skip
 
 

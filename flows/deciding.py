@@ -8,16 +8,17 @@ import msgspec
 import structlog
 from bytewax.operators import StatefulBatchLogic
 
-from headwater.agents.activation import activation_of
+from headwater.agents.activation import Activation, activation_of
 from headwater.agents.agent import Agent, decision_id
 from headwater.agents.decider import Decider, Finished, Item
+from headwater.agents.hops import bounded
 from headwater.agents.journal import Book
 from headwater.flows.batch import Batch
 from headwater.flows.journal import Broken, KafkaJournal
 from headwater.flows.steps import bury_all
 from headwater.lineage.decode import Failure
 from headwater.lineage.errors import HeadwaterError, Unavailable
-from headwater.lineage.event import Position, from_binary
+from headwater.lineage.event import Event, Message, Position, from_binary
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, run_of
 from headwater.lineage.topic import ACTIVATIONS
@@ -65,21 +66,44 @@ def wake_step(run: "Runtime", agent: Agent) -> Callable[[list[Batch]], list[tupl
 
 
 def _woken(run: "Runtime", agent: Agent, batch: Batch) -> Woken:
+    """What the decider takes. What is no activation, and what came through too many decisions, ends here as dead letters.
+
+    Every agent reads every activation; one of those that end it buries it.
+    """
     items: list[Item] = []
     failures: list[Failure] = []
-    now = run.clock()
+    ended: list[Record] = []
+    flow, now = f"decide/{agent.name}", run.clock()
     for message in batch.plain():
         position = Position(batch.broker, *message[:3])
-        try:
-            event = from_binary(message.headers, message.value, topic=message.topic, appended=message.timestamp * 1000)
-            items.append(Item(activation_of(event), str(position), now))
-        except HeadwaterError as error:
-            failures.append(Failure(message, position, error))
-    flow = f"decide/{agent.name}"
-    first = run.app.agents[0] is agent  # every agent reads every activation; one of them buries what is none
-    records = bury_all(flow, failures, run.writer, now, own=first)
-    records += [run_of("outcome", flow, f.position, f.position.offset + 1, 1, now, "dead_lettered") for f in failures]
-    return Woken(batch.partition, items, records)
+        event, activation, error = _read(run, agent, message)
+        if error is None:
+            assert activation is not None
+            items.append(Item(activation, str(position), now))
+            continue
+        if _first_to_end(run, activation) is agent:
+            failures.append(Failure(message, position, error, event))
+        outcome = run_of("outcome", flow, position, position.offset + 1, 1, now, "dead_lettered")
+        ended.append(msgspec.structs.replace(outcome, parents=(activation.id,) if activation is not None else ()))
+    return Woken(batch.partition, items, [*bury_all(flow, failures, run.writer, now, own=True), *ended])
+
+
+def _read(run: "Runtime", agent: Agent, message: Message) -> tuple[Event | None, Activation | None, HeadwaterError | None]:
+    """The event, its activation, and why this agent does not decide on it."""
+    event: Event | None = None
+    try:
+        event = from_binary(message.headers, message.value, topic=message.topic, appended=message.timestamp * 1000)
+        activation = activation_of(event)
+    except HeadwaterError as error:
+        return event, None, error
+    if not agent.wakes(activation):
+        return event, activation, None
+    return event, activation, bounded(activation.rule, activation.key, activation.via, run.settings.agents_hops)
+
+
+def _first_to_end(run: "Runtime", activation: Activation | None) -> Agent:
+    """The agent that buries it: every agent reads every activation, and several may end it."""
+    return next(each for each in run.app.agents if activation is None or each.wakes(activation))
 
 
 def decide_logic(run: "Runtime", agent: Agent) -> Callable[[bytes | None], "DecideLogic"]:

@@ -7,6 +7,8 @@ Time marks in every partition tell the rules that an hour is over: the wall cloc
 
 from collections.abc import Callable, Iterable, Sequence
 
+from headwater.agents.agent import Agent
+from headwater.flows.app import App
 from headwater.flows.sink import Outgoing, outgoing
 from headwater.flows.tables import FLOW as TABLES
 from headwater.flows.up import Up
@@ -20,6 +22,37 @@ PATIENCE_S = 120.0
 MARK_KEY = b"headwater.mark"
 
 Place = tuple[str, int]
+
+
+def published_by(app: App) -> set[str]:
+    """The topics that agents publish to."""
+    return {topic.name for agent in app.agents for each in fallbacks(agent) for topic in each.publishes}
+
+
+def layers(app: App) -> list[list[str]]:
+    """The topics that flows read, in the order in which time may end on them.
+
+    First those that only the world outside fills, then those that agents fill who wake on topics before; last, together, what agents
+    fill that go round in a loop.
+    """
+    needs = {name: set[str]() for name in {**app.indexed, **app.watched}}
+    for agent in app.agents:
+        for topic in {topic.name for each in fallbacks(agent) for topic in each.publishes} & needs.keys():
+            needs[topic].update(rule.of.name for rule in agent.wakes_on)
+    found: list[list[str]] = []
+    while needs:
+        free = [name for name, behind in needs.items() if not behind & needs.keys()] or list(needs)
+        found.append(free)
+        needs = {name: behind for name, behind in needs.items() if name not in free}
+    return found
+
+
+def fallbacks(agent: Agent) -> list[Agent]:
+    """An agent and those who decide in its place."""
+    found = [agent]
+    while (following := found[-1].fallback) is not None and following not in found:
+        found.append(following)
+    return found
 
 
 class Replay:
@@ -38,7 +71,7 @@ class Replay:
         self._run = up.run
         self._sent: dict[Place, int] = {}
         self._buffer: list[Outgoing] = []
-        self._marked = [*{**up.app.indexed, **up.app.watched}.values()]
+        self._layers = layers(up.app)
         self.published = 0
         self.marks = 0
 
@@ -60,16 +93,15 @@ class Replay:
         if hour is not None:
             self._hour(pending, hour)
             self._flush()
-            self._await_all((hour + 1) * HOUR)
+            self._await_all((hour + 1) * HOUR, [name for layer in self._layers for name in layer])
 
     def _hour(self, events: Sequence[tuple[str, Event]], hour: int) -> None:
         if self._pace == "index":
             self._paced_hour(events)
-            self._mark_all((hour + 1) * HOUR)
-            self._await_all((hour + 1) * HOUR)
+            self._end((hour + 1) * HOUR)
         else:
             self._buffer += [self._message(topic, event) for topic, event in events]
-            self._buffer += self._marks((hour + 1) * HOUR)
+            self._buffer += [mark for layer in self._layers for mark in self._marks(layer, (hour + 1) * HOUR)]
             if len(self._buffer) >= self._ahead:
                 self._flush()
         if self._told is not None:
@@ -107,24 +139,36 @@ class Replay:
             place = (position.topic, position.partition)
             self._sent[place] = max(self._sent.get(place, 0), position.offset + 1)
 
-    def _mark_all(self, at: int) -> None:
-        """The hour is over: mark it in every partition."""
-        self._write(self._marks(at))
+    def _end(self, at: int) -> None:
+        """The hour is over: mark it in every partition, in those that agents publish to only once nobody can publish there any more."""
+        for layer in self._layers:
+            self._write(self._marks(layer, at))
+            self._await_all(at, layer)
 
-    def _marks(self, at: int) -> list[Outgoing]:
-        return [self._mark(topic.name, partition, at) for topic in self._marked for partition in range(self._run.counts[topic.name])]
+    def _marks(self, layer: Sequence[str], at: int) -> list[Outgoing]:
+        return [self._mark(name, partition, at) for name in layer for partition in range(self._run.counts[name])]
 
-    def _await_all(self, at: int) -> None:
-        """Wait until every flow has passed this event time (µs)."""
+    def _await_all(self, at: int, marked: Sequence[str]) -> None:
+        """Wait until every flow has passed this event time (µs) on these topics, and all that decisions published is decided on too."""
         meter = self._run.meter
-        watched = [topic.name for topic in self._up.app.watched.values()]
-        self._await("index", lambda s: self._pace != "index" or meter.await_reached("index", self._of(self._up.app.indexed), s))
+        watched = [name for name in marked if name in self._up.app.watched]
         self._await("detect", lambda s: meter.await_reached("detect", self._of(self._up.app.watched), s))
         self._await("detect", lambda s: meter.await_watermark(watched, at, s))
-        if self._pace == "index":
+        while self._pace == "index":
+            published = self._published()
+            self._await("index", lambda s: meter.await_reached("index", self._of(self._up.app.indexed), s))
+            self._await("detect", lambda s: meter.await_reached("detect", self._of(self._up.app.watched), s))
             for agent in self._up.app.agents:
                 flow = f"decide/{agent.name}"
                 self._await(flow, lambda s, flow=flow: meter.await_reached(flow, meter.written(ACTIVATIONS), s))  # type: ignore[misc]
+            if self._published() == published:
+                return
+
+    def _published(self) -> dict[Place, int]:
+        """How far the topics go that agents publish to; from now on they count as sent."""
+        found = {place: offset for topic in published_by(self._up.app) for place, offset in self._run.meter.written(topic).items()}
+        self._sent.update({place: max(self._sent.get(place, 0), offset) for place, offset in found.items()})
+        return found
 
     def _mark(self, topic: str, partition: int, at: int) -> Outgoing:
         headers, value = to_binary(Event(id=f"mark/{topic}/{partition}/{at}", source="headwater/replay", type=MARK, time=at))

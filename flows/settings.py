@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from headwater.agents.hops import HOPS, KEPT
 from headwater.flows.secrets import STARS, is_secret
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
@@ -71,6 +72,7 @@ class Settings:
     registry_url: str = ""
     registry_user: str = ""
     registry_password: str = field(default="", repr=False)
+    agents_hops: int = HOPS
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
     bridges: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
@@ -100,6 +102,7 @@ VARIABLES = {
     "HEADWATER_SCHEMA_REGISTRY__URL": "registry_url",
     "HEADWATER_SCHEMA_REGISTRY__USER": "registry_user",
     "HEADWATER_SCHEMA_REGISTRY__PASSWORD": "registry_password",
+    "HEADWATER_AGENTS__HOPS": "agents_hops",
     "HEADWATER_LOG": "log",
 }
 
@@ -212,6 +215,7 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
     "HEADWATER_HTTP__RATE": (float, 0, 1e9, "events per second that one address may send; 0: as many as it likes"),
     "HEADWATER_HTTP__BURST": (int, 1, 10**9, "a number of events from 1 on"),
     "HEADWATER_QDRANT__GRPC_PORT": (int, 0, 65535, "a port; 0: the server is spoken to by REST"),
+    "HEADWATER_AGENTS__HOPS": (int, 1, KEPT, f"how many decisions may follow from each other, 1 to {KEPT}"),
     "HEADWATER_HTTP__MAX_BYTES": (int, 1000, 10**9, "a number of bytes from 1000 to 1000000000"),
 }
 """Settings that are numbers: what they are, from, to, in words."""

@@ -12,6 +12,7 @@ from headwater.agents.activation import Activation
 from headwater.agents.context import Chooser, Ports
 from headwater.agents.decide import decide
 from headwater.agents.detect import Detector
+from headwater.agents.hops import HOPS, bounded
 from headwater.agents.journal import Decided, Outgoing
 from headwater.agents.model import model_from
 from headwater.enrichers.edge import EdgeIndex
@@ -58,23 +59,23 @@ class Walk:
 
 
 def walk(app: App, events: Iterable[Given], *, model: Chooser | None = None, embedder: Embedder | None = None) -> Walk:
-    """Run events through the application: index, detect, decide.
+    """Run events through the application: index, detect, decide, and all that follows from what decisions publish.
 
     model     what answers `context.choose`; None: the local decision model over `embedder`
     embedder  None: a tiny deterministic one that compares words; `headwater.enrichers.embed.minilm()` is the real one
     """
     vectors = embedder or HashEmbedder()
     result = Walk()
-    received = _received(app, events)
+    topics = _Topics(app)
+    topics.take(events)
     with tempfile.TemporaryDirectory(prefix="headwater-walk-") as folder:
         index = EdgeIndex(Path(folder), size=vectors.size)
         try:
-            for table in app.tables:
-                table.feed([each for each in received if each.position.topic == table.topic.name])
-            _index(app, received, index, vectors, result)
-            _detect(app, received, result)
-            retriever = Retriever(index, vectors, _settled(received), reranker=app.reranker)
-            asyncio.run(_decide(app, retriever, model or model_from(None, vectors), result))
+            indexer = Indexer(index, vectors, app.document_types, clock=_clock, history_us=FOREVER)
+            _index(app, topics.received, indexer, result)
+            retriever = Retriever(index, vectors, topics.progress, reranker=app.reranker)
+            asyncio.run(_decide(app, topics, indexer, retriever, model or model_from(None, vectors), result))
+            result.documents = _documents(index, result.records)
         finally:
             index.close()
     return result
@@ -84,29 +85,42 @@ def _clock() -> int:
     return START
 
 
-def _received(app: App, events: Iterable[Given]) -> list[Received]:
-    """The events as a flow would receive them, files first, each with its position."""
-    found: list[Received] = []
-    offsets: dict[tuple[str, int], int] = {}
-    now = START
+class _Topics:
+    """What lies on the topics: events as a flow would receive them, files first, each with its position; all of it is indexed at once."""
 
-    def receive(topic: Topic[Any], event: Event, key: str) -> None:
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.received: list[Received] = []
+        self.progress = Progress(BROKER, _clock)
+        self._offsets: dict[tuple[str, int], int] = {}
+
+    def take(self, events: Iterable[Given]) -> None:
+        """The files, and the events of the test."""
+        now = START
+        for event in file_events(self.app.files, self.app.root, (), START):
+            self.receive(FILES_TOPIC, event, str(event.subject))
+        for number, (topic, data, *at) in enumerate(events):
+            now = parse_time(at[0]) if at else now + 1_000_000
+            event = Event(id=f"event-{number}", source="headwater/walk", type=topic.name, time=now, data=topic.encode(data))
+            self.receive(topic, event, topic.key_of(data) or event.id)
+        self.feed(self.received)
+
+    def receive(self, topic: Topic[Any], event: Event, key: str) -> Received:
         partition = zlib.crc32(key.encode()) % topic.partitions
-        offset = offsets.get((topic.name, partition), 0)
-        offsets[topic.name, partition] = offset + 1
-        position = Position(BROKER, topic.name, partition, offset)
-        found.append(Received(position, event, topic.decode(event.data), event.time))
+        offset = self._offsets.get((topic.name, partition), 0)
+        self._offsets[topic.name, partition] = offset + 1
+        received = Received(Position(BROKER, topic.name, partition, offset), event, topic.decode(event.data), event.time)
+        self.received.append(received)
+        self.progress.settle(topic.name, partition, offset + 2)  # one more, for the mark behind it
+        return received
 
-    for event in file_events(app.files, app.root, (), START):
-        receive(FILES_TOPIC, event, str(event.subject))
-    for number, (topic, data, *at) in enumerate(events):
-        now = parse_time(at[0]) if at else now + 1_000_000
-        event = Event(id=f"event-{number}", source="headwater/walk", type=topic.name, time=now, data=topic.encode(data))
-        receive(topic, event, topic.key_of(data) or event.id)
-    return found
+    def feed(self, received: Sequence[Received]) -> None:
+        """Have the look-ups know them."""
+        for table in self.app.tables:
+            table.feed([each for each in received if each.position.topic == table.topic.name])
 
 
-def _index(app: App, received: Sequence[Received], index: EdgeIndex, vectors: Embedder, result: Walk) -> None:
+def _index(app: App, received: Sequence[Received], indexer: Indexer, result: Walk) -> None:
     ready: list[Received] = []
     refused: list[Refusal] = []
     for each in received:
@@ -114,12 +128,11 @@ def _index(app: App, received: Sequence[Received], index: EdgeIndex, vectors: Em
             enriched, failures = enrich(app.topics[each.position.topic], [each])
             ready += enriched
             refused += failures
-    indexed = Indexer(index, vectors, app.document_types, clock=_clock, history_us=FOREVER).index(ready)
+    indexed = indexer.index(ready)
     refused += indexed.failures
     ended = [*indexed.outcomes, *_dead(refused)]
     result.failed += [(one.event.id, error) for one, error in refused]
     result.records += [*indexed.records, *outcomes("index", sorted(ended), START)]
-    result.documents = _documents(index, indexed.records)
 
 
 def _dead(refused: Iterable[Refusal]) -> list[tuple[Position, str]]:
@@ -127,7 +140,7 @@ def _dead(refused: Iterable[Refusal]) -> list[tuple[Position, str]]:
 
 
 def _documents(index: EdgeIndex, records: Iterable[Record]) -> dict[str, str]:
-    heads = index.heads(sorted({record.ref for record in records}))
+    heads = index.heads(sorted({record.ref for record in records if record.kind == "document"}))
     texts: dict[str, str] = {}
     for document, head in sorted(heads.items()):
         entry = head.entries[-1]
@@ -137,12 +150,22 @@ def _documents(index: EdgeIndex, records: Iterable[Record]) -> dict[str, str]:
     return texts
 
 
-def _detect(app: App, received: Sequence[Received], result: Walk) -> None:
+@dataclass
+class _Detected:
+    """What the rules make of all that lies on the topics so far."""
+
+    activations: list[Activation] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    failed: list[tuple[str, HeadwaterError]] = field(default_factory=list)
+
+
+def _detect(app: App, received: Sequence[Received]) -> _Detected:
     """Every rule over its topic; at the end a time mark, so that what is complete is told, and windows stay open.
 
     As in the flows, the rules know nothing of the index: they see events whose document function failed, and enrich by themselves, with
     what they look at. An event that an enricher refuses is a dead letter of the index, if its topic is indexed, and else of the rules.
     """
+    result = _Detected()
     latest = max((each.event.time for each in received), default=START)
     for name, topic in app.watched.items():
         detector = Detector(topic, [rule for rule in app.triggers if rule.of is topic], topic.partitions, idle=False)
@@ -157,6 +180,7 @@ def _detect(app: App, received: Sequence[Received], result: Walk) -> None:
         result.activations += step.activations
         result.records += [*step.records, *outcomes("detect", sorted(ended), START)]
     result.activations.sort(key=lambda activation: (activation.at, activation.rule, activation.key))
+    return result
 
 
 def _marks(topic: Topic[Any], received: Sequence[Received], at: int) -> list[Received]:
@@ -165,20 +189,48 @@ def _marks(topic: Topic[Any], received: Sequence[Received], at: int) -> list[Rec
     return [Received(Position(BROKER, topic.name, p, ends[p]), mark, None, at) for p, mark in zip(ends, marks, strict=True)]
 
 
-def _settled(received: Sequence[Received]) -> Progress:
-    progress = Progress(BROKER, _clock)
-    for each in received:
-        progress.settle(each.position.topic, each.position.partition, each.position.offset + 2)  # one more, for the mark behind it
-    return progress
-
-
-async def _decide(app: App, retriever: Retriever, chooser: Chooser, result: Walk) -> None:
+async def _decide(app: App, topics: _Topics, indexer: Indexer, retriever: Retriever, chooser: Chooser, result: Walk) -> None:
+    """Decide in event-time order. What a decision publishes is an event like any other: after it the rules look again at all there is."""
     ports = Ports(search=retriever, chooser=chooser, clock=_clock, broker=BROKER, indexed=frozenset(app.indexed), random=lambda: 0.5)
-    for activation in result.activations:
-        for agent in app.agents:
-            if agent.wakes(activation):
-                decided = await decide(agent, activation, ports, woken=START)
-                result.decisions.append(decided)
-                result.records += decided.records
-                if decided.state == "acted":
-                    result.effects += decided.effects
+    decided: set[str] = set()
+    while True:
+        detected = _detect(app, topics.received)
+        for activation in detected.activations:
+            if activation.id not in decided:
+                decided.add(activation.id)
+                effects = await _woken(app, activation, ports, result)
+                if published := _publish(topics, effects):
+                    _index(app, published, indexer, result)
+                    break
+        else:
+            break
+    result.activations = detected.activations
+    result.records = [*result.records, *detected.records]
+    result.failed += detected.failed
+
+
+async def _woken(app: App, activation: Activation, ports: Ports, result: Walk) -> list[Outgoing]:
+    """Every agent that this activation wakes. Gives what their decisions publish."""
+    effects: list[Outgoing] = []
+    agents = [agent for agent in app.agents if agent.wakes(activation)]
+    endless = bounded(activation.rule, activation.key, activation.via, HOPS)
+    if agents and endless is not None:
+        result.failed.append((activation.id, endless))
+        return []
+    for agent in agents:
+        decision = await decide(agent, activation, ports, woken=START)
+        result.decisions.append(decision)
+        result.records += decision.records
+        if decision.state == "acted":
+            effects += decision.effects
+    result.effects += effects
+    return effects
+
+
+def _publish(topics: _Topics, effects: Sequence[Outgoing]) -> list[Received]:
+    """The effects that this application reads itself, on their topics."""
+    app = topics.app
+    read = {*app.indexed, *app.watched, *(table.topic.name for table in app.tables)}
+    published = [topics.receive(app.topics[each.topic], each.event, each.key or each.id) for each in effects if each.topic in read]
+    topics.feed(published)
+    return published

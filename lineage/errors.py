@@ -13,6 +13,7 @@ HeadwaterError
 │   ├── IndexFailed     the document function, the embedder or the index refused the document
 │   ├── AgentFailed     the agent raised, timed out, or answered something that is no decision
 │   ├── EffectFailed    an effect was refused by its receiver
+│   ├── TooManyHops     agents have woken each other more often than is allowed
 │   ├── DeadLettered    a reader waits for a position that ended as a dead letter (HTTP 409)
 │   ├── Expired         it failed for so long that it is tried no more
 │   ├── Closed          a dead letter that was redriven or dropped already (HTTP 409)
@@ -102,6 +103,10 @@ class AgentFailed(Terminal):
 
 class EffectFailed(Terminal):
     cause = "effect_failed"
+
+
+class TooManyHops(Terminal):
+    cause = "too_many_hops"
 
 
 class DeadLettered(Terminal):
