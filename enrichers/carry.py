@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from headwater.enrichers.document import Chunk
 from headwater.enrichers.engine import Index, Point
 from headwater.enrichers.head import Change, Entry, Head
-from headwater.enrichers.index import Said
+from headwater.enrichers.said import Said
 from headwater.lineage.decode import Received
 from headwater.lineage.event import Event, Position
 

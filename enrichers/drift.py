@@ -8,7 +8,8 @@ from headwater.enrichers import sparse
 from headwater.enrichers.document import head_id, passage
 from headwater.enrichers.engine import Embedded, Index, State
 from headwater.enrichers.head import Entry, Head, fold, points_of
-from headwater.enrichers.index import Indexer, Said
+from headwater.enrichers.index import Indexer
+from headwater.enrichers.said import Said
 from headwater.lineage.event import Position
 
 Told = Callable[[Position], bool]

@@ -6,37 +6,26 @@ come again, and every step may be done again.
 """
 
 import collections
-import hashlib
 import itertools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
-import numpy as np
 
 from headwater.enrichers import sparse
-from headwater.enrichers.chunker import Measure, words
-from headwater.enrichers.chunking import chunk
-from headwater.enrichers.document import Delete, Document, DocumentType, unique
-from headwater.enrichers.embed import Embedder, VectorCache
+from headwater.enrichers.document import DocumentType, unique
+from headwater.enrichers.embed import Embedder
 from headwater.enrichers.engine import Embedded, Point, Vector
 from headwater.enrichers.engine import Index as Index
 from headwater.enrichers.head import Change, Entry, Fold, Head, fold, points_of
+from headwater.enrichers.said import Said, change_of, measure_of
+from headwater.enrichers.vectors import SLICE, Vectors
 from headwater.lineage.decode import Received
-from headwater.lineage.errors import DocumentUnavailable, HeadwaterError, IndexFailed, Unavailable, retryable
+from headwater.lineage.errors import HeadwaterError, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.record import GRAVEST, Record, fact
 
 HISTORY_US = 24 * 3_600_000_000
 ATTEMPTS = 100
 """How often a writer meets another one on the same documents before it gives up. Each time the other one got on."""
-
-SLICE = 256
-"""Chunks that are embedded, and points that are put, at once: so much of a long document is in the engine's hands at a time."""
-
-PROBE = "does the embedder answer"
-"""What an embedder that did not answer for one text is asked next: whether it is that text, or all of them."""
 
 
 @dataclass
@@ -46,18 +35,6 @@ class Indexed:
     outcomes: list[tuple[Position, str]] = field(default_factory=list)
     failures: list[tuple[Received, HeadwaterError]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Said:
-    """One event's change to one document."""
-
-    received: Received
-    change: Change
-
-    @property
-    def key(self) -> tuple[str, int, str]:
-        return self.change.document, self.change.version, self.change.event
 
 
 @dataclass
@@ -136,12 +113,10 @@ class Indexer:
     ) -> None:  # fmt: skip
         unique((kind.name for kind in types), "document types")
         self._index = index
-        self._embedder = embedder
         self._clock = clock
         self._history_us = history_us
-        self.former = former
+        self.vectors = Vectors(index, embedder, former)
         self._tokens = measure_of(embedder)
-        self._cache = VectorCache()
         self._types: dict[str, list[DocumentType]] = collections.defaultdict(list)
         for kind in types:
             self._types[kind.topic.name].append(kind)
@@ -182,10 +157,10 @@ class Indexer:
 
     def points_of(self, said: Said) -> list[Embedded]:
         """The chunk points of a version, embedded. Raises Unavailable, and what the embedder refuses."""
-        work = Work(())
-        for error in self._embed(work, [said]).values():
+        vectors: dict[str, Vector] = {}
+        for error in self.vectors.add(vectors, [said], {}).values():
             raise error
-        return _points(said, work.vectors)
+        return _points(said, vectors)
 
     def _listen(self, work: Work) -> None:
         """What each event says. An event of which one document function fails says nothing at all."""
@@ -209,7 +184,7 @@ class Indexer:
             folds = {document: self._fold(work, document) for document in pending}
             flips = [folded.head for document, folded in folds.items() if folded.head is not work.heads.get(document)]
             new = [one for head in flips for one in work.to_put(head)]
-            if refused := self._embed(work, new):
+            if refused := self.vectors.add(work.vectors, new, work.heads):
                 work.drop(refused)
                 pending = [document for document in pending if document in work.said]
                 continue
@@ -232,73 +207,6 @@ class Indexer:
 
     def _fold(self, work: Work, document: str) -> Fold:
         return fold(work.heads.get(document), [one.change for one in work.said[document]], self._history_us)
-
-    def _embed(self, work: Work, new: Sequence[Said]) -> dict[str, HeadwaterError]:
-        """See to it that `work.vectors` has a vector for every chunk to be put. Returns the hashes of refused texts, with the reason."""
-        passages = {piece.hash: piece.passage for one in new for piece in one.change.chunks if piece.hash not in work.vectors}
-        work.vectors |= {hash: vector for hash in passages if (vector := self._cache.get(hash)) is not None}
-        heads = {one.change.document: work.heads.get(one.change.document) for one in new}
-        found = self._stored([head for head in heads.values() if head], passages.keys() - work.vectors.keys())
-        found |= self._formerly(list(heads), passages.keys() - work.vectors.keys() - found.keys())
-        missing = [hash for hash in passages if hash not in work.vectors and hash not in found]
-        self._cache.update(found)
-        work.vectors |= found
-        refused: dict[str, HeadwaterError] = {}
-        for start in range(0, len(missing), SLICE):
-            hashes = missing[start : start + SLICE]
-            computed, refusals = self._compute(hashes, [passages[hash] for hash in hashes])
-            self._cache.update(computed)
-            work.vectors |= computed
-            refused |= refusals
-        return refused
-
-    def _stored(self, heads: Sequence[Head], wanted: set[str]) -> dict[str, Vector]:
-        """Vectors of chunks that did not change, from the documents' current points. A vector of zero is none: see `ByWords`."""
-        pairs = [pair for head in heads for pair in zip(head.current.points(head.document), head.hashes, strict=True)]
-        ids = {id: hash for id, hash in pairs if hash in wanted}
-        found = self._index.points(list(ids)) if ids else {}
-        return {ids[id]: vector for id, (_, vector) in found.items() if vector.any()}
-
-    def _formerly(self, documents: Sequence[str], wanted: set[str]) -> dict[str, Vector]:
-        """Vectors of the same texts in the former index, from any version of the same documents."""
-        if self.former is None or not wanted:
-            return {}
-        heads = self.former.heads(documents)
-        found = self.former.points([id for document, head in heads.items() for id in points_of(document, head.entries)])
-        return {point.hash: vector for point, vector in found.values() if point.hash in wanted and vector.any()}
-
-    def _compute(self, hashes: Sequence[str], passages: Sequence[str]) -> tuple[dict[str, Vector], dict[str, HeadwaterError]]:
-        """Vectors by hash. If the embedder refuses the batch, each text is tried alone, and only the ones at fault are refused.
-
-        Raises Unavailable if it answers nothing at all.
-        """
-        if not hashes:
-            return {}, {}
-        try:
-            return dict(zip(hashes, self._embedder.embed(passages), strict=True)), {}
-        except Unavailable:
-            raise
-        except Exception as error:
-            if len(hashes) == 1:
-                return {}, {hashes[0]: self._refusal(error)}
-        computed: dict[str, Vector] = {}
-        refused: dict[str, HeadwaterError] = {}
-        for hash, passage in zip(hashes, passages, strict=True):
-            vectors, refusals = self._compute([hash], [passage])
-            computed |= vectors
-            refused |= refusals
-        return computed, refused
-
-    def _refusal(self, error: Exception) -> HeadwaterError:
-        """What is said of the one text that an embedder failed on. Raises Unavailable if it fails on any other as well."""
-        why = f"the embedder {self._embedder.name} refused a chunk: {type(error).__name__}: {error}"
-        if not retryable(error):
-            return IndexFailed(why)
-        try:
-            self._embedder.embed([PROBE])
-        except Exception as other:
-            raise Unavailable(f"the embedder {self._embedder.name} does not answer: {type(other).__name__}: {other}") from other
-        return DocumentUnavailable(why)
 
     def _sweep(self, work: Work) -> Generator[str, None, None]:
         """Mark superseded points, then remove those that left the history."""
@@ -333,48 +241,9 @@ class Indexer:
         return Indexed(outcomes, list(work.failures.values()), records)
 
 
-def measure_of(embedder: Embedder) -> Measure:
-    """How an embedder counts tokens, if it says so (`tokens(word)`); else words are counted."""
-    found: Measure = getattr(embedder, "tokens", words)
-    return found
-
-
-def change_of(kind: DocumentType, received: Received, tokens: Measure = words) -> Change | None:
-    """What an event says about a document of a type, or None. Raises IndexFailed, DocumentUnavailable."""
-    event = received.event
-    try:
-        said = kind(received.model, received.facts)
-        if said is None:
-            return None
-        version = kind.version_of(received.model, event.time)
-        name, deleted = f"{kind.name}/{said.id}", isinstance(said, Delete)
-        chunks = () if isinstance(said, Delete) else tuple(chunk(said, kind.chunk, tokens))
-        fields = {} if isinstance(said, Delete) else _fields(said)
-    except Exception as error:
-        why = f"document {kind.name!r} could not be made of event {event.id}: {type(error).__name__}: {error}"
-        failed = DocumentUnavailable if retryable(error) else IndexFailed
-        raise failed(why, document=kind.name, event=event.id) from error
-    return Change(name, kind.name, version, event.id, event.time, chunks, fields, _digest(chunks, fields, deleted), deleted)
-
-
 def gravest(outcomes: Sequence[str]) -> str:
     """The outcome of an event with several documents; `passed` if it has none."""
     return min(outcomes, key=GRAVEST.index, default="passed")
-
-
-def _fields(document: Document) -> dict[str, Any]:
-    fields = dict(document.fields)
-    for name, value in fields.items():
-        if not isinstance(name, str) or not (value is None or isinstance(value, (str, int, float, bool))):
-            raise TypeError(f"field {name!r} is {type(value).__name__}; fields are text, numbers, booleans or None")
-        if isinstance(value, float) and not np.isfinite(value):
-            raise ValueError(f"field {name!r} is {value}, which no search could match")
-    return fields
-
-
-def _digest(chunks: Sequence[Any], fields: Mapping[str, Any], deleted: bool) -> str:
-    content = (deleted, [piece.hash for piece in chunks], sorted(fields.items()))
-    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32]
 
 
 def _landed(ours: Head, stored: Head | None) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from headwater.enrichers import fingerprint as prints
 from headwater.enrichers.drift import Finding, examine, mend, orphaned, orphans
 from headwater.enrichers.engine import State
-from headwater.enrichers.index import Said
+from headwater.enrichers.said import Said
 from headwater.enrichers.truth import Truth
 from headwater.flows.deadletter import dead_letter_id
 from headwater.flows.rebuild import Place, Step

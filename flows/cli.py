@@ -1,15 +1,16 @@
 """The `headwater` command. Each command imports what it needs when it runs: reading commands load no torch and answer at once."""
 
-import json
 import sys
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from headwater.flows.dead_cli import dead
 from headwater.flows.default_command import DefaultGroup
 from headwater.flows.logs import to_stderr
+from headwater.flows.options import AsJson, DryRun, Home, Target, Url, settings
 from headwater.lineage.errors import HeadwaterError, Misused, Retryable
 
 cli = typer.Typer(
@@ -20,7 +21,6 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-dead = typer.Typer(help="Dead letters: what could not go on, with its cause.", no_args_is_help=True)
 audit = typer.Typer(help="Proofs over what has landed.", no_args_is_help=True)
 topics = typer.Typer(help="The application's topics, and what the broker has of them.", cls=DefaultGroup)
 index = typer.Typer(help="The index: its state, made anew, compared with the topics.", no_args_is_help=True)
@@ -28,11 +28,6 @@ cli.add_typer(index, name="index", rich_help_panel="Look at what happened")
 cli.add_typer(dead, name="dead", rich_help_panel="Look at what happened")
 cli.add_typer(audit, name="audit", rich_help_panel="Look at what happened")
 cli.add_typer(topics, name="topics", rich_help_panel="Look at what happened")
-
-Target = Annotated[str | None, typer.Argument(metavar="APP", help="FILE.py or MODULE:NAME; else HEADWATER_APP, else ./app.py")]
-Home = Annotated[str | None, typer.Option("--home", help="Where state lies [HEADWATER_HOME, else ./.headwater]")]
-Url = Annotated[str | None, typer.Option("--url", help="A running headwater's address [HEADWATER_URL, else the one that runs here]")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print data instead of text")]
 
 RUN, LOOK, MAKE = "Run", "Look at what happened", "Make and check"
 
@@ -47,15 +42,6 @@ def main() -> None:
         for candidate in error.details.get("candidates", []):
             typer.echo(f"  {candidate}", err=True)
         sys.exit(2 if isinstance(error, Misused) else 75 if isinstance(error, Retryable) else 1)
-
-
-def _settings(home: str | None = None, url: str | None = None, **flags: str | None) -> Any:
-    import headwater.flows.settings as settings
-
-    found = settings.load({"HEADWATER_HOME": home, "HEADWATER_URL": url, **flags})
-    for warning in found.warnings:
-        typer.secho(f"headwater: {warning}", fg=typer.colors.YELLOW, err=True)
-    return found
 
 
 def _version(value: bool) -> None:
@@ -87,7 +73,7 @@ def demo(
     first = _day(start, "--from")
     default_end = "2013-02-09" if start == "2013-02-07" else start
     demo_command.run(
-        _settings(home), first, _day(end or default_end, "--to"), index=not no_index, serve=serve, json_file=json_file, svg=svg
+        settings(home), first, _day(end or default_end, "--to"), index=not no_index, serve=serve, json_file=json_file, svg=svg
     )
 
 
@@ -109,7 +95,7 @@ def up(
     """Run an application whole, in one process: broker, all flows, HTTP. Ctrl-C stops it cleanly."""
     import headwater.flows.up_command as up_command
 
-    up_command.run(_settings(home, HEADWATER_HTTP__PORT=port), app, http=not no_http, workers=workers)
+    up_command.run(settings(home, HEADWATER_HTTP__PORT=port), app, http=not no_http, workers=workers)
 
 
 @cli.command("run", rich_help_panel=RUN)
@@ -125,7 +111,7 @@ def run_flow(
     """Run one flow as a process of its own, on Redpanda and a Qdrant server (HEADWATER_KAFKA__…, HEADWATER_QDRANT__URL)."""
     import headwater.flows.run_command as run_command
 
-    run_command.run(_settings(home), flow, app, workers, process_id, addresses.split(";") if addresses else [], snapshot)
+    run_command.run(settings(home), flow, app, workers, process_id, addresses.split(";") if addresses else [], snapshot)
 
 
 @cli.command(rich_help_panel=RUN)
@@ -143,10 +129,10 @@ def publish(
     from headwater.flows.publish_command import is_stream, send_stream
 
     if file != "-" and is_stream(Path(file)):
-        send_stream(door(_settings(home, url)), topic, Path(file))
+        send_stream(door(settings(home, url)), topic, Path(file))
         return
     body = sys.stdin.buffer.read() if file == "-" else _bytes(file)
-    for accepted in door(_settings(home, url)).publish(topic, body):
+    for accepted in door(settings(home, url)).publish(topic, body):
         typer.echo(f"{accepted['id']}  {accepted['token']}")
 
 
@@ -187,7 +173,7 @@ def search(
         "wait": wait, "max_staleness": max_staleness, "as_of": as_of, "partial": partial, "mode": mode, "recency": recency,
         "group_by": "document" if group else None, "neighbours": neighbours,
     }  # fmt: skip
-    look_commands.search(_settings(home, url), question, as_json)
+    look_commands.search(settings(home, url), question, as_json)
 
 
 @cli.command(rich_help_panel=RUN)
@@ -195,7 +181,7 @@ def mcp(url: Url = None, home: Home = None) -> None:
     """Serve MCP on standard input and output, for the headwater that runs; by HTTP it is at /mcp of its address."""
     import headwater.flows.mcp_command as mcp_command
 
-    mcp_command.run(_settings(home, url))
+    mcp_command.run(settings(home, url))
 
 
 @cli.command(rich_help_panel=LOOK)
@@ -209,7 +195,7 @@ def why(
     """What happened to it, and why: the path from events to effects, in both directions."""
     import headwater.flows.look_commands as look_commands
 
-    look_commands.why(_settings(home, url), id, html, as_json)
+    look_commands.why(settings(home, url), id, html, as_json)
 
 
 @cli.command(rich_help_panel=LOOK)
@@ -222,7 +208,7 @@ def sql(
     """Ask lineage anything in SQL, while the flows run or after."""
     import headwater.flows.look_commands as look_commands
 
-    look_commands.sql(_settings(home, url), query, as_json)
+    look_commands.sql(settings(home, url), query, as_json)
 
 
 @audit.command()
@@ -235,83 +221,7 @@ def verify(
     """Prove that no event was lost or doubled and no record changed; names the first offence. Exit 1 if there is one."""
     import headwater.flows.look_commands as look_commands
 
-    if not look_commands.verify(_settings(home, url), as_json, deep):
-        raise typer.Exit(1)
-
-
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="Dead letters' ids, or their beginnings")]
-Id = Annotated[list[str] | None, typer.Option("--id", help="Only this one, by its id or its beginning; may be repeated")]
-Cause = Annotated[str | None, typer.Option(help="Only of this cause, such as undecodable, enricher_failed or expired")]
-OfTopic = Annotated[str | None, typer.Option(help="Only from this topic")]
-OfFlow = Annotated[str | None, typer.Option(help="Only of this flow: index, detect, decide/AGENT")]
-OfAgent = Annotated[str | None, typer.Option(help="Only of this agent: short for --flow decide/AGENT")]
-OfEvent = Annotated[str | None, typer.Option(help="Only of the event with this id")]
-Since = Annotated[str | None, typer.Option(metavar="2h|TIME", help="Only those buried since: so long ago, or an RFC 3339 time")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first")]
-
-
-def _filters(ids: list[str] | None, agent: str | None, flow: str | None, **more: str | None) -> dict[str, Any]:
-    if agent is not None and flow is not None:
-        raise Misused("--agent NAME is short for --flow decide/NAME; give one of them")
-    return {"ids": ids or [], "flow": f"decide/{agent}" if agent is not None else flow, **more}
-
-
-@dead.command("list")
-def dead_list(
-    cause: Cause = None, topic: OfTopic = None, flow: OfFlow = None, agent: OfAgent = None, event: OfEvent = None, since: Since = None,
-    id: Id = None, state: Annotated[str | None, typer.Option(help="waiting, redriven or dropped")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many, newest first")] = 50,
-    as_json: AsJson = False, url: Url = None, home: Home = None,
-) -> None:  # fmt: skip
-    """Dead letters, newest first: where they lay, their causes, and what became of them."""
-    import headwater.flows.dead_commands as dead_commands
-
-    filters = _filters(id, agent, flow, cause=cause, topic=topic, event=event, since=since, state=state)
-    dead_commands.dead_list(_settings(home, url), filters, limit, as_json)
-
-
-@dead.command("show")
-def dead_show(
-    id: Annotated[str, typer.Argument(help="A dead letter's id, or its beginning")],
-    as_json: AsJson = False,
-    url: Url = None,
-    home: Home = None,
-) -> None:
-    """One dead letter: what it said, what is wrong with it, and every life its event had."""
-    import headwater.flows.dead_commands as dead_commands
-
-    dead_commands.dead_show(_settings(home, url), id, as_json)
-
-
-@dead.command("redrive")
-def dead_redrive(
-    ids: Ids = None, cause: Cause = None, topic: OfTopic = None, flow: OfFlow = None, agent: OfAgent = None, event: OfEvent = None,
-    since: Since = None, dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False, url: Url = None, home: Home = None,
-) -> None:  # fmt: skip
-    """Send dead letters again, as they were, each at most once: the same events, one try further. Exit 1 if any was refused."""
-    import headwater.flows.dead_commands as dead_commands
-
-    filters = _filters(ids, agent, flow, cause=cause, topic=topic, event=event, since=since)
-    whole = dead_commands.dead_close(
-        _settings(home, url), "redrive", filters, reason=None, dry_run=dry_run, yes=yes, as_json=as_json
-    )
-    if not whole:
-        raise typer.Exit(1)
-
-
-@dead.command("drop")
-def dead_drop(
-    reason: Annotated[str, typer.Option(help="Why: it is recorded")], ids: Ids = None, cause: Cause = None, topic: OfTopic = None,
-    flow: OfFlow = None, agent: OfAgent = None, event: OfEvent = None, since: Since = None, dry_run: DryRun = False, yes: Yes = False,
-    as_json: AsJson = False, url: Url = None, home: Home = None,
-) -> None:  # fmt: skip
-    """Give dead letters up, for a reason that is recorded; they stay on headwater.dead for as long as it keeps them."""
-    import headwater.flows.dead_commands as dead_commands
-
-    filters = _filters(ids, agent, flow, cause=cause, topic=topic, event=event, since=since)
-    whole = dead_commands.dead_close(_settings(home, url), "drop", filters, reason=reason, dry_run=dry_run, yes=yes, as_json=as_json)
-    if not whole:
+    if not look_commands.verify(settings(home, url), as_json, deep):
         raise typer.Exit(1)
 
 
@@ -325,7 +235,7 @@ def topics_list(
     """The application's topics: models, keys, partitions, retention, who reads them. This is meant when no command is named."""
     import headwater.flows.topics_command as topics_command
 
-    topics_command.run(_settings(home), app, asyncapi=asyncapi, as_json=as_json)
+    topics_command.run(settings(home), app, asyncapi=asyncapi, as_json=as_json)
 
 
 @topics.command("migrate")
@@ -343,7 +253,7 @@ def topics_migrate(
     """Grow a keyed topic, accept what was grown at the broker, or a model that former events do not fit; apply its declared settings."""
     import headwater.flows.migrate_command as migrate_command
 
-    migrate_command.run(_settings(home), topic, app, partitions, dry_run=dry_run, yes=yes, unread=unread)
+    migrate_command.run(settings(home), topic, app, partitions, dry_run=dry_run, yes=yes, unread=unread)
 
 
 @index.command("status")
@@ -351,7 +261,7 @@ def index_status(app: Target = None, as_json: AsJson = False, url: Url = None, h
     """How much the index holds, by which model and functions it was made, and what changed since."""
     import headwater.flows.index_commands as index_commands
 
-    index_commands.status(_settings(home, url), app, as_json)
+    index_commands.status(settings(home, url), app, as_json)
 
 
 @index.command("rebuild")
@@ -366,7 +276,7 @@ def index_rebuild(
     """Make the index anew from the topics, beside the one that answers, and turn to it. Interrupted, it goes on when asked again."""
     import headwater.flows.index_commands as index_commands
 
-    index_commands.rebuild(_settings(home, url), app, dry_run=dry_run, accept_refused=accept_refused, as_json=as_json)
+    index_commands.rebuild(settings(home, url), app, dry_run=dry_run, accept_refused=accept_refused, as_json=as_json)
 
 
 @index.command("check")
@@ -380,7 +290,7 @@ def index_check(
     """Compare the index with what the topics say. Exit 1 if something is wrong in the end."""
     import headwater.flows.index_commands as index_commands
 
-    if not index_commands.check(_settings(home, url), app, repair=repair, as_json=as_json):
+    if not index_commands.check(settings(home, url), app, repair=repair, as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -389,7 +299,7 @@ def index_optimise(home: Home = None) -> None:
     """Build search graphs in the embedded index of a stopped headwater: a second or so per thousand points, for faster searches."""
     import headwater.flows.index_commands as index_commands
 
-    index_commands.optimise(_settings(home))
+    index_commands.optimise(settings(home))
 
 
 @cli.command(rich_help_panel=MAKE)
@@ -405,7 +315,7 @@ def config(as_json: AsJson = False, home: Home = None) -> None:
     """Every setting with its value and where it came from; secrets masked."""
     import headwater.flows.look_commands as look_commands
 
-    look_commands.config(_settings(home), as_json)
+    look_commands.config(settings(home), as_json)
 
 
 @cli.command(rich_help_panel=MAKE)
@@ -413,7 +323,7 @@ def doctor(home: Home = None) -> None:
     """Check what headwater needs on this machine, and say what to do about what is missing. Exit 1 if something is."""
     import headwater.flows.doctor_command as doctor_command
 
-    if not doctor_command.run(_settings(home)):
+    if not doctor_command.run(settings(home)):
         raise typer.Exit(1)
 
 
@@ -430,8 +340,3 @@ def bench(
     import headwater.flows.bench.command as command
 
     command.run(names or [], json_file, runs, points=points)
-
-
-def print_json(value: Any) -> None:
-    """Data to standard output, indented."""
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))

@@ -8,9 +8,10 @@ from rich.console import Console
 from headwater.enrichers.bounded import bounded
 from headwater.enrichers.offer import Told
 from headwater.lineage.errors import NotFound
+from headwater.lineage.seen import Why
 from headwater.lineage.show import why_tree
 from headwater.lineage.verify import Source
-from headwater.lineage.why import Why, why
+from headwater.lineage.why import why
 
 WIDTH = 160
 EVIDENCE = 20

@@ -9,8 +9,8 @@ import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from headwater.flows.cli import print_json
 from headwater.flows.door import Door, door
+from headwater.flows.options import print_json
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
 from headwater.lineage import errors

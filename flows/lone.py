@@ -2,7 +2,8 @@
 
 import time
 
-from headwater.flows.runtime import HEARTBEAT_S, Runtime
+from headwater.flows.keeping import HEARTBEAT_S
+from headwater.flows.runtime import Runtime
 from headwater.lineage.errors import Conflict
 
 

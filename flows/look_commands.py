@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from headwater.flows.cli import print_json
 from headwater.flows.door import Door, door
+from headwater.flows.options import print_json
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
 from headwater.lineage.errors import NotFound, Unavailable

@@ -224,7 +224,7 @@ class Rebuild:
             run.generations.turn(size)
 
         former = run.switch.turn(beside, last)
-        indexer.former = None
+        indexer.vectors.former = None
         former.close()
         run.save_progress()
 

@@ -16,22 +16,24 @@ from headwater.agents.context import Ports
 from headwater.agents.decider import Decider
 from headwater.agents.model import model_from
 from headwater.enrichers.embed import Embedder, minilm
-from headwater.enrichers.engine import Index, Storage
-from headwater.enrichers.fingerprint import Fingerprint, fingerprint, keep, stored
+from headwater.enrichers.engine import Index
+from headwater.enrichers.fingerprint import Fingerprint, fingerprint
 from headwater.enrichers.freshness import Progress, StoredProgress
 from headwater.enrichers.generations import Generations
 from headwater.enrichers.index import Indexer
 from headwater.enrichers.indexing import Indexing
 from headwater.enrichers.latest import Latest
 from headwater.enrichers.retrieve import Retriever
-from headwater.enrichers.switch import Switch, by_words, switch
+from headwater.enrichers.switch import Switch, switch
 from headwater.flows.app import App
 from headwater.flows.earlier import Stretches
 from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka, group_of
+from headwater.flows.keeping import SAVE_S, keep_progress
 from headwater.flows.ladder import Ladder, delays_of
 from headwater.flows.meter import Meter
 from headwater.flows.once import once
+from headwater.flows.opening import generations_of, open_index, recognise, storage_of
 from headwater.flows.partitions import PATTERN, Partitions, declared_of
 from headwater.flows.prepare import prepare_topics
 from headwater.flows.recovery import EPOCH, SLOTS
@@ -50,13 +52,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("headwater.runtime")
 
-SAVE_S = 0.02
-"""How often progress is written beside the points it covers, when it changed."""
-HEARTBEAT_S = 0.5
 MOST_MOVING = 10_000
 """Positions on the retry ladder at which `index` reads no new ones."""
-RETRY_S = 0.5
-"""How long the writing of progress pauses after the store refused it."""
 
 
 def wall_clock() -> int:
@@ -331,32 +328,8 @@ class Runtime:
 
         A store that refuses is tried again: readers see their answers grow stale meanwhile, as they are.
         """
-        stop = threading.Event()
-        index = self.index  # opened before this thread is, so that it is closed after it
-
-        def run() -> None:
-            saved, saved_at, pause = -1, 0.0, SAVE_S
-            while not stop.wait(pause):
-                revision, now = self.progress.revision, time.monotonic()
-                if not ((revision != saved and self.settings.qdrant_url) or now - saved_at > HEARTBEAT_S):
-                    continue
-                try:
-                    index.save_progress(self.progress.rows())
-                    saved, saved_at, pause = revision, now, SAVE_S
-                except Exception as error:  # whatever it is, the thread must outlive it
-                    if pause == SAVE_S:
-                        _log.warning("progress not stored; trying again", error=str(error))
-                    pause = RETRY_S
-
-        thread = threading.Thread(target=run, name="progress", daemon=True)
-        thread.start()
-
-        def end() -> None:
-            stop.set()
-            thread.join(5)
-            index.save_progress(self.progress.rows())
-
-        self._open.append(end)
+        index = self.index  # opened before its keeper is, so that it is closed after it
+        self._open.append(keep_progress(index, self.progress, often=bool(self.settings.qdrant_url)))
 
     def closing(self, close: Callable[[], None]) -> None:
         """Have something closed with this runtime."""
@@ -369,39 +342,3 @@ class Runtime:
                 self._open.pop()()
             except Exception as error:
                 _log.warning("not closed cleanly", error=str(error))
-
-
-def open_index(settings: Settings, path: Path, collection: str, size: int) -> Index:
-    """What answers of the index the settings name: on a Qdrant server, or of the embedded engine under `path`."""
-    return generations_of(settings, path, collection).current(size)
-
-
-def generations_of(settings: Settings, path: Path, collection: str) -> Generations:
-    """The index the settings name, with what a rebuild puts beside it."""
-    if settings.qdrant_url:
-        from headwater.enrichers.aliases import QdrantGenerations
-        from headwater.enrichers.qdrant import client
-
-        key, port = settings.qdrant_api_key or None, settings.qdrant_grpc_port
-        return QdrantGenerations(lambda: client(settings.qdrant_url, key, grpc_port=port), collection, storage_of(settings))
-    from headwater.enrichers.generations import EdgeGenerations
-
-    return EdgeGenerations(path, storage_of(settings))
-
-
-def storage_of(settings: Settings) -> Storage:
-    """How vectors are to be kept."""
-    return Storage(settings.index_quantization, settings.index_on_disk)
-
-
-def recognise(index: Index, wanted: Fingerprint, embedder: Embedder, *, adopt: bool) -> Index:
-    """The index as it may be used by this application: by words alone if its vectors are another model's.
-
-    With `adopt` an index that knows nothing of itself is taken to be this application's.
-    """
-    known = stored(index)
-    if known is None:
-        if adopt:
-            keep(index, wanted)
-        return index
-    return index if wanted.vectors == known.vectors else by_words(index, embedder.size)

@@ -9,9 +9,9 @@ from rich.text import Text
 from headwater.flows.app import App
 from headwater.flows.asyncapi import describe_topics
 from headwater.flows.catalogue import Entry, remembered
-from headwater.flows.cli import print_json
 from headwater.flows.door import door
 from headwater.flows.kafka import Kafka
+from headwater.flows.options import print_json
 from headwater.flows.run_file import read_run_file
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, NotFound, Unavailable
 from headwater.lineage.guard import TIME_LIMIT_S, reading
+from headwater.lineage.seen import Why
 from headwater.lineage.store import open_database
-from headwater.lineage.why import Why, why
+from headwater.lineage.why import why
 
 
 class Lineage(Protocol):

@@ -9,8 +9,8 @@ from headwater.lineage.errors import NotFound
 from headwater.lineage.event import Position
 from headwater.lineage.names import Connection, lying_at, mentioning
 from headwater.lineage.record import Record
+from headwater.lineage.seen import Why as Why
 from headwater.lineage.verify import Source
-from headwater.lineage.why import Why as Why
 from headwater.lineage.why import why as why
 
 RECENT = 1_000_000

@@ -10,8 +10,8 @@ from rich.tree import Tree
 from headwater.lineage.duration import from_datetime, to_datetime
 from headwater.lineage.event import Position
 from headwater.lineage.queries import Stage, conservation, dead_letters, decisions
+from headwater.lineage.seen import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Retrieval, Why
 from headwater.lineage.verify import Source
-from headwater.lineage.why import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Retrieval, Why
 
 EVENTS_SHOWN = 3
 SHOWN = 25

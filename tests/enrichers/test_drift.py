@@ -7,7 +7,8 @@ from headwater.enrichers.document import head_id
 from headwater.enrichers.drift import examine, mend, orphaned, orphans
 from headwater.enrichers.engine import Embedded
 from headwater.enrichers.head import Head, points_of
-from headwater.enrichers.index import HISTORY_US, Said
+from headwater.enrichers.index import HISTORY_US
+from headwater.enrichers.said import Said
 from headwater.enrichers.truth import Truth
 
 HOUR = 3_600_000_000

@@ -10,8 +10,8 @@ from headwater.enrichers.bert import packs
 from headwater.enrichers.chunker import words
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.embed import VectorCache, bfloat16_pays, minilm
-from headwater.enrichers.index import measure_of
 from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.said import measure_of
 from headwater.enrichers.testing import HashEmbedder
 
 PASSAGES = [

@@ -1,0 +1,144 @@
+"""What `why` answers with: the things on a path, as plain data."""
+
+from typing import Any
+
+import msgspec
+
+
+class Option(msgspec.Struct, frozen=True):
+    """A choice and the probability the model gave it."""
+
+    name: str
+    confidence: float
+
+
+class EventSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in a path. `position` is its token, `short` the same for people; `text` what its document says, if it became one."""
+
+    position: str
+    short: str
+    id: str = ""
+    key: str = ""
+    text: str = ""
+    document: str = ""
+    outcomes: dict[str, str] = {}
+
+
+class DocumentSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a document. `at` is the event time; `appended` and `settled` are wall clock; all µs since 1970."""
+
+    id: str
+    version: int
+    outcome: str
+    event: str
+    position: str
+    text: str
+    at: int | None = None
+    appended: int | None = None
+    settled: int | None = None
+
+
+class ActivationSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A firing of a rule, its events newest first."""
+
+    id: str
+    rule: str
+    key: str
+    phase: str
+    at: int | None
+    value: float
+    count: int
+    total: int
+    fired: int
+    events: tuple[EventSeen, ...]
+
+
+class ChunkSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk that an agent saw.
+
+    score    its cosine to the query
+    used     the agent named it as evidence
+    without  what it would have chosen without it
+    """
+
+    id: str
+    document: str
+    version: int
+    section: str
+    text: str
+    score: float
+    position: str
+    used: bool
+    without: Option | None
+
+
+class Retrieval(msgspec.Struct, frozen=True, kw_only=True):
+    """A search of an agent. `as_of` is the index's progress then, `at` the event time searched at (µs)."""
+
+    query: str
+    at: int | None
+    staleness_ms: float | None
+    as_of: dict[str, int]
+    results: tuple[ChunkSeen, ...]
+
+
+class EffectSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision did outside."""
+
+    id: str
+    effect: str
+    target: str
+    key: str
+    state: str
+    position: str
+    sent: int | None
+
+
+class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision with all it came from and led to. `outcome` is what became of it; times in µs."""
+
+    id: str
+    agent: str
+    version: str
+    outcome: str
+    choice: Any
+    summary: str
+    confidence: float
+    rationale: str
+    at: int | None
+    woken: int | None
+    decided: int | None
+    attempts: int
+    error: str
+    options: tuple[Option, ...]
+    cost: dict[str, float]
+    activation: ActivationSeen | None
+    retrievals: tuple[Retrieval, ...]
+    effects: tuple[EffectSeen, ...]
+    rulings: tuple[dict[str, Any], ...]
+    reviews: tuple[dict[str, Any], ...]
+    models: tuple[dict[str, Any], ...]
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """One life of an event on its topic: what each flow made of it, with every move to the retry ladder, and what closed its dead letters.
+
+    A redriven event has several, first to last.
+    """
+
+    position: str
+    short: str
+    steps: tuple[str, ...] = ()
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: what was asked for, and everything on its path. `lives` is told of events that were tried again."""
+
+    id: str
+    kind: str
+    events: tuple[EventSeen, ...] = ()
+    documents: tuple[DocumentSeen, ...] = ()
+    dead_letters: tuple[dict[str, Any], ...] = ()
+    activations: tuple[ActivationSeen, ...] = ()
+    decisions: tuple[DecisionSeen, ...] = ()
+    lives: tuple[Life, ...] = ()
