@@ -1,4 +1,4 @@
-"""All an agent may do: retrieve, choose, note. Each leaves a record and has no effect outside."""
+"""All an agent may do: retrieve, choose, call tools that read, note. Each leaves a record and has no effect outside."""
 
 import asyncio
 import random
@@ -9,9 +9,11 @@ from typing import Any, Protocol, TypeVar
 from headwater.agents.activation import Activation
 from headwater.agents.agent import Agent, Decision
 from headwater.agents.authorise import INDEX, MODEL, Authorise, authorise, principal_of
+from headwater.agents.reading import only_reads, read
+from headwater.agents.tool import Tool
 from headwater.agents.trail import Trail
 from headwater.lineage.duration import duration, format_time
-from headwater.lineage.errors import Behind, DeadLettered, Forbidden
+from headwater.lineage.errors import Behind, DeadLettered, Forbidden, HeadwaterError
 from headwater.lineage.event import Position
 
 T = TypeVar("T")
@@ -83,13 +85,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model's answer: the decision, and what the records keep of how it came about."""
+    """A model's answer: the decision, and what the records keep of how it came about; `asked`: whatever else a chooser tells of it."""
 
     decision: Decision[Any]
     model: str
     prompt: str
     answer: Any
     tokens: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Chooser(Protocol):
@@ -157,19 +160,55 @@ class Context:
 
         `situation` says what is the case; by default what the activation says. Raises Forbidden, AgentFailed, Unavailable.
         """
-        self._authorised("choose", MODEL)
         text = situation_of(self.activation) if situation is None else situation
-        chosen = await self._ports.chooser.choose(output, text, evidence)
-        decision = chosen.decision
-        options = [{"name": option.name, "confidence": option.confidence} for option in decision.options]
-        data = {"model": chosen.model, "prompt": chosen.prompt, "answer": chosen.answer, "options": options, "tokens": dict(chosen.tokens)}
-        self._trail.model(data)
-        self._trail.spend(decision.cost)
-        return decision
+        return await self.consult(lambda: self._ports.chooser.choose(output, text, evidence))
+
+    async def consult(self, question: Callable[[], Awaitable[Chosen]]) -> Decision[Any]:
+        """Put a question of one's own to a model of one's own: asked for, recorded and paid for as `choose` is.
+
+        A question that fails may still have cost something: it says so by raising with `asked=` a Chosen. Raises Forbidden, and what the
+        question raises.
+        """
+        self._authorised("choose", MODEL)
+        try:
+            chosen = await question()
+        except HeadwaterError as error:
+            if isinstance(asked := error.details.pop("asked", None), Chosen):
+                self._asked(asked, error=str(error))
+            raise
+        self._asked(chosen)
+        return chosen.decision
+
+    async def tool(self, tool: Tool, /, **arguments: Any) -> Any:
+        """The answer, as JSON values, of a tool that only reads; what acts outside is an effect: `decision.with_effects(Call(tool, …))`.
+
+        Raises Misused for any other kind, Invalid for arguments that do not fit, Forbidden, Unavailable after the tool's timeout, and
+        whatever the tool raises.
+        """
+        only_reads(tool)
+        checked = tool.checked(arguments)
+        self._authorised("call", tool.scope)
+        return await read(tool, checked, self._trail, self._ports.clock)
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools that the agent declares."""
+        return self._agent.tools
+
+    @property
+    def chooser(self) -> Chooser:
+        """What answers `choose`: the model that the settings name."""
+        return self._ports.chooser
 
     def note(self, text: str) -> None:
         """Say something about the reasoning; it is kept beside the decision."""
         self._trail.note(text)
+
+    def _asked(self, chosen: Chosen, **failed: str) -> None:
+        options = [{"name": option.name, "confidence": option.confidence} for option in chosen.decision.options]
+        data = {"model": chosen.model, "prompt": chosen.prompt, "answer": chosen.answer, "options": options, "tokens": dict(chosen.tokens)}
+        self._trail.model({**data, **chosen.asked, **failed})
+        self._trail.spend(chosen.decision.cost)
 
     def _authorised(self, action: str, resource: str) -> None:
         about = {"activation": self.activation.id, "rule": self.activation.rule, "key": self.activation.key}

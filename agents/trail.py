@@ -9,7 +9,7 @@ import msgspec
 from headwater.agents.authorise import Principal, Ruling
 from headwater.lineage.record import Kind, Record, fact
 
-WALL_CLOCK = frozenset({"woken", "decided", "sent", "staleness_ms", "cost", "waited_ms"})
+WALL_CLOCK = frozenset({"woken", "decided", "sent", "staleness_ms", "cost", "waited_ms", "seconds"})
 """Names of data that the wall clock moves: two runs that differ only in these found and chose the same."""
 
 
@@ -33,6 +33,10 @@ class Trail:
     def model(self, data: Mapping[str, Any]) -> str:
         """A question to a model and its answer; gives its ref, `DECISION:mN`."""
         return self._numbered("model", "choose", "m", self.retrievals or (self.activation,), data)
+
+    def tool(self, data: Mapping[str, Any]) -> str:
+        """A tool that was called while deciding, and what it answered; gives its ref, `DECISION:tN`."""
+        return self._numbered("tool", "call", "t", (self.activation,), data)
 
     def note(self, text: str, **data: Any) -> str:
         """Words about the reasoning; gives its ref, `DECISION:nN`."""

@@ -23,7 +23,8 @@ Kind = Literal[
     "idle",  # silent partitions stopped (or began again) holding a topic's watermark; data: partitions, clock, before, after
     "activation",  # a rule fired; data: rule, key, phase, opened, value, events, cut
     "retrieval",  # an agent searched; data: query, limit, as_of, staleness_ms, results
-    "model",  # an agent asked a model; data: model, prompt, answer, tokens
+    "model",  # an agent asked a model; data: model, prompt, answer, options, tokens, and what a language model was told besides
+    "tool",  # an agent called a tool that reads; data: tool, scope, arguments, answer or error, seconds
     "note",  # an agent said something about its reasoning
     "ruling",  # a policy answered; data: principal, action, resource, allowed, policy
     "decision",  # data: agent, version, activation, state, choice, options, rationale, confidence, evidence, cost, times

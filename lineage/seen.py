@@ -118,6 +118,7 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     rulings: tuple[dict[str, Any], ...]
     reviews: tuple[dict[str, Any], ...]
     models: tuple[dict[str, Any], ...]
+    tools: tuple[dict[str, Any], ...]
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,9 @@
 """show: a path for people, as a tree on the terminal and as a page to keep."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from rich.text import Text
@@ -82,6 +84,8 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
         _add_activation(tree.add(Text.assemble(("woken by  ", "dim"), _activation_line(activation))), activation, events)
     for retrieval in decision.retrievals:
         _add_retrieval(tree, retrieval, decision)
+    for called in decision.tools:
+        tree.add(_tool_line(called))
     if decision.options:
         tree.add(Text.assemble(("options   ", "dim"), " · ".join(f"{option.name} {option.confidence:.2f}" for option in decision.options)))
     for ruling in decision.rulings:
@@ -95,6 +99,14 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
     for effect in decision.effects:
         tree.add(_effect_line(effect))
     return tree
+
+
+def _tool_line(called: Mapping[str, Any]) -> Text:
+    """A tool that was called while deciding: `asked  weather(airport='JFK') → {"snow": true}`."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in (called.get("arguments") or {}).items())
+    failed = called.get("error")
+    said = (_clip(str(failed)), "red") if failed else (_clip(json.dumps(called.get("answer"), ensure_ascii=False)), "")
+    return Text.assemble(("called    ", "dim"), _clip(f"{called.get('tool', '')}({arguments})", 80), " → ", said)
 
 
 def _add_activation(branch: Tree, activation: ActivationSeen, events: int) -> None:

@@ -36,6 +36,7 @@ def decision_seen(record: Record, about: Sequence[Record], activations: Mapping[
         rulings=tuple(other.data for other in own if other.kind == "ruling"),
         reviews=tuple({"id": other.ref, **other.data} for other in own if other.kind == "review"),
         models=tuple(other.data for other in own if other.kind == "model"),
+        tools=tuple(other.data for other in own if other.kind == "tool"),
     )
 
 

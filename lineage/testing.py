@@ -101,7 +101,9 @@ def decision(places: Sequence[Position], state: str) -> list[Record]:
     }  # fmt: skip
     ruling = {"principal": "agent:recover", "action": "publish", "resource": "topic:plans", "allowed": True, "policy": "declared"}
     model = {"model": "local", "prompt": "EWR", "answer": options[0][0], "options": answer["options"], "tokens": 210}
+    called = {"tool": "weather", "scope": "weather", "arguments": {"airport": "EWR"}, "answer": {"snow": "<b>deep</b>"}, "seconds": 0.02}
     records = [
+        fact("tool", flow, "call", f"{id}:t0", logged=WALL + 95_000, parents=(woken_by,), data=called),
         fact("retrieval", flow, "retrieve", f"{id}:r0", logged=WALL + 90_000, parents=(woken_by,), data=search),
         fact("model", flow, "choose", f"{id}:m0", logged=WALL + 160_000, parents=(woken_by,), data=model),
         fact("ruling", flow, "authorise", id, logged=WALL + 165_000, parents=(woken_by,), data=ruling),

@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -7,10 +8,11 @@ from hypothesis import strategies as st
 
 from headwater.agents.agent import Agent, Decision, Option
 from headwater.agents.authorise import Ruling
-from headwater.agents.context import Context, Ports, cut_positions, situation_of
+from headwater.agents.context import Chosen, Context, Ports, cut_positions, situation_of
 from headwater.agents.testing import SECOND, MemoryHit, MemorySearch, ScriptedModel, activation, scripted
+from headwater.agents.tool import tool
 from headwater.agents.trail import Trail
-from headwater.lineage.errors import DeadLettered, Forbidden
+from headwater.lineage.errors import AgentFailed, DeadLettered, Forbidden, Invalid, Misused, Unavailable
 from headwater.lineage.event import Position
 
 AGENT = Agent("recover", scripted(Decision(None)), (SimpleNamespace(name="cancellations"),), timeout="100ms")
@@ -125,3 +127,94 @@ def test_every_attempt_keeps_its_own(queries):
     asyncio.run(ask())
     assert len({record.id for record in trail.records}) == len(trail.records)
     assert [record.ref for record in trail.records if record.kind == "retrieval"] == [f"D:r{n}" for n in range(len(queries))]
+
+
+@tool(kind="read")
+async def weather(airport: str, hours: int = 1) -> dict:
+    """How the weather is."""
+    if airport == "LGA":
+        await asyncio.sleep(5)
+    if airport == "???":
+        raise LookupError("no such airport")
+    return {"airport": airport, "snow": hours > 0}
+
+
+@tool()
+async def send(text: str) -> None:
+    """Tell everybody."""
+
+
+WITH_TOOLS = dataclasses.replace(AGENT, tools=(weather, send))
+
+
+def with_tools(agent=WITH_TOOLS, **ports):
+    trail = Trail("recover", "D", "a", lambda: 77)
+    given = {"search": MemorySearch(), "chooser": ScriptedModel("x"), "clock": lambda: 77, "broker": "B", **ports}
+    return Context(agent, activation(), Ports(**given), trail), trail
+
+
+def test_a_tool_that_reads_is_called_and_told_of():
+    """Its arguments, defaults filled in, its answer and its seconds are a record, beside the ruling that allowed it."""
+    context, trail = with_tools()
+    assert asyncio.run(context.tool(weather, airport="JFK")) == {"airport": "JFK", "snow": True}
+    ruling, called = trail.records
+    assert (ruling.data["action"], ruling.data["resource"], ruling.data["allowed"]) == ("call", "weather", True)
+    assert (called.kind, called.step, called.ref) == ("tool", "call", "D:t0")
+    assert called.data == {
+        "tool": "weather", "scope": "weather", "arguments": {"airport": "JFK", "hours": 1}, "answer": {"airport": "JFK", "snow": True},
+        "seconds": 0.0,
+    }  # fmt: skip
+
+
+def test_a_tool_that_acts_is_no_reading():
+    """A tool of any other kind is refused before it is asked for, and the error names the effect to make of it."""
+    context, trail = with_tools()
+    with pytest.raises(Misused, match=r"with_effects\(Call\(send"):
+        asyncio.run(context.tool(send, text="x"))
+    assert trail.records == []
+
+
+def test_a_tool_that_is_not_declared_is_not_called():
+    """Law 7: what the agent does not declare it may not call; the refusal is a record."""
+    context, trail = with_tools(AGENT)
+    with pytest.raises(Forbidden, match="call weather"):
+        asyncio.run(context.tool(weather, airport="JFK"))
+    assert [(record.kind, record.data["allowed"]) for record in trail.records] == [("ruling", False)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "told"),
+    [
+        ({"airport": 7}, Invalid, "airport"),
+        ({"airport": "JFK", "days": 1}, Invalid, "days"),
+        ({"airport": "???"}, LookupError, "no such airport"),
+        ({"airport": "LGA"}, Unavailable, "longer than 20ms"),
+    ],
+)
+def test_what_goes_wrong_with_a_tool_is_told(arguments, error, told):
+    """Wrong arguments never reach the tool; what it raises, and that it took too long, is in its record."""
+    slow = dataclasses.replace(weather, timeout="20ms", parameters={})
+    context, trail = with_tools(dataclasses.replace(AGENT, tools=(slow,)))
+    with pytest.raises(error, match=told):
+        asyncio.run(context.tool(slow, **arguments))
+    called = [record.data["error"] for record in trail.records if record.kind == "tool"]
+    assert (called == []) if error is Invalid else (told in called[0])
+
+
+def test_a_question_of_ones_own_is_asked_for_and_paid_for():
+    """`consult` records like `choose`, with whatever else is told; a question that fails says what it cost."""
+    decision = Decision("hold", cost={"output_tokens": 3.0})
+
+    async def well():
+        return Chosen(decision, "mine", "prompt", "hold", {"output": 3}, {"instructions": "be brief"})
+
+    async def badly():
+        raise AgentFailed("it stutters", asked=await well())
+
+    context, trail = with_tools()
+    assert asyncio.run(context.consult(well)) is decision
+    with pytest.raises(AgentFailed, match="stutters"):
+        asyncio.run(context.consult(badly))
+    asked = [record.data for record in trail.records if record.kind == "model"]
+    assert [data["instructions"] for data in asked] == ["be brief"] * 2 and asked[1]["error"] == "it stutters"
+    assert trail.spent == {"output_tokens": 6.0}

@@ -32,7 +32,7 @@ def test_the_tree_tells_the_whole_decision(store):
         "flights/0@11  United flight UA 1511 is cancelled.", "… 9 more", "0.71  procedures/rebooking.md",
         'without it → 0.44 "keep watching"',
         "without it → 0.79 same choice", "rebook passengers 0.81 · hold departures at the gate 0.14 · keep watching 0.05",
-        "did       plans/0@17",
+        "did       plans/0@17", "called    weather(airport='EWR') → {\"snow\": \"<b>deep</b>\"}",
     ):  # fmt: skip
         assert part in text
 

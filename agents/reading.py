@@ -1,0 +1,40 @@
+"""A tool that only reads, called while an agent decides: what it was asked and what it answered is on the trail."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headwater.agents.tool import Tool
+from headwater.agents.trail import Trail
+from headwater.lineage.errors import Misused, Unavailable
+
+
+def only_reads(tool: Tool) -> None:
+    """Raises Misused for a tool that acts outside: it would act before the decision is in the journal, and again with every attempt."""
+    if not isinstance(tool, Tool):
+        raise Misused(f"context.tool calls tools, and {tool!r:.100} is none; declare it with @tool(kind='read')")
+    if tool.kind != "read":
+        raise Misused(
+            f"tool {tool.name} is {tool.kind}, and context.tool calls only what reads; "
+            f"make it an effect: decision.with_effects(Call({tool.name}, {{…}}))"
+        )
+
+
+async def read(tool: Tool, arguments: Mapping[str, Any], trail: Trail, clock: Callable[[], int]) -> Any:
+    """The tool's answer as JSON values. Recorded whatever comes of it. Raises Unavailable after its timeout, and what the tool raises."""
+    started = clock()
+    asked: dict[str, Any] = {"tool": tool.name, "scope": tool.scope, "arguments": dict(arguments)}
+
+    def record(**came_of_it: Any) -> None:
+        trail.tool({**asked, **came_of_it, "seconds": (clock() - started) / 1_000_000})
+
+    try:
+        answer = await tool.call(arguments)
+    except TimeoutError as error:
+        told = str(error) or f"tool {tool.name} took longer than {tool.timeout}"
+        record(error=told)
+        raise Unavailable(told) from error
+    except BaseException as error:  # also a cancelled one: the attempt keeps what it asked
+        record(error=f"{type(error).__name__}: {error}")
+        raise
+    record(answer=answer)
+    return answer
