@@ -209,8 +209,8 @@ class Store:
 
 def test_progress_is_stored_again_after_a_refusal_and_once_more_at_the_end(kafka, tmp_path, monkeypatch):
     """A store that does not answer for a while costs freshness, not the writing of progress; the last word is stored at the close."""
-    monkeypatch.setattr("headwater.flows.runtime.RETRY_S", 0.01)
-    monkeypatch.setattr("headwater.flows.runtime.HEARTBEAT_S", 0.01)
+    monkeypatch.setattr("headwater.flows.keeping.RETRY_S", 0.01)
+    monkeypatch.setattr("headwater.flows.keeping.HEARTBEAT_S", 0.01)
     run = Runtime(App("a", documents=[level], root=tmp_path), Settings(home=tmp_path, kafka=dict(kafka.properties)), kafka)
     run.__dict__["index"] = store = Store(3)
     run.keep_progress()
