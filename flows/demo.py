@@ -91,7 +91,7 @@ def run(settings: Settings, start: date, end: date, *, index: bool = True, watch
     with Store(home / "lineage.duckdb", clock=wall_clock) as store:
         _read(store, summary)
     summary.activations = _by_rule(summary.fired)
-    summary.score = truth.score(summary.fired, start, end)
+    summary.score = truth.score([each for each in summary.fired if each.key in data.AIRPORTS], start, end)
     return summary
 
 
@@ -112,7 +112,8 @@ def _replay(up: Up, summary: Summary, events: Iterable[tuple[str, Event]], told:
     replay = Replay(up, ahead=ahead, first=[data.WEATHER], told=told, pace=pace)
     bad = spoiled(_midnight(summary.start))
     replay.run(events, [Outgoing(each.topic, each.key, each.value, each.headers) for each in bad])
-    summary.seconds, summary.marks = time.monotonic() - began, replay.marks
+    read = app.indexed if summary.indexed else app.watched
+    summary.seconds, summary.marks = time.monotonic() - began, sum(replay.marks[topic] for topic in read)
     summary.published["spoiled"] = len(bad)
     summary.published["procedures"] = len(up.file_positions)
     summary.rates = {what: many / summary.seconds for what, many in up.run.meter.counts().items()}

@@ -5,6 +5,7 @@ and `decide` have. So the freshness measured is the system's, not a backlog's; a
 Time marks in every partition tell the rules that an hour is over: the wall clock has no say.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from headwater.agents.agent import Agent
@@ -73,7 +74,7 @@ class Replay:
         self._buffer: list[Outgoing] = []
         self._layers = layers(up.app)
         self.published = 0
-        self.marks = 0
+        self.marks: Counter[str] = Counter()
 
     def run(self, events: Iterable[tuple[str, Event]], raw: Sequence[Outgoing] = ()) -> None:
         """Replay events, given with their topics in event-time order; `raw` messages go first, as they are.
@@ -129,10 +130,10 @@ class Replay:
 
     def _write(self, messages: Sequence[Outgoing]) -> None:
         self._note(self._run.writer.write(messages))
-        marks = sum(message.key == MARK_KEY for message in messages)
+        marks = Counter(message.topic for message in messages if message.key == MARK_KEY)
         self.marks += marks
-        self.published += len(messages) - marks
-        self._run.meter.count("published", len(messages) - marks)
+        self.published += len(messages) - marks.total()
+        self._run.meter.count("published", len(messages) - marks.total())
 
     def _note(self, positions: Iterable[Position]) -> None:
         for position in positions:

@@ -108,11 +108,12 @@ def life(source: Source, position: Position | str) -> list[Stage]:
 
 
 def showpiece(source: Source) -> Showpiece | None:
-    """The most confident of the decisions that did something, else of all; None if there is none."""
+    """The most confident of the decisions that did something, else of all, before those that had no choice; None if there is none."""
     query = """
         SELECT d.id, a.parents[1] FROM decisions d JOIN records a ON a.kind = 'activation' AND a.ref = d.activation
         WHERE len(a.parents) > 0
-        ORDER BY EXISTS (FROM effects e WHERE e.decision = d.id) DESC, d.confidence DESC, d."time", d.id LIMIT 1"""
+        ORDER BY EXISTS (FROM effects e WHERE e.decision = d.id) DESC, (SELECT count(*) FROM options o WHERE o.decision = d.id) > 1 DESC,
+            d.confidence DESC, d."time", d.id LIMIT 1"""
     with source.cursor() as cursor:
         rows = cursor.execute(query).fetchall()
     return Showpiece(*rows[0]) if rows else None

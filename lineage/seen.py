@@ -94,8 +94,32 @@ class EffectSeen(msgspec.Struct, frozen=True, kw_only=True):
     sent: int | None
 
 
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision in a cascade.
+
+    over        where the event lies that joins it to the one before: published by the one, woke the other
+    rule, key   of the activation that woke it; `outcome` as it was decided
+    links       the decisions behind it (of what led here) or after it (of what followed)
+    """
+
+    id: str
+    agent: str
+    version: str
+    summary: str
+    confidence: float
+    outcome: str
+    rule: str
+    key: str
+    at: int | None
+    over: str
+    links: tuple["Link", ...] = ()
+
+
 class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision with all it came from and led to. `outcome` is what became of it; times in µs."""
+    """A decision with all it came from and led to. `outcome` is what became of it; times in µs.
+
+    before  the decisions whose events woke it;  after  those that its own events woke; each with those behind it
+    """
 
     id: str
     agent: str
@@ -119,6 +143,8 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     reviews: tuple[dict[str, Any], ...]
     models: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...]
+    before: tuple[Link, ...] = ()
+    after: tuple[Link, ...] = ()
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):

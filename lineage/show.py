@@ -12,7 +12,7 @@ from rich.tree import Tree
 from headwater.lineage.duration import from_datetime, to_datetime
 from headwater.lineage.event import Position
 from headwater.lineage.queries import Stage, conservation, dead_letters, decisions
-from headwater.lineage.seen import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Retrieval, Why
+from headwater.lineage.seen import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Link, Retrieval, Why
 from headwater.lineage.verify import Source
 
 EVENTS_SHOWN = 3
@@ -81,7 +81,7 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
         title.append(f" for {activation.key}")
     tree = Tree(title)
     if activation:
-        _add_activation(tree.add(Text.assemble(("woken by  ", "dim"), _activation_line(activation))), activation, events)
+        _add_activation(tree.add(Text.assemble(("woken by  ", "dim"), _activation_line(activation))), activation, events, decision.before)
     for retrieval in decision.retrievals:
         _add_retrieval(tree, retrieval, decision)
     for called in decision.tools:
@@ -97,7 +97,8 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
         said = f"{review.get('question', '')}  {review.get('reason', '')} (review {_short(review['id'])})"
         tree.add(Text.assemble(("asked     ", "yellow"), said))
     for effect in decision.effects:
-        tree.add(_effect_line(effect))
+        did = tree.add(_effect_line(effect))
+        _add_links(did, [link for link in decision.after if link.over == effect.position], "woke")
     return tree
 
 
@@ -109,9 +110,18 @@ def _tool_line(called: Mapping[str, Any]) -> Text:
     return Text.assemble(("called    ", "dim"), _clip(f"{called.get('tool', '')}({arguments})", 80), " → ", said)
 
 
-def _add_activation(branch: Tree, activation: ActivationSeen, events: int) -> None:
+def _add_links(branch: Tree, links: Sequence[Link], verb: str) -> None:
+    """The decisions of a cascade, each under the one that joins it."""
+    for link in links:
+        line = Text.assemble((f"{verb}  ", "dim"), (f"{link.agent}@{link.version}", "bold"), f" by {link.rule}/{link.key}")
+        line.append(f' "{link.summary}"' if link.summary else f" {link.outcome}").append(f" ({link.confidence:.2f})")
+        line.append(f"   {_short(link.id)}", "dim")
+        _add_links(branch.add(line), link.links, verb)
+
+
+def _add_activation(branch: Tree, activation: ActivationSeen, events: int, before: Sequence[Link] = ()) -> None:
     for event in activation.events[:events]:
-        branch.add(_event_line(event))
+        _add_links(branch.add(_event_line(event)), [link for link in before if link.over == event.position], "from")
     more = len(activation.events) - events
     if more > 0:
         branch.add(Text(f"… {more} more", style="dim"))

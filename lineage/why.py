@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from headwater.lineage.cascade import followed, led_here
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.event import Position
 from headwater.lineage.names import SHORTEST, Connection, Thing, beginning_with, begins, lying_at, mentioning, things
@@ -223,7 +224,15 @@ def _decisions(cursor: Connection, ids: Iterable[str]) -> tuple[DecisionSeen, ..
     fired = mentioning(cursor, [record.data.get("activation", "") for record in decided.values()])
     seen = _activations(cursor, [record for record in fired if record.kind == "activation"])
     activations = {activation.id: activation for activation in seen}
-    return tuple(decision_seen(decided[id], about, activations) for id in wanted if id in decided)
+    return tuple(_cascading(cursor, decision_seen(decided[id], about, activations)) for id in wanted if id in decided)
+
+
+def _cascading(cursor: Connection, decision: DecisionSeen) -> DecisionSeen:
+    """The decision with its cascade, both ways."""
+    woke = [event.position for event in decision.activation.events] if decision.activation else []
+    did = [effect.position for effect in decision.effects if effect.position.count("/") == 3]
+    before, after = led_here(cursor, decision.id, woke), followed(cursor, decision.id, did)
+    return msgspec.structs.replace(decision, before=before, after=after)
 
 
 def _activations(cursor: Connection, fired: Sequence[Record]) -> tuple[ActivationSeen, ...]:

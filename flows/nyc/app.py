@@ -1,4 +1,4 @@
-"""New York's three airports in 2013: flights and weather in; fresh context, three watched rules and accountable plans out.
+"""New York's three airports in 2013: flights and weather in; fresh context, accountable plans and all that follows from them out.
 
 headwater demo                               replays 7-9 February 2013 through it
 headwater up headwater.flows.nyc.app:app     waits for events
@@ -30,8 +30,9 @@ from headwater import (
     agent,
     document,
 )
-from headwater.flows.nyc import data
+from headwater.flows.nyc import data, relief
 from headwater.flows.nyc.data import Flight, Weather
+from headwater.flows.nyc.relief import plans
 
 FREEZING = 32.0
 """°F. Low visibility at or below it is snow or freezing rain; above it, New York's low visibility is fog, mostly at night."""
@@ -83,7 +84,6 @@ flights = Topic(
         "weather": Latest(weather, on="origin"),
     },
 )
-plans = Topic("plans", Plan)
 
 cancellations = Rate(
     "cancellations", of=flights, where=pl.col("status") == "cancelled", per="origin", within="1h",
@@ -130,14 +130,14 @@ async def by_the_book(activation: Activation, context: Context) -> Decision[Plan
     context.note(f"by the numbers of the procedures: {situation(activation)}")
     chosen = Plan.model_validate({"response": response})
     decision = Decision(chosen, options=(Option(response, 1.0),), rationale="The level alone decides, by the procedures' numbers.")
-    return decision.with_effects(Publish(plans, key=activation.key, data=chosen))
+    return decision.with_effects(_published(activation, chosen))
 
 
 @agent(wakes_on=[cancellations, delays, visibility], publishes=[plans], act_above=0.8, timeout="10s", fallback=by_the_book)
 async def recover(activation: Activation, context: Context) -> Decision[Plan]:
     """Choose what the airport does, by what the procedures say and what its flights and weather show."""
     decision = await plan(context, activation.key, situation(activation))
-    return decision.with_effects(Publish(plans, key=activation.key, data=decision.choice))
+    return decision.with_effects(_published(activation, decision.choice))
 
 
 async def plan(context: Context, airport: str, case: str) -> Decision[Plan]:
@@ -151,9 +151,15 @@ async def plan(context: Context, airport: str, case: str) -> Decision[Plan]:
 app = App(
     "nyc",
     documents=[flight_status, airport_hour, Files("procedures/*.md", since="2013-01-01T00:00:00Z")],
-    triggers=[cancellations, delays, visibility],
-    agents=[recover],
+    triggers=[cancellations, delays, visibility, *relief.RULES],
+    agents=[recover, *relief.AGENTS],
 )
+
+
+def _published(activation: Activation, plan: Plan | None) -> Publish:
+    """The plan as an event that others may wake on."""
+    assert plan is not None
+    return Publish(plans, relief.AirportPlan(id=relief.disruption(activation), response=plan.response))
 
 
 def situation(activation: Activation) -> str:

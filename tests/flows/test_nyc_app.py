@@ -8,6 +8,7 @@ import pytest
 
 from headwater.agents.activation import Activation
 from headwater.flows.nyc import app as nyc
+from headwater.flows.nyc import relief
 from headwater.flows.nyc.app import (
     Plan,
     airport_hour,
@@ -141,7 +142,8 @@ def test_a_situation_is_told_in_the_words_of_the_procedures_and_the_fallback_fol
 
     decision = asyncio.run(by_the_book.function(activation, Notes()))
     assert decision.choice == Plan(response=response) and decision.options[0].name == response
-    assert [(effect.topic.name, effect.key) for effect in decision.effects] == [("plans", "EWR")]
+    assert [(effect.topic.name, effect.key) for effect in decision.effects] == [("plans", None)]
+    assert decision.effects[0].data.response == response and decision.effects[0].data.id.startswith("EWR-")
     assert words in situation(activation)
 
 
@@ -164,11 +166,12 @@ def test_the_agent_retrieves_procedures_and_the_airports_own_documents_then_publ
     storm = firing(cancellations, 0.5, count=5, total=10)
     decision = asyncio.run(recover.function(storm, Seen()))
     assert asked == [{"path": nyc.PROCEDURES}, {"origin": "EWR"}] and len(nyc.PROCEDURES) == 12
-    assert decision.effects[-1].key == "EWR" and decision.effects[-1].data == Plan(response=REBOOK)
+    assert decision.effects[-1].data == relief.AirportPlan(id=relief.disruption(storm), response=REBOOK)
     assert recover.publishes == (nyc.plans,) and recover.fallback is by_the_book and recover.fallback.publishes == (nyc.plans,)
 
 
 def test_the_application_names_every_topic_once():
-    """Flights, weather, plans and the files of procedures; two topics are watched, and the weather is also a table."""
-    assert {"flights", "weather", "plans"} < set(app.topics) and set(app.watched) == {"flights", "weather"}
+    """Flights, weather, what agents publish, and the files of procedures; the weather is also a table."""
+    said = {"plans", "crews", "rebookings"}
+    assert {"flights", "weather", "notices"} | said < set(app.topics) and set(app.watched) == {"flights", "weather"} | said
     assert [table.topic.name for table in app.tables] == ["weather"] and app.topics["flights"].partitions == 4

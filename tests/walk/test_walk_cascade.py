@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import polars as pl
 import pytest
 from pydantic import BaseModel
@@ -98,6 +99,30 @@ def test_a_loop_is_bounded_through_the_flows(played, eventually):
     assert {row["cause"] for row in dead} == {"too_many_hops"} and all(CHAIN in row["error"] for row in dead)
     decided = lineage.sql("select agent, outcome, count(*) as many from decisions group by all order by agent").rows()
     assert decided == [("cry", "acted", 1), ("ping", "acted", 9), ("pong", "acted", 9)]
+
+
+def depth(links):
+    return 1 + max((depth(link["links"]) for link in links), default=0) if links else 0
+
+
+def test_why_walks_the_whole_chain(played, eventually):
+    """From the first decision all that followed, from the last all that led there, each decision once; branches lie side by side."""
+    up, lineage = played
+    eventually(lambda: lineage.sql("from dead_letters").height == 3, 40)
+    rows = lineage.sql("select id, agent, \"key\" from decisions where starts_with(\"key\", 'a') order by length(\"key\"), agent").rows()
+    hits = [id for id, agent, _ in rows if agent != "cry"]
+    first, last = (httpx.get(f"{up.address}/v1/why/{id}").json()["decisions"][0] for id in (hits[0], hits[-1]))
+    assert (depth(first.get("before", [])), depth(first["after"])) == (0, 5)
+    assert (depth(last["before"]), depth(last.get("after", []))) == (5, 0)
+    link, chain = last["before"][0], []
+    while True:
+        chain.append(link["id"])
+        if not link["links"]:
+            break
+        [link] = link["links"]
+    assert chain == hits[-2::-1]
+    page = httpx.get(f"{up.address}/v1/why/{hits[0]}", headers={"accept": "text/html"}, params={"format": "html"}).text
+    assert all(id in page for id in hits)
 
 
 def test_events_of_a_cascade_carry_where_they_came_from(played, eventually):
