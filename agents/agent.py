@@ -1,6 +1,7 @@
 """Agents as an application declares them, and their answer: the decision."""
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import uuid
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 
 from headwater.agents.activation import Activation, Phase
 from headwater.agents.tool import Call, Tool
+from headwater.agents.breaker import Breaker
+from headwater.agents.budget import Budget
+from headwater.agents.rate import Limit, limit
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
 from headwater.lineage.topic import Topic
@@ -78,6 +82,9 @@ class Agent:
     act_above   confidence from which a decision is acted on; below it goes to review
     timeout     one attempt at most; after `attempts` failures the fallback decides, or a review asks a person
     expires     how long a review waits for its verdict, by the wall clock
+    breaker     when it is left alone because it keeps failing; None: never
+    rate        at most so many decisions within a duration, such as "20/1m"; more of them wait their turn
+    budget      what it may spend per UTC day; beyond it the fallback decides, or a review asks a person
     """
 
     name: str
@@ -92,6 +99,9 @@ class Agent:
     phases: tuple[Phase, ...] = ("opened", "updated")
     tools: tuple[Tool, ...] = ()
     expires: str = "24h"
+    breaker: Breaker | None = None
+    rate: str | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.act_above <= 1:
@@ -104,6 +114,26 @@ class Agent:
         names = [tool.name for tool in self.tools]
         if len(set(names)) < len(names):
             raise Misused(f"agent {self.name}: two of its tools have one name; it names {', '.join(sorted(names))}")
+        if self.rate is not None:
+            try:
+                limit(self.rate)
+            except Misused as error:
+                raise Misused(f"agent {self.name}: rate={error}") from None
+
+    @functools.cached_property
+    def limit(self) -> Limit | None:
+        """Its rate, read."""
+        return None if self.rate is None else limit(self.rate)
+
+    @property
+    def line(self) -> "tuple[Agent, ...]":
+        """Who is asked, in order: itself, then its fallbacks, each once."""
+        found: dict[str, Agent] = {}
+        each: Agent | None = self
+        while each is not None and each.name not in found:
+            found[each.name] = each
+            each = each.fallback
+        return tuple(found.values())
 
     @property
     def digest(self) -> str:
@@ -130,6 +160,9 @@ def agent(
     phases: Sequence[Phase] = ("opened", "updated"),
     tools: Sequence[Tool] = (),
     expires: str = "24h",
+    breaker: Breaker | None = None,
+    rate: str | None = None,
+    budget: Budget | None = None,
 ) -> Callable[[AgentFunction], Agent]:
     """Declare an agent: `@agent(wakes_on=[rule], publishes=[topic], act_above=0.7, timeout="10s")`."""
 
@@ -138,6 +171,7 @@ def agent(
         return Agent(
             name, function, tuple(wakes_on), tuple(publishes), act_above, timeout, attempts, fallback, version, tuple(phases),
             tuple(tools), expires,
+            breaker=breaker, rate=rate, budget=budget,
         )  # fmt: skip
 
     return declare

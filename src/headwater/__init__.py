@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from headwater.agents.agent import Option as Option
     from headwater.agents.agent import Publish as Publish
     from headwater.agents.agent import agent as agent
+    from headwater.agents.breaker import Breaker as Breaker
+    from headwater.agents.budget import Budget as Budget
     from headwater.agents.context import Context as Context
     from headwater.agents.rules import Rate as Rate
     from headwater.agents.rules import Threshold as Threshold
@@ -46,8 +48,10 @@ _HOME = {
     "Activation": "agents.activation",
     "Agent": "agents.agent",
     "App": "flows.app",
+    "Breaker": "agents.breaker",
     "Bridge": "flows.bridge",
     "Call": "agents.tool",
+    "Budget": "agents.budget",
     "Context": "agents.context",
     "Decision": "agents.agent",
     "Delete": "enrichers.document",
