@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 
 from headwater.agents.activation import Activation, Phase
-from headwater.agents.tool import Call, Tool
 from headwater.agents.breaker import Breaker
 from headwater.agents.budget import Budget
 from headwater.agents.rate import Limit, limit
+from headwater.agents.tool import Call, Tool
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
 from headwater.lineage.topic import Topic

@@ -90,15 +90,18 @@ class Purse:
         self._dearest: dict[str, float] = {}
         self._out = 0
 
-    def take(self, now: int) -> Literal["taken", "busy", "spent"]:
-        """Begin an attempt at `now` (µs). `busy`: what is on its way may use up the rest, ask again; `spent`: not today."""
+    def look(self, now: int) -> Literal["free", "busy", "spent"]:
+        """Whether an attempt may begin at `now` (µs). `busy`: what is on its way may use up the rest, ask again; `spent`: not today."""
         left = [(most, self.spent(name, now), self._guess(name, most)) for name, most in self._budget.limits.items()]
         if any(spent >= most for most, spent, _ in left):
             return "spent"
         if any(spent + self._out * guess >= most for most, spent, guess in left):
             return "busy"
+        return "free"
+
+    def take(self) -> None:
+        """Begin an attempt."""
         self._out += 1
-        return "taken"
 
     def end(self, journal: str, now: int, told: Mapping[str, float]) -> Spent:
         """An attempt ended, having taken these amounts. Gives the journal's running total."""

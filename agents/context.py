@@ -10,6 +10,8 @@ from headwater.agents.activation import Activation
 from headwater.agents.agent import Agent, Decision
 from headwater.agents.authorise import INDEX, MODEL, Authorise, authorise, principal_of
 from headwater.agents.reading import only_reads, read
+from headwater.agents.reins import Reins
+from headwater.agents.room import Room
 from headwater.agents.tool import Tool
 from headwater.agents.trail import Trail
 from headwater.lineage.duration import duration, format_time
@@ -111,6 +113,7 @@ class Ports:
     broker     the id of the broker whose offsets the activations' cuts speak of
     indexed    the topics that the index reads: only their positions are waited for; None: all
     largest    bytes of the largest entry that the journal takes
+    reins      what holds agents back: breakers, rates, budgets;  room  how many attempts are made at once
     """
 
     search: Search
@@ -122,6 +125,8 @@ class Ports:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
     largest: int = 19_000_000
+    reins: Reins = field(default_factory=Reins)
+    room: Room = field(default_factory=Room)
 
 
 class Context:

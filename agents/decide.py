@@ -5,8 +5,8 @@ import enum
 import functools
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import pydantic
@@ -18,6 +18,8 @@ from headwater.agents.authorise import Principal, principal_of
 from headwater.agents.context import Context, Ports
 from headwater.agents.hops import told_of
 from headwater.agents.journal import Decided, Done, Outgoing, State
+from headwater.agents.leave import leave, turn
+from headwater.agents.reins import Held, Pass, journal_name
 from headwater.agents.review import Reason, question_of, review_event, review_id
 from headwater.agents.trail import Trail, content_hash
 from headwater.lineage.duration import duration
@@ -37,6 +39,11 @@ class Answered(NamedTuple):
     attempts: int
     errors: tuple[str, ...]
     forbidden: str = ""
+    held: Held | None = None
+
+    @property
+    def error(self) -> str:
+        return "; ".join(filter(None, (*self.errors, self.forbidden, self.held.text if self.held is not None else "")))
 
 
 async def decide(agent: Agent, activation: Activation, ports: Ports, *, position: str = "", woken: int = 0) -> Decided:
@@ -46,12 +53,13 @@ async def decide(agent: Agent, activation: Activation, ports: Ports, *, position
     """
     trail = Trail(agent.name, decision_id(agent.name, activation.id), activation.id, ports.clock)
     started = ports.clock()
-    answered = await _answered(agent, activation, ports, trail)
+    journal = journal_name(agent, position)
+    answered = await _answered(agent, activation, ports, trail, journal)
     forbidden = answered.forbidden or _forbidden(answered, activation, ports, trail)
     state, reason, detail = _verdict(answered, forbidden)
     seconds = (ports.clock() - started) / 1_000_000
     decided = _decided(agent, activation, answered, state, trail, {"seconds": seconds}, ports.clock())
-    decided = msgspec.structs.replace(decided, position=position, woken=woken)
+    decided = msgspec.structs.replace(decided, position=position, woken=woken, spent=ports.reins.totals(agent, journal))
     asked: list[Record] = []
     if reason is not None:
         question = question_of(decided, activation, reason, detail)
@@ -69,39 +77,76 @@ def effect_records(decided: Decided, done: Done, tokens: Sequence[str], sent: in
     return tuple(_effect_record(decided, effect, token, sent) for effect, token in zip(decided.effects, tokens, strict=True))
 
 
-async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> Answered:
+async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: Trail, journal: str) -> Answered:
+    """Ask the agent, then its fallbacks, in place. One that is held back is passed over at once where another may be asked."""
     refused = _refused(principal_of(agent), "decide", activation.rule, activation, ports, trail)
     if refused:
         return Answered(agent, None, (), 0, (), refused)
     errors: list[str] = []
     attempts = 0
-    for candidate, last in _tries(agent):
-        attempts += 1
-        try:
-            decision, effects = await _attempt(candidate, activation, ports, trail)
-        except Forbidden as error:
-            return Answered(candidate, None, (), attempts, tuple(errors), words(error))
-        except (Exception, asyncio.CancelledError, SystemExit) as error:
-            if _cancelled(error):
-                raise
-            errors.append(_told(candidate, error))
-            trail.note(f"attempt {attempts} failed: {errors[-1]}", attempt=attempts, error=errors[-1])
-        else:
-            return Answered(candidate, decision, effects, attempts, tuple(errors))
-        if not last:
-            await ports.sleep(min(_BACKOFF_S * 2 ** (attempts - 1), _LONGEST_BACKOFF_S) * (0.5 + ports.random()))
+    line = agent.line
+    for candidate in line:
+        for n in range(candidate.attempts):
+            if n:
+                await ports.sleep(min(_BACKOFF_S * 2 ** (attempts - 1), _LONGEST_BACKOFF_S) * (0.5 + ports.random()))
+            try:
+                answer = await _asked(agent, candidate, activation, ports, trail, journal, first=n == 0)
+            except Forbidden as error:
+                return Answered(candidate, None, (), attempts + 1, tuple(errors), words(error))
+            except (Exception, asyncio.CancelledError, SystemExit) as error:
+                if _cancelled(error):
+                    raise
+                attempts += 1
+                errors.append(_told(candidate, error))
+                trail.note(f"attempt {attempts} failed: {errors[-1]}", attempt=attempts, error=errors[-1])
+                continue
+            if not isinstance(answer, Held):
+                return Answered(candidate, *answer, attempts + 1, tuple(errors))
+            if candidate is line[-1]:
+                return Answered(candidate, None, (), attempts, tuple(errors), held=answer)
+            trail.note(f"{candidate.name} is not asked: {answer.text}", held=answer.reason)
+            break
     return Answered(candidate, None, (), attempts, tuple(errors))
 
 
-def _tries(agent: Agent) -> Iterator[tuple[Agent, bool]]:
-    """Who is asked, in order, and whether nobody of the same agent follows: a fallback is asked at once."""
-    candidate: Agent | None = agent
-    seen: set[str] = set()
-    while candidate is not None and candidate.name not in seen:
-        seen.add(candidate.name)
-        for n in range(candidate.attempts):
-            yield candidate, n == candidate.attempts - 1
-        candidate = candidate.fallback
+Answer: TypeAlias = tuple[Decision[Any], tuple[Outgoing, ...]]
+
+
+async def _asked(
+    agent: Agent, candidate: Agent, activation: Activation, ports: Ports, trail: Trail, journal: str, *, first: bool
+) -> Answer | Held:
+    """One attempt, once nothing holds the candidate back; what holds it, if that is not waited for."""
+    last = candidate is agent.line[-1]
+    while True:
+        held = await leave(candidate, ports, trail, last=last)
+        if held is not None:
+            return held
+        if first:
+            await turn(candidate, ports, trail)
+            first = False
+        async with ports.room.place(agent.name):
+            passed = ports.reins.of(candidate).admit(ports.clock())
+            if isinstance(passed, Pass):
+                return await _measured(candidate, activation, ports, trail, journal, passed)
+
+
+async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: Trail, journal: str, passed: Pass) -> Answer:
+    """An attempt whose end and cost the agent's reins are told."""
+    before, failed, cost = dict(trail.spent), None, dict[str, float]()
+    try:
+        decision, effects = await _attempt(agent, activation, ports, trail)
+        failed, cost = False, dict(decision.cost)
+        return decision, effects
+    except Forbidden:
+        raise
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
+        failed = None if _cancelled(error) else True
+        raise
+    finally:
+        told = {name: max(amount - before.get(name, 0.0), cost.get(name, 0.0)) for name, amount in {**cost, **trail.spent}.items()}
+        changed = ports.reins.of(agent).end(passed, journal, ports.clock(), told, failed=failed)
+        if changed:
+            trail.note(changed)
 
 
 async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> tuple[Decision[Any], tuple[Outgoing, ...]]:
@@ -161,6 +206,8 @@ def _verdict(answered: Answered, forbidden: str) -> tuple[State, Reason | None, 
     decision = answered.decision
     if forbidden:
         return "waiting", "forbidden", forbidden
+    if decision is None and answered.held is not None and answered.held.reason != "busy":
+        return "waiting", answered.held.reason, answered.error
     if decision is None:
         return "waiting", "failed", "; ".join(answered.errors)
     if decision.choice is None:
@@ -182,7 +229,7 @@ def _decided(
         key=activation.key, at=activation.at, state=state, choice=plain(decision.choice), summary=summary(decision.choice),
         options=tuple(decision.options), rationale=decision.rationale, confidence=decision.confidence, evidence=tuple(decision.evidence),
         without=dict(decision.without), cost={**decision.cost, **spent, **cost}, effects=answered.effects, decided=now,
-        attempts=answered.attempts, error="; ".join(filter(None, (*answered.errors, answered.forbidden))),
+        attempts=answered.attempts, error=answered.error,
     )  # fmt: skip
 
 
@@ -195,6 +242,8 @@ def _decision_record(decided: Decided, activation: Activation, trail: Trail) -> 
         "without": {chunk: _option(option) for chunk, option in decided.without.items()}, "cost": decided.cost,
         "woken": decided.woken, "decided": decided.decided, "attempts": decided.attempts, "error": decided.error, "used": trail.used,
     }  # fmt: skip
+    if decided.spent:
+        data["spent"] = msgspec.to_builtins(decided.spent)
     return fact(
         "decision", trail.flow, "decide", decided.id, logged=decided.decided, parents=(activation.id, *trail.retrievals),
         ordinal=content_hash(data), at=activation.at, outcome=decided.state, data=data,

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import msgspec
 
 from headwater.agents.agent import Option
+from headwater.agents.budget import Spent
 from headwater.agents.hops import VIA
 from headwater.lineage.errors import Undecodable
 from headwater.lineage.event import Event
@@ -56,6 +57,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     choice     JSON value of the choice, None for nothing to do; `summary` is its short text
     effects    what the decision does outside; held back while it waits for a verdict
     review     the question to a person, if it waits
+    spent      of the agents asked that have a budget: what this journal's decisions have spent of it on that day, this one included
     woken, decided   wall clock, µs since 1970
     """
 
@@ -83,6 +85,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     decided: int = 0
     attempts: int = 1
     error: str = ""
+    spent: dict[str, Spent] = {}
     records: tuple[Record, ...] = ()
 
     @property

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from headwater.agents.agent import Agent
 from headwater.agents.breaker import Circuit, Standing, admit, ended
 from headwater.agents.budget import Name, Purse, Spent
+from headwater.agents.journal import Decided, Entry
 from headwater.agents.rate import Turns
 from headwater.lineage.duration import format_time
 
@@ -49,16 +50,16 @@ class Rein:
     def look(self, now: int) -> Held | None:
         """Whether an attempt could begin; nothing changes."""
         with self._lock:
-            return self._spent(now) or self._open(now)
+            return self._held(now)
 
     def admit(self, now: int) -> Pass | Held:
         """Begin an attempt."""
         with self._lock:
-            held = self._spent(now) or self._open(now)
+            held = self._held(now)
             if held is not None:
                 return held
-            if self._purse is not None and self._purse.take(now) != "taken":
-                return Held("busy", f"the budget of {self.agent.name} may be used up by what is on its way", _LOOK_US, patient=True)
+            if self._purse is not None:
+                self._purse.take()
             if self.agent.breaker is None:
                 return Pass(0)
             self._circuit, era, _ = admit(self.agent.breaker, self._circuit, now)
@@ -106,14 +107,20 @@ class Rein:
                 found["budget"] = {name: {"spent": self._purse.spent(name, now), "limit": most} for name, most in limits.items()}
             return found
 
-    def _spent(self, now: int) -> Held | None:
-        if self._purse is None or self.agent.budget is None:
-            return None
-        for name, most in self.agent.budget.limits.items():
-            spent = self._purse.spent(name, now)
-            if spent >= most:
-                return Held("budget", f"{self.agent.name} has spent its day's budget of {_amount(name, most)}: {_amount(name, spent)}")
-        return None
+    def _held(self, now: int) -> Held | None:
+        found = self._purse.look(now) if self._purse is not None else "free"
+        if found == "spent":
+            return Held("budget", self._spent_text(now))
+        opened = self._open(now)
+        if opened is not None or found == "free":
+            return opened
+        return Held("busy", f"the budget of {self.agent.name} may be used up by what is on its way", _LOOK_US, patient=True)
+
+    def _spent_text(self, now: int) -> str:
+        assert self._purse is not None and self.agent.budget is not None
+        limits = self.agent.budget.limits.items()
+        spent = [f"{_amount(name, self._purse.spent(name, now))} of {_amount(name, most)}" for name, most in limits]
+        return f"{self.agent.name} has spent its budget of this day: {', '.join(spent)}"
 
     def _open(self, now: int) -> Held | None:
         breaker = self.agent.breaker
@@ -140,10 +147,23 @@ class Reins:
                 found = self._reins[agent.name] = Rein(agent)
             return found
 
+    def recall(self, agent: Agent, journal: str, kept: Mapping[str, Spent], entries: Iterable[Entry]) -> None:
+        """What a snapshot and the journal behind it say of the time before this process."""
+        decisions = [entry for entry in entries if isinstance(entry, Decided)]
+        for each in agent.line:
+            totals = [decided.spent[each.name] for decided in decisions if each.name in decided.spent]
+            turns = [decided.decided for decided in decisions if each is agent or decided.by == each.name]
+            self.of(each).learn(journal, [kept[each.name], *totals] if each.name in kept else totals, turns)
+
     def totals(self, agent: Agent, journal: str) -> dict[str, Spent]:
         """What the agent and its fallbacks have spent by a journal: agent name → running total, for those with a budget."""
         found = ((each.name, self.of(each).total(journal)) for each in agent.line)
         return {name: total for name, total in found if total is not None}
+
+
+def journal_name(agent: Agent, position: str) -> str:
+    """Where an agent's decisions over the activation at a position (a token) are written: `AGENT/PARTITION`."""
+    return f"{agent.name}/{position.split('/')[-2]}" if "/" in position else agent.name
 
 
 def _spoken(standing: Standing) -> str:

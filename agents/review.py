@@ -12,7 +12,7 @@ from headwater.lineage.topic import REVIEWS
 
 REQUESTED = "headwater.review.requested"
 
-Reason = Literal["unsure", "failed", "forbidden"]
+Reason = Literal["unsure", "failed", "forbidden", "breaker", "budget"]
 
 
 def review_id(decision: str) -> str:
@@ -47,5 +47,7 @@ def question_of(decided: Decided, activation: Activation, reason: Reason, detail
             return f"{who} would choose {decided.summary!r} with confidence {decided.confidence:.2f}, {detail}. Approve it for {what}?"
         case "forbidden":
             return f"{who} wanted what it may not do: {detail}. What should be done about {what}?"
+        case "breaker" | "budget":
+            return f"{who} was not asked: {detail}. What should be done about {what}?"
         case "failed":
             return f"{who} could not decide: {detail}. What should be done about {what}?"

@@ -9,7 +9,7 @@ import msgspec
 from headwater.agents.authorise import Principal, Ruling
 from headwater.lineage.record import Kind, Record, fact
 
-WALL_CLOCK = frozenset({"woken", "decided", "sent", "staleness_ms", "cost", "waited_ms", "seconds"})
+WALL_CLOCK = frozenset({"woken", "decided", "sent", "staleness_ms", "cost", "waited_ms", "seconds", "spent"})
 """Names of data that the wall clock moves: two runs that differ only in these found and chose the same."""
 
 
@@ -66,9 +66,7 @@ class Trail:
         """The ids of all records so far: a decision names what it rests on."""
         return [record.id for record in self.records]
 
-    def _numbered(
-        self, kind: Kind, step: str, letter: str, parents: Iterable[str], data: Mapping[str, Any], at: int | None = None
-    ) -> str:
+    def _numbered(self, kind: Kind, step: str, letter: str, parents: Iterable[str], data: Mapping[str, Any], at: int | None = None) -> str:
         n = self._counts.get(letter, 0)
         self._counts[letter] = n + 1
         ref = f"{self.decision}:{letter}{n}"

@@ -10,6 +10,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from headwater.agents.activation import Activation, activation_of
 from headwater.agents.agent import Agent, decision_id
+from headwater.agents.budget import Spent
 from headwater.agents.decider import Decider, Finished, Item
 from headwater.agents.hops import bounded
 from headwater.agents.journal import Book
@@ -44,12 +45,13 @@ class Woken(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """What survives of one (agent, partition): the items in flight, and from where its journal is read."""
+    """What survives of one (agent, partition): the items in flight, from where its journal is read, and what was spent by then."""
 
     partition: int
     items: list[Item]
     since: int
     form: int = 1
+    spent: dict[str, Spent] = {}
 
 
 _encode_state = msgspec.json.Encoder().encode
@@ -131,10 +133,12 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._since = 0
         self._next = 0
         self._told = Ranges()
+        self._spent: dict[str, Spent] | None = {}
         if resume is not None:
             state = _decode_state(resume)
             self._open(state.partition, state.since)
             self._early = state.items
+            self._spent = state.spent
 
     def _open(self, partition: int, since: int) -> None:
         self._partition, self._since = partition, since
@@ -147,11 +151,14 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         if self._decider is not None or self._journal is None or not self._journal.ready:
             return
         try:
-            book = Book(self._journal.book)
+            entries = self._journal.book
         except Unavailable as error:
             self._begin_anew(error)
             return
-        decider = Decider(self._agent, self._run.ports, self._journal, book, self._run.loop, max_in_flight=MAX_IN_FLIGHT)
+        if self._spent is not None:
+            self._run.ports.reins.recall(self._agent, self._journal_name, self._spent, entries)
+            self._spent = None
+        decider = Decider(self._agent, self._run.ports, self._journal, Book(entries), self._run.loop, max_in_flight=MAX_IN_FLIGHT)
         self._decider = self._run.deciders[self._agent.name, self._partition] = decider
         self._run.opening.discard((self._agent.name, self._partition))
         early, self._early = self._early, []
@@ -226,7 +233,12 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         items = self._in_flight()
         if self._decider is not None:
             self._since = self._journal.since(decision_id(self._agent.name, item.activation.id) for item in items)
-        return _encode_state(State(self._partition, items, self._since))
+        spent = self._run.ports.reins.totals(self._agent, self._journal_name) if self._spent is None else self._spent
+        return _encode_state(State(self._partition, items, self._since, spent=spent))
+
+    @property
+    def _journal_name(self) -> str:
+        return f"{self._agent.name}/{self._partition}"
 
     def _finished(self) -> list[Record]:
         self._begin()

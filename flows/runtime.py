@@ -15,6 +15,7 @@ from headwater.agents.agent import Agent
 from headwater.agents.context import Ports
 from headwater.agents.decider import Decider
 from headwater.agents.model import model_from
+from headwater.agents.room import Room
 from headwater.enrichers.embed import Embedder, minilm
 from headwater.enrichers.engine import Index
 from headwater.enrichers.fingerprint import Fingerprint, fingerprint
@@ -235,6 +236,7 @@ class Runtime:
             broker=self.broker,
             indexed=frozenset(self.app.indexed),
             largest=self.kafka.largest * 9 // 10,  # the rest is for what the protocol puts around an entry
+            room=Room(self.settings.agents_at_once, [agent.name for agent in self.app.agents]),
         )
 
     @once

@@ -67,6 +67,7 @@ class Settings:
     index_history: str = "24h"
     index_quantization: str = "none"
     index_on_disk: bool = False
+    agents_at_once: int = 1000
     retry_delays: str = "1s,10s,60s"
     retry_expires: str = "1h"
     registry_url: str = ""
@@ -97,6 +98,7 @@ VARIABLES = {
     "HEADWATER_INDEX__HISTORY": "index_history",
     "HEADWATER_INDEX__QUANTIZATION": "index_quantization",
     "HEADWATER_INDEX__ON_DISK": "index_on_disk",
+    "HEADWATER_AGENTS__AT_ONCE": "agents_at_once",
     "HEADWATER_RETRY__DELAYS": "retry_delays",
     "HEADWATER_RETRY__EXPIRES": "retry_expires",
     "HEADWATER_SCHEMA_REGISTRY__URL": "registry_url",
@@ -216,6 +218,7 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
     "HEADWATER_HTTP__BURST": (int, 1, 10**9, "a number of events from 1 on"),
     "HEADWATER_QDRANT__GRPC_PORT": (int, 0, 65535, "a port; 0: the server is spoken to by REST"),
     "HEADWATER_AGENTS__HOPS": (int, 1, KEPT, f"how many decisions may follow from each other, 1 to {KEPT}"),
+    "HEADWATER_AGENTS__AT_ONCE": (int, 1, 100_000, "a number of attempts from 1 to 100000"),
     "HEADWATER_HTTP__MAX_BYTES": (int, 1000, 10**9, "a number of bytes from 1000 to 1000000000"),
 }
 """Settings that are numbers: what they are, from, to, in words."""
