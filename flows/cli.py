@@ -211,6 +211,26 @@ def sql(
     look_commands.sql(settings(home, url), query, as_json)
 
 
+@cli.command(rich_help_panel=LOOK)
+def ask(
+    question: Annotated[
+        str | None, typer.Argument(metavar="[QUESTION]", help="trace, history, compare, cost, conservation or freshness")
+    ] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="What it is asked of")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as a page to keep or send")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Ask lineage a question that has a name; without one, see which there are.
+
+    headwater ask trace ID       ·   headwater ask history DOCUMENT   ·   headwater ask compare DECISION DECISION
+    """
+    import headwater.flows.ask_command as ask_command
+
+    ask_command.run(settings(home, url), question, ids or [], as_json, html)
+
+
 @audit.command()
 def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Read the topics again and compare every message with its records")] = False,

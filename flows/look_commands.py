@@ -8,13 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater.flows.door import Door, door
+from headwater.flows.frames import print_frame
 from headwater.flows.options import print_json
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
 from headwater.lineage.errors import NotFound, Unavailable
-
-WIDEST = 60
-SHOWN = 200
 
 
 def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
@@ -104,34 +102,7 @@ def sql(settings: Settings, query: str, as_json: bool) -> None:
     if as_json:
         print_json(frame.to_dicts())
         return
-    console = terminal()
-    cells = [[_cell(value) for value in row] for row in frame.head(SHOWN).iter_rows()]
-    fitting = _fitting(frame.columns, cells, console.width)
-    table = Table(*frame.columns[:fitting], box=None, padding=(0, 2), header_style="bold")
-    for row in cells:
-        table.add_row(*(Text(cell, no_wrap=True) for cell in row[:fitting]))
-    console.print(table)
-    told = [f"{frame.height:,} rows" + (f", the first {SHOWN} shown" if frame.height > SHOWN else "")]
-    if fitting < frame.width:
-        told.append(f"not shown for want of room: {', '.join(frame.columns[fitting:])}")
-    told += ["--json prints all"] if len(told) > 1 or frame.height > SHOWN else []
-    console.print("; ".join(told), style="dim")
-
-
-def _fitting(names: list[str], cells: list[list[str]], width: int) -> int:
-    """How many columns fit side by side, at least one."""
-    left, count = width, 0
-    for index, name in enumerate(names):
-        left -= max([len(name), *(len(row[index]) for row in cells)]) + 4
-        if left < 0:
-            break
-        count += 1
-    return max(1, count)
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+    print_frame(terminal(), frame)
 
 
 def verify(settings: Settings, as_json: bool, deep: bool = False) -> bool:

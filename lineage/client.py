@@ -15,6 +15,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
+from headwater.lineage.ask import ask
 from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, NotFound, Unavailable
 from headwater.lineage.guard import TIME_LIMIT_S, reading
 from headwater.lineage.seen import Why
@@ -31,6 +32,10 @@ class Lineage(Protocol):
 
     def why(self, id: str) -> Why:
         """The path of an id. Raises NotFound, Misused."""
+        ...
+
+    def ask(self, question: str, *ids: str) -> pl.DataFrame:
+        """The answer to a named question: trace, history, compare, cost, conservation, freshness. Raises NotFound, Misused."""
         ...
 
     def close(self) -> None: ...
@@ -77,6 +82,9 @@ class File(_Closing):
     def why(self, id: str) -> Why:
         return why(self._connection, id)
 
+    def ask(self, question: str, *ids: str) -> pl.DataFrame:
+        return ask(self._connection, question, *ids)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -88,14 +96,14 @@ class Remote(_Closing):
         self._client = client
 
     def sql(self, query: str) -> pl.DataFrame:
-        response = self._ask("POST", "/v1/sql", json={"query": query})
-        try:
-            return _frame(pa.ipc.open_stream(response.content).read_all())
-        except pa.ArrowException as error:
-            raise Unavailable(f"the answer broke off: {error}; its time was up, or the server stopped; ask for less") from None
+        return _read(self._ask("POST", "/v1/sql", json={"query": query}))
 
     def why(self, id: str) -> Why:
         return msgspec.json.decode(self._ask("GET", f"/v1/why/{quote(id)}").content, type=Why)
+
+    def ask(self, question: str, *ids: str) -> pl.DataFrame:
+        asked = "".join(f"&id={quote(id, safe='')}" for id in ids)
+        return _read(self._ask("GET", f"/v1/ask/{quote(question, safe='')}?format=arrow{asked}"))
 
     def close(self) -> None:
         self._client.close()
@@ -108,6 +116,14 @@ class Remote(_Closing):
         if response.is_error:
             raise _error(response)
         return response
+
+
+def _read(response: httpx.Response) -> pl.DataFrame:
+    """The frame of an Arrow stream. Raises Unavailable if it broke off."""
+    try:
+        return _frame(pa.ipc.open_stream(response.content).read_all())
+    except pa.ArrowException as error:
+        raise Unavailable(f"the answer broke off: {error}; its time was up, or the server stopped; ask for less") from None
 
 
 _ERRORS: dict[int, type[HeadwaterError]] = {400: Misused, 403: Forbidden, 404: NotFound, 503: Unavailable}

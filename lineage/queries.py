@@ -48,6 +48,14 @@ def freshness(source: Source) -> Freshness:
         return Freshness(*cursor.execute(query).fetchall()[0])
 
 
+def freshness_by_topic(source: Source) -> pl.DataFrame:
+    """topic, documents, p50_ms, p99_ms, max_ms, newest: from append to searchable; `newest` is the wall clock of the last one."""
+    query = """
+        SELECT topic, count(*) AS documents, quantile_cont(ms, 0.5) AS p50_ms, quantile_cont(ms, 0.99) AS p99_ms, max(ms) AS max_ms,
+            max(settled) AS newest FROM freshness GROUP BY topic ORDER BY topic"""
+    return _frame(source, query)
+
+
 def conservation(source: Source) -> pl.DataFrame:
     """flow, topic, outcome, positions: how what was consumed ended."""
     query = (

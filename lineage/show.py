@@ -1,11 +1,13 @@
 """show: a path for people, as a tree on the terminal and as a page to keep."""
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import polars as pl
 from rich.text import Text
 from rich.tree import Tree
 
@@ -19,6 +21,8 @@ EVENTS_SHOWN = 3
 SHOWN = 25
 _TIMES = 10**14
 """Versions from here on are times: 1973 in µs. No sequence gets so far."""
+_LINKED = frozenset(("id", "decisions", "document", "event", "position"))
+"""Columns that hold ids `why` takes."""
 _PAGES = Path(__file__).parent / "pages"
 
 
@@ -60,6 +64,11 @@ def home_html(source: Source, app: str) -> str:
     ended = [row for row in conservation(source).to_dicts() if row["outcome"] != "consumed"]
     dead = dead_letters(source, limit=SHOWN).to_dicts()
     return _environment().get_template("home.html").render(app=app, decisions=shown, ended=ended, dead=dead)
+
+
+def frame_html(frame: pl.DataFrame, title: str) -> str:
+    """A frame as one page without outside resources: a table, its ids leading on to their paths."""
+    return _environment().get_template("frame.html").render(title=title, columns=frame.columns, rows=frame.rows(), linked=_LINKED)
 
 
 def life_line(stages: Sequence[Stage], position: Position | str) -> Text:
@@ -209,7 +218,23 @@ def _clip(text: str, width: int = 60) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
+def _cell(value: object) -> str:
+    """One value of a frame as text."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case datetime.datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03}"
+        case list():
+            return ", ".join(map(_cell, value))
+    return str(value)
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms)
+    environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms, cell=_cell)
     return environment

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -10,10 +10,11 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
+from headwater.lineage.ask import QUESTIONS, ask
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.guard import TIME_LIMIT_S, reading
 from headwater.lineage.queries import decisions
-from headwater.lineage.show import home_html, why_html
+from headwater.lineage.show import frame_html, home_html, why_html
 from headwater.lineage.store import Store
 from headwater.lineage.verify import Verdict, verify
 from headwater.lineage.why import why
@@ -69,6 +70,23 @@ def routes(
         found = why(store(), id)
         return HTMLResponse(why_html(found)) if format == "html" else _json(found)
 
+    @router.get("/v1/ask")
+    def list_questions() -> Response:
+        """The named questions, what each takes and answers."""
+        return _json({"questions": [{"name": q.name, "takes": q.takes, "about": q.about} for q in QUESTIONS.values()]})
+
+    @router.get("/v1/ask/{question}")
+    def answer(
+        question: str, id: Annotated[list[str] | None, Query()] = None, format: Literal["json", "html", "arrow"] = "json"
+    ) -> Response:
+        """A named question: `trace`, `history`, `compare`, `cost`, `conservation`, `freshness`; give `id` as often as it takes ids."""
+        frame = ask(store(), question, *(id or ()))
+        if format == "arrow":
+            return Response(b"".join(_one_stream(frame.to_arrow())), media_type=ARROW)
+        if format == "html":
+            return HTMLResponse(frame_html(frame, " ".join((question, *(id or ())))))
+        return _json({"question": question, "rows": frame.to_dicts()})
+
     @router.get("/v1/verify")
     def verdict(in_flight_ok: bool = True, deep_too: Annotated[bool, Query(alias="deep")] = False) -> Response:
         """Laws 1 and 8 over what has landed; by default positions without an outcome count as on their way. `deep`: the topics as well."""
@@ -86,6 +104,13 @@ def _stream(store: Store, query: str, time_limit_s: float) -> Iterator[bytes]:
     stack = ExitStack()
     reader = stack.enter_context(reading(store, query, time_limit_s=time_limit_s))
     return _chunks(stack, reader)
+
+
+def _one_stream(table: pa.Table) -> Iterator[bytes]:
+    sink = _Sink()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    yield sink.taken()
 
 
 def _chunks(stack: ExitStack, reader: pa.RecordBatchReader) -> Iterator[bytes]:

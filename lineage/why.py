@@ -32,12 +32,13 @@ def why(source: Source, id: str) -> Why:
     with source.cursor() as cursor:
         cursor.begin()
         try:
-            return _why(cursor, *_resolve(cursor, id.strip()))
+            return _why(cursor, *resolve(cursor, id.strip()))
         finally:
             cursor.rollback()
 
 
-def _resolve(cursor: Connection, text: str) -> tuple[Thing, list[Record]]:
+def resolve(cursor: Connection, text: str) -> tuple[Thing, list[Record]]:
+    """What an id names, or the beginning of one, and the records that name it. Raises NotFound, Misused as `why` does."""
     found = mentioning(cursor, [text])
     if found:
         return _named(found, lambda id: id == text)[0], found
