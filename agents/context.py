@@ -205,9 +205,9 @@ class Context:
         """What answers `choose`: the model that the settings name."""
         return self._ports.chooser
 
-    def note(self, text: str) -> None:
-        """Say something about the reasoning; it is kept beside the decision."""
-        self._trail.note(text)
+    def note(self, text: str, **data: Any) -> None:
+        """Say something about the reasoning; it is kept beside the decision, with `data` for who queries it."""
+        self._trail.note(text, **data)
 
     def _asked(self, chosen: Chosen, **failed: str) -> None:
         options = [{"name": option.name, "confidence": option.confidence} for option in chosen.decision.options]

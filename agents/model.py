@@ -175,7 +175,7 @@ class ModelChooser:
         if self._decides:
             decision = _decided(result.output, result.response.provider_details or {}, evidence, cost)
         else:
-            decision = _reasoned(result.output, evidence, cost)
+            decision = reasoned(result.output, evidence, cost)
         answer = result.output.model_dump(mode="json") if isinstance(result.output, BaseModel) else str(result.output)
         return Chosen(decision, self.model.model_name, prompt.content, answer, tokens)
 
@@ -198,10 +198,15 @@ def model_from(setting: str | None, embedder: Embedder) -> Chooser:
     """
     if setting is None or setting in ("", "local"):
         return ModelChooser(LocalModel(embedder))
+    return ModelChooser(named_model(setting))
+
+
+def named_model(setting: str) -> Model[Any]:
+    """A hosted or local language model by pydantic-ai's name for it. Raises Misused as `model_from` does."""
     if ":" not in setting:
         raise Misused(f'model {setting!r}: write "local", or provider and model, such as "openai:gpt-5" or "ollama:llama3"')
     try:
-        return ModelChooser(infer_model(setting))
+        return infer_model(setting)
     except ImportError as error:
         raise Misused(f'model {setting!r}: {error}; install its provider with: pip install "headwater[hosted]"') from error
     except (UserError, ValueError) as error:
@@ -291,7 +296,7 @@ def _rationale(outcome: Mapping[str, Any], evidence: Sequence[Evidence]) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _reasoned(answer: Reasoned[Any], evidence: Sequence[Evidence], cost: Mapping[str, float]) -> Decision[Any]:
+def reasoned(answer: Reasoned[Any], evidence: Sequence[Evidence], cost: Mapping[str, float]) -> Decision[Any]:
     """The decision of a language model. Ids that it was not shown are left out; if it names none, it saw them all."""
     shown = {item.id for item in evidence}
     cited = tuple(chunk for chunk in dict.fromkeys(answer.evidence) if chunk in shown)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from headwater.agents.breaker import Breaker as Breaker
     from headwater.agents.budget import Budget as Budget
     from headwater.agents.context import Context as Context
+    from headwater.agents.language import by_model as by_model
     from headwater.agents.rules import Rate as Rate
     from headwater.agents.rules import Threshold as Threshold
+    from headwater.agents.table import by_rules as by_rules
     from headwater.agents.tool import Call as Call
     from headwater.agents.tool import Tool as Tool
     from headwater.agents.tool import tool as tool
@@ -79,6 +81,8 @@ _HOME = {
     "Topic": "lineage.topic",
     "Webhook": "flows.webhook",
     "agent": "agents.agent",
+    "by_model": "agents.language",
+    "by_rules": "agents.table",
     "document": "enrichers.document",
     "tool": "agents.tool",
 }
