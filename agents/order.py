@@ -1,4 +1,6 @@
-"""Event-time order: signals leave in (event time, event id) order, behind the topic's watermark.
+"""Event-time order: signals leave in (event time, event id) order, behind the watermark of their topic, or of their group of topics.
+
+Partitions are counted through all topics of the group here; each topic has its own lateness and its own `idle_after`.
 
 What counts as late is decided within each partition alone (older than what that partition allowed), so it hangs on the topic's
 contents and not on how partitions happen to interleave; the watermark of the topic is never ahead of any of its partitions', so
@@ -62,7 +64,7 @@ class Signal(NamedTuple):
 
 
 class Order(TypedDict):
-    """The reorder buffer of one topic.
+    """The reorder buffer of one topic, or of a group.
 
     floors     per partition: no event earlier than this is in time there (newest event − lateness, or a mark)
     heard      per partition: wall clock of the last arrival
@@ -117,15 +119,17 @@ def arrive(order: Order, signal: Signal, lateness: int) -> bool:
     return in_time
 
 
-def advance(order: Order, now: int, lateness: int, idle_after: int | None, ends: Ends = ()) -> Idle | None:
-    """Raise the watermark as far as the partitions allow. `idle_after=None` switches the idle path off.
+def advance(order: Order, now: int, lateness: int, idle_after: Sequence[int] | None, ends: Ends = ()) -> Idle | None:
+    """Raise the watermark as far as the partitions allow. `idle_after`: per partition; None switches the idle path off.
+
+    lateness  the greatest of the group: with everything silent, that far behind the clock the watermark stays
 
     A partition of which `ends` tells nothing (its source may run in another process) is never idle: it holds the watermark.
     """
     before, floors = order["watermark"], order["floors"]
     skipped: tuple[int, ...] = ()
     if idle_after is not None:
-        skipped = tuple(partition for partition in range(len(floors)) if _is_idle(order, partition, now, idle_after, ends))
+        skipped = tuple(partition for partition in range(len(floors)) if _is_idle(order, partition, now, idle_after[partition], ends))
     clock = len(skipped) == len(floors)
     if clock:  # what was appended after a source stood at the end is not known here: time is not later than that
         held = min(now, *(_stood(ends, partition) or now for partition in skipped)) - lateness
@@ -152,31 +156,34 @@ def release(order: Order) -> Signal | None:
     return heappop(waiting) if waiting and waiting[0].time < order["watermark"] else None
 
 
-def repeated(order: Order, signal: Signal, lateness: int) -> bool:
-    """Whether an event of this id was released within the lateness before; if not, remember it."""
+def repeated(order: Order, time: int, id: str, lateness: int, horizon: int) -> bool:
+    """Whether an event of this id was released within the lateness before; if not, remember it for the horizon (no shorter)."""
     seen, recent = order["seen"], order["recent"]
-    while recent and recent[0][0] < signal.time - lateness:
-        del seen[recent.popleft()[1]]
-    if signal.id in seen:
+    while recent and recent[0][0] < time - horizon:
+        then, gone = recent.popleft()
+        if seen.get(gone) == then:
+            del seen[gone]
+    before = seen.get(id)
+    if before is not None and before >= time - lateness:
         return True
-    seen[signal.id] = signal.time
-    recent.append((signal.time, signal.id))
+    seen[id] = time
+    recent.append((time, id))
     return False
 
 
-def wake_at(order: Order, deadline: int | None, now: int, lateness: int, idle_after: int, ends: Ends = ()) -> int | None:
+def wake_at(order: Order, deadline: int | None, now: int, lateness: int, idle_after: Sequence[int], ends: Ends = ()) -> int | None:
     """Wall clock (µs) at which time alone may move something; None: nothing waits.
 
-    `deadline` is the earliest event time at which a window may have emptied. At most a minute ahead.
+    `deadline` is the earliest event time at which something falls due. At most a minute ahead.
     """
     moments = [order["waiting"][0].time] if order["waiting"] else []
     if deadline is not None:
         moments.append(deadline)
     if not moments:
         return None
-    silent = [heard + idle_after for heard in order["heard"]]
+    silent = [heard + after for heard, after in zip(order["heard"], idle_after, strict=True)]
     awake = [moment for moment in silent if moment > now]
     moment = min(awake) if awake else max(now, min(moments) + lateness) + 1
-    if any(since <= now and not _is_idle(order, partition, now, idle_after, ends) for partition, since in enumerate(silent)):
+    if any(since <= now and not _is_idle(order, partition, now, idle_after[partition], ends) for partition, since in enumerate(silent)):
         moment = min(moment, now + LOOK) if awake else now + LOOK  # only its source can tell when it will be idle
     return min(moment, now + 60_000_000)

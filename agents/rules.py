@@ -1,25 +1,25 @@
-"""Trigger rules as an application declares them: `Rate` and `Threshold`. Frozen data; a rule looks at one topic.
+"""Trigger rules as an application declares them, frozen data. Here `Rate` and `Threshold`; `docs/rules.md` tells of all.
 
 An episode opens when the measured level reaches `opens_at`, is updated when it worsens by another `update_step`, and closes when
 the level has come back to `closes_at`: the gap between the two keeps one disruption from being many.
 """
 
-import functools
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import polars as pl
 
-from headwater.agents.activation import Phase
-from headwater.agents.columns import check, columns_of
+from headwater.agents.columns import check
+from headwater.agents.machine import Machine
+from headwater.agents.machine import Rule as Rule
+from headwater.agents.when import Expression, Input, check_input, check_levels, check_rule
 from headwater.agents.window import SHARE, is_statistic
+from headwater.agents.windowed import Alone, Windowed
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
 from headwater.lineage.select import Select
 from headwater.lineage.topic import Topic
-
-Expression: TypeAlias = pl.Expr
-_STEP_SLACK = 1e-9  # 0.3 − 0.2 is a hair less than 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Rate:
     at_least     things that must be in the window for its share to be judged
     update_step  how much further the share must rise over the highest reported to report again; None: never
     select       which events it sees at all, by their headers; None: every event of the topic
+    cool_down    after an episode closed none opens for so long; what would have opened one meanwhile does not. None: at once
 
     A window that empties closes the episode at the moment its last event left. Events whose `per` is null count nowhere.
     """
@@ -51,9 +52,11 @@ class Rate:
     update_step: float | None = 0.1
     version: str = "1"
     select: Select | None = None
+    cool_down: str | None = None
 
     def __post_init__(self) -> None:
-        _check_common(self)
+        check_rule(self.name, self.cool_down, self.update_step, self.at_least, within=self.within)
+        check_input(self.name, self.inputs[0]._replace(where=None))
         if not 0 <= self.closes_at < self.opens_at <= 1:
             raise Misused(
                 f"rule {self.name}: a share opens at opens_at={self.opens_at} and closes at closes_at={self.closes_at}; "
@@ -72,6 +75,17 @@ class Rate:
     @property
     def below(self) -> bool:
         return False
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        return (Input(self.of, self.where, None, self.per, self.select),)
+
+    @property
+    def shape(self) -> str:
+        return _shape(self)
+
+    def machine(self) -> Machine:
+        return Windowed(self, duration(self.within))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,50 +119,34 @@ class Threshold:
     update_step: float | None = None
     version: str = "1"
     select: Select | None = None
+    cool_down: str | None = None
 
     def __post_init__(self) -> None:
-        _check_common(self)
-        if not (self.closes_at > self.opens_at if self.below else self.closes_at < self.opens_at):
-            side = "above" if self.below else "below"
-            raise Misused(
-                f"rule {self.name}: closes_at={self.closes_at} must lie {side} opens_at={self.opens_at}, "
-                f"or an episode would close as it opens (below={self.below})"
-            )
+        check_rule(self.name, self.cool_down, self.update_step, self.at_least, within=self.within)
+        check_levels(self.name, self.opens_at, self.closes_at, self.below)
         if not is_statistic(self.stat):
             raise Misused(f"rule {self.name}: stat={self.stat!r} is none of mean, median, min, max, p1 … p99")
         if self.within is None and self.at_least != 1:
             raise Misused(f"rule {self.name}: at_least={self.at_least} needs within=, for without a window each event is looked at alone")
-        check(f"rule {self.name}: value", self.value, self.of, pl.Float64)
-        if self.where is not None:
-            check(f"rule {self.name}: where", self.where, self.of, pl.Boolean)
+        check_input(self.name, self.inputs[0])
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        return (Input(self.of, self.where, self.value, self.per, self.select),)
+
+    @property
+    def shape(self) -> str:
+        return _shape(self)
+
+    def machine(self) -> Machine:
+        return Alone(self, duration(self.of.lateness)) if self.within is None else Windowed(self, duration(self.within))
 
 
-Rule: TypeAlias = Rate | Threshold
+Measuring: TypeAlias = Rate | Threshold
+"""The rules whose levels are measured over one topic's window, or event by event."""
 
 
-def matches(rule: Rule, value: float) -> bool:
-    """Whether one thing's value is beyond the opening level (of a Rate: whether it matched)."""
-    if isinstance(rule, Rate):
-        return value > 0
-    return value <= rule.opens_at if rule.below else value >= rule.opens_at
-
-
-def judge(rule: Rule, level: float, total: int, reported: float | None) -> Phase | None:
-    """What a measured level means; `reported` is the furthest level this episode reported, None: no episode runs."""
-    if total < rule.at_least:
-        return None
-    sign = -1 if rule.below else 1
-    if reported is None:
-        return "opened" if sign * level >= sign * rule.opens_at else None
-    if sign * level <= sign * rule.closes_at:
-        return "closed"
-    if rule.update_step is not None and sign * (level - reported) >= rule.update_step - _STEP_SLACK:
-        return "updated"
-    return None
-
-
-@functools.lru_cache(maxsize=1024)
-def window_of(rule: Rule) -> int | None:
+def window_of(rule: Measuring) -> int | None:
     """The window's length in µs; None: the rule looks at one event alone."""
     return None if rule.within is None else duration(rule.within)
 
@@ -158,27 +156,11 @@ def is_immediate(rule: Rule, partitions: int) -> bool:
 
     Where a key's events lie in several partitions, which comes first is known behind the watermark only.
     """
-    one_place = partitions == 1 or (isinstance(rule.per, str) and rule.per == rule.of.key)
-    return rule.within is None and one_place
+    if not isinstance(rule, Threshold) or rule.within is not None:
+        return False
+    return partitions == 1 or (isinstance(rule.per, str) and rule.per == rule.of.key)
 
 
-def shape(rule: Rule) -> str:
-    """What a rule's remembered state hangs on: levels may change under a running rule, these may not."""
+def _shape(rule: Measuring) -> str:
     selected = () if rule.select is None else (rule.select,)
     return "|".join(str(part) for part in (type(rule).__name__, rule.where, rule.value, rule.per, rule.within, rule.stat, *selected))
-
-
-def _check_common(rule: Rule) -> None:
-    if not rule.name:
-        raise Misused("a rule needs a name")
-    if rule.within is not None and duration(rule.within) <= 0:
-        raise Misused(f"rule {rule.name}: within={rule.within!r} must be longer than nothing")
-    if rule.at_least < 1:
-        raise Misused(f"rule {rule.name}: at_least={rule.at_least} must be at least 1")
-    if rule.update_step is not None and not rule.update_step > 0:
-        raise Misused(f"rule {rule.name}: update_step={rule.update_step} must be more than 0, or None for no updates")
-    if isinstance(rule.per, str) and rule.per not in columns_of(rule.of.model):
-        known = ", ".join(columns_of(rule.of.model))
-        raise Misused(f"rule {rule.name}: per={rule.per!r} is no field of {rule.of.model.__name__}; it has {known}")
-    if isinstance(rule.per, pl.Expr):
-        check(f"rule {rule.name}: per", rule.per, rule.of, None)

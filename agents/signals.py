@@ -4,15 +4,15 @@ Pure but for one thing learned: the types of facts whose enricher does not tell 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from headwater.agents.columns import ROW, UTC_TIME, columns_of, facts_type, series
 from headwater.agents.hops import hops_of
+from headwater.agents.machine import Rule
 from headwater.agents.order import Reading, Signal
-from headwater.agents.rules import Rule
+from headwater.agents.when import Input
 from headwater.lineage.decode import Received
 from headwater.lineage.errors import Gone, HeadwaterError, RuleFailed
 from headwater.lineage.select import Select
@@ -33,17 +33,27 @@ class Batch(NamedTuple):
 
 
 class Reader:
-    """Reads batches of one topic for its rules."""
+    """Reads batches of one topic for its rules: one reading for each input over it, in the order of the rules."""
 
     def __init__(self, topic: Topic[Any], rules: Sequence[Rule]) -> None:
+        self._begin(topic, [given for _, _, given in inputs_over(topic, rules)])
+
+    @classmethod
+    def of(cls, topic: Topic[Any], inputs: Sequence[Input]) -> "Reader":
+        """One that reads for these inputs."""
+        reader = cls.__new__(cls)
+        reader._begin(topic, inputs)
+        return reader
+
+    def _begin(self, topic: Topic[Any], inputs: Sequence[Input]) -> None:
         self.topic = topic
-        self.rules = tuple(rules)
-        self.answers = [answer for ordinal, rule in enumerate(rules) for answer in _answers(ordinal, rule)]
+        self.inputs = tuple(inputs)
+        self.answers = [answer for ordinal, given in enumerate(inputs) for answer in _answers(ordinal, given)]
         names = dict.fromkeys(name for answer in self.answers for name in answer.meta.root_names())
         fields = columns_of(topic.model)
         self.fields = {name: fields[name] for name in names if name in fields}
         self.facts = {name: facts_type(topic.enrich[name]) for name in names if name not in fields}
-        self._selecting = _selecting(topic, self.rules)
+        self._selecting = _selecting(topic, self.inputs)
 
     def read(self, received: Sequence[Received]) -> Batch:
         """The signals of received events. Raises Gone if they come from two brokers' lives."""
@@ -72,19 +82,19 @@ class Reader:
         return Signal(event.time, event.id, one.position.partition, one.position.offset, thing, one.appended, readings, hops)
 
     def _readings(self, events: list[Received]) -> tuple[list[tuple[Reading | None, ...]], dict[int, HeadwaterError]]:
-        """Per event one reading per rule; and row → error of those that could not be read."""
-        if not events or not self.rules:
+        """Per event one reading per input; and row → error of those that could not be read."""
+        if not events or not self.inputs:
             return [() for _ in events], {}
         if self._selecting:
             return self._selected(events)
         failed: dict[int, HeadwaterError] = {}
         answered = self._answer(self._frame(events), 0, failed)
-        read = [_read(answered, ordinal, rule) for ordinal, rule in enumerate(self.rules)]
+        read = [_read(answered, ordinal, given) for ordinal, given in enumerate(self.inputs)]
         return list(zip(*read, strict=True)), failed
 
     def _selected(self, events: list[Received]) -> tuple[list[tuple[Reading | None, ...]], dict[int, HeadwaterError]]:
         """The same where rules select: what a rule did not select it does not see, and so cannot stumble over."""
-        readings: list[list[Reading | None]] = [[None] * len(self.rules) for _ in events]
+        readings: list[list[Reading | None]] = [[None] * len(self.inputs) for _ in events]
         failed: dict[int, HeadwaterError] = {}
         for select, ordinals, reader in self._selecting:
             rows = [row for row, one in enumerate(events) if select is None or select.wants_event(one.event)]
@@ -119,7 +129,7 @@ class Reader:
     def _answer_one(self, frame: pl.DataFrame, row: int, failed: dict[int, HeadwaterError]) -> pl.DataFrame:
         """One event's answers, each by itself. One that stumbles where facts are missing altogether answers null."""
         answers: dict[str, Any] = {}
-        for answer, (name, kind) in zip(self.answers, _answer_types(self.rules), strict=True):
+        for answer, (name, kind) in zip(self.answers, _answer_types(self.inputs), strict=True):
             answered = _select(frame, [answer])
             if isinstance(answered, pl.DataFrame):
                 answers[name] = answered[name]
@@ -131,34 +141,39 @@ class Reader:
         return pl.DataFrame(answers)
 
 
-def _selecting(topic: Topic[Any], rules: Sequence[Rule]) -> list[tuple[Select | None, list[int], Reader]]:
-    """If rules select, for each way to: the ordinals of its rules, and a reader of their own."""
-    ways = dict.fromkeys(rule.select for rule in rules)
+def inputs_over(topic: Topic[Any], rules: Sequence[Rule]) -> list[tuple[Rule, int, Input]]:
+    """The inputs of rules that look at a topic, each with its number within its rule, in the order in which they are read."""
+    return [(rule, n, given) for rule in rules for n, given in enumerate(rule.inputs) if given.topic.name == topic.name]
+
+
+def _selecting(topic: Topic[Any], inputs: Sequence[Input]) -> list[tuple[Select | None, list[int], Reader]]:
+    """If inputs select, for each way to: the ordinals of its inputs, and a reader of their own."""
+    ways = dict.fromkeys(given.select for given in inputs)
     if not any(ways):
         return []
-    groups = [(way, [ordinal for ordinal, rule in enumerate(rules) if rule.select == way]) for way in ways]
-    return [(way, ordinals, Reader(topic, [replace(rules[ordinal], select=None) for ordinal in ordinals])) for way, ordinals in groups]
+    groups = [(way, [ordinal for ordinal, given in enumerate(inputs) if given.select == way]) for way in ways]
+    return [(way, ordinals, Reader.of(topic, [inputs[n]._replace(select=None) for n in ordinals])) for way, ordinals in groups]
 
 
-def _answers(ordinal: int, rule: Rule) -> list[pl.Expr]:
-    """A rule's key and number: for a Rate 1 or 0, for a Threshold the value or null."""
-    key = pl.lit(ALL) if rule.per is None else (pl.col(rule.per) if isinstance(rule.per, str) else rule.per).cast(pl.String)
-    where = pl.lit(True) if rule.where is None else rule.where.fill_null(False)
-    if rule.value is None:
+def _answers(ordinal: int, given: Input) -> list[pl.Expr]:
+    """An input's key and number: its value or null, or 1 or 0 for whether it matched."""
+    key = pl.lit(ALL) if given.per is None else (pl.col(given.per) if isinstance(given.per, str) else given.per).cast(pl.String)
+    where = pl.lit(True) if given.where is None else given.where.fill_null(False)
+    if given.value is None:
         number = where.cast(pl.Float64)
     else:
-        value = rule.value.cast(pl.Float64)
+        value = given.value.cast(pl.Float64)
         number = pl.when(where & value.is_finite()).then(value).otherwise(None)
     return [key.alias(f"key {ordinal}"), number.alias(f"number {ordinal}")]
 
 
-def _answer_types(rules: Sequence[Rule]) -> list[tuple[str, Any]]:
-    return [(f"{what} {ordinal}", kind) for ordinal in range(len(rules)) for what, kind in (("key", pl.String), ("number", pl.Float64))]
+def _answer_types(inputs: Sequence[Input]) -> list[tuple[str, Any]]:
+    return [(f"{what} {ordinal}", kind) for ordinal in range(len(inputs)) for what, kind in (("key", pl.String), ("number", pl.Float64))]
 
 
-def _read(answered: pl.DataFrame, ordinal: int, rule: Rule) -> list[Reading | None]:
+def _read(answered: pl.DataFrame, ordinal: int, given: Input) -> list[Reading | None]:
     numbers = answered[f"number {ordinal}"]
-    if rule.value is None:
+    if given.value is None:
         numbers = numbers.fill_null(0.0)  # a condition that cannot be told does not hold
     pairs = zip(answered[f"key {ordinal}"].to_list(), numbers.to_list(), strict=True)
     return [None if key is None or number is None else (key, number) for key, number in pairs]
@@ -197,4 +212,3 @@ def _learn(kind: Any, seen: Any) -> Any:
     if kind is not None or not isinstance(seen, pl.Struct):
         return kind
     return None if any(field.dtype in (pl.Null, pl.Int64) for field in seen.fields) else seen
-

@@ -7,58 +7,31 @@ the same whatever passed through the window before, and a resumed run measures w
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple, TypedDict
+from typing import Any, cast
 
-from headwater.agents.hops import NONE, Hops
-from headwater.agents.order import NEVER
+from headwater.agents.machine import Entry, Mind, frozen, mind, thawed
 
 SHARE = "share"
 STATISTICS = ("mean", "median", "min", "max")  # and p1 … p99
 _SMALLEST = 1074  # 2**-1074 is the smallest positive double
 
 
-class Entry(NamedTuple):
-    """One event in a window."""
-
-    time: int
-    id: str
-    partition: int
-    offset: int
-    thing: str
-    value: float
-    appended: int
-    hops: Hops = NONE
-
-
-class Group(TypedDict):
-    """What a rule remembers of one key.
+class Group(Mind):
+    """What a rule over a window remembers of one key.
 
     entries   the window's events, oldest first;  newest  thing → its newest event
     ranked    values of the newest events in order, for statistics by rank;  sum  their exact sum, for share and mean
-    level     the last measured statistic
-    episode   id of the activation that opened the running episode, "" if none runs;  reported  its highest reported level
-    at        event time of the last firing;  armed  whether a deadline for this key is set
-    hops      of the last firing: what fires without an event (a window that emptied) follows from it
     """
 
     entries: deque[Entry]
     newest: dict[str, Entry]
     ranked: list[float]
     sum: int
-    level: float
-    episode: str
-    reported: float
-    at: int
-    armed: bool
-    hops: Hops
 
 
 def group() -> Group:
     """A key that nothing is known of."""
-    return Group(
-        entries=deque(), newest={}, ranked=[], sum=0, level=0.0, episode="", reported=0.0, at=NEVER, armed=False,
-        hops=NONE,
-    )  # fmt: skip
+    return cast(Group, {**mind(), "entries": deque(), "newest": {}, "ranked": [], "sum": 0})
 
 
 def slide(group: Group, entry: Entry, within: int, stat: str) -> None:
@@ -102,12 +75,15 @@ def empty(group: Group) -> None:
 
 def measure(group: Group, stat: str) -> float:
     """The statistic over the newest events of a window that holds at least one."""
-    total = len(group["newest"])
+    return statistic(stat, len(group["newest"]), group["sum"], group["ranked"])
+
+
+def statistic(stat: str, total: int, sum: int, ranked: list[float]) -> float:
+    """The statistic over so many values: of `sum` (see `units`) for share and mean, of `ranked` for the others."""
     if stat == SHARE:
-        return group["sum"] / total
+        return sum / total
     if stat == "mean":
-        return group["sum"] / (total << _SMALLEST)
-    ranked = group["ranked"]
+        return sum / (total << _SMALLEST)
     if stat == "median":
         return (ranked[(total - 1) // 2] + ranked[total // 2]) / 2
     return ranked[_rank(stat, total)]
@@ -136,7 +112,7 @@ def _count(group: Group, value: float, stat: str) -> None:
     if stat == SHARE:
         group["sum"] += int(value)
     elif stat == "mean":
-        group["sum"] += _units(value)
+        group["sum"] += units(value)
     else:
         insort(group["ranked"], value)
 
@@ -145,12 +121,55 @@ def _uncount(group: Group, value: float, stat: str) -> None:
     if stat == SHARE:
         group["sum"] -= int(value)
     elif stat == "mean":
-        group["sum"] -= _units(value)
+        group["sum"] -= units(value)
     else:
         del group["ranked"][bisect_left(group["ranked"], value)]
 
 
-def _units(value: float) -> int:
+def units(value: float) -> int:
     """A finite double as a whole number of 2**-1074."""
     numerator, denominator = value.as_integer_ratio()
     return numerator << (_SMALLEST + 1 - denominator.bit_length())
+
+
+def freeze(group: Group) -> dict[str, Any]:
+    """A group without what follows from its entries."""
+    return {**group, "entries": frozen(group["entries"]), "newest": None}
+
+
+def thaw(saved: dict[str, Any], *, by_thing: bool = True) -> Group:
+    """The group of `freeze`; `newest` by thing, or by event id."""
+    entries = deque(thawed(saved["entries"]))
+    return cast(Group, {**saved, "entries": entries, "newest": {entry.thing if by_thing else entry.id: entry for entry in entries}})
+
+
+class Pile:
+    """Values whose mean or median is kept by increments."""
+
+    __slots__ = ("_many", "_ranked", "_stat", "_sum")
+
+    def __init__(self, stat: str) -> None:
+        self._stat, self._many, self._sum = stat, 0, 0
+        self._ranked: list[float] = []
+
+    def add(self, value: float) -> None:
+        self._many += 1
+        if self._stat == "mean":
+            self._sum += units(value)
+        else:
+            insort(self._ranked, value)
+
+    def remove(self, value: float) -> None:
+        self._many -= 1
+        if self._stat == "mean":
+            self._sum -= units(value)
+        else:
+            del self._ranked[bisect_left(self._ranked, value)]
+
+    def clear(self) -> None:
+        self._many = self._sum = 0
+        self._ranked.clear()
+
+    def measure(self) -> float:
+        """The statistic of one value or more."""
+        return statistic(self._stat, self._many, self._sum, self._ranked)

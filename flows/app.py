@@ -81,7 +81,7 @@ class App:
         """Every domain topic the application names, by name. Raises Misused when two differ under one name."""
         found: dict[str, Topic[Any]] = {}
         pending: list[Topic[Any]] = [d.topic for d in self.document_types]
-        pending += [rule.of for rule in self.triggers]
+        pending += [given.topic for rule in self.triggers for given in rule.inputs]
         pending += [topic for agent in self.agents for topic in agent.publishes]
         pending += [gateway.into for gateway in self.gateways]
         pending += [topic for bridge in self.bridges for topic in bridge.declared]
@@ -110,7 +110,7 @@ class App:
     @property
     def watched(self) -> dict[str, Topic[Any]]:
         """The topics `detect` reads."""
-        return {rule.of.name: rule.of for rule in self.triggers}
+        return {given.topic.name: given.topic for rule in self.triggers for given in rule.inputs}
 
     @property
     def selected_documents(self) -> dict[str, tuple[Select, ...]]:
@@ -120,7 +120,8 @@ class App:
     @property
     def selected_rules(self) -> dict[str, tuple[Select, ...]]:
         """The same of the rules."""
-        return {name: together(rule.select for rule in self.triggers if rule.of is topic) for name, topic in self.watched.items()}
+        inputs = [given for rule in self.triggers for given in rule.inputs]
+        return {name: together(given.select for given in inputs if given.topic is topic) for name, topic in self.watched.items()}
 
     @property
     def tables(self) -> list[Latest]:

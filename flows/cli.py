@@ -72,9 +72,7 @@ def demo(
 
     first = _day(start, "--from")
     default_end = "2013-02-09" if start == "2013-02-07" else start
-    demo_command.run(
-        settings(home), first, _day(end or default_end, "--to"), index=not no_index, serve=serve, json_file=json_file, svg=svg
-    )
+    demo_command.run(settings(home), first, _day(end or default_end, "--to"), index=not no_index, serve=serve, json_file=json_file, svg=svg)
 
 
 def _day(text: str, option: str) -> date:

@@ -62,9 +62,7 @@ def dead_redrive(
     import headwater.flows.dead_commands as dead_commands
 
     filters = _filters(ids, agent, flow, cause=cause, topic=topic, event=event, since=since)
-    whole = dead_commands.dead_close(
-        settings(home, url), "redrive", filters, reason=None, dry_run=dry_run, yes=yes, as_json=as_json
-    )
+    whole = dead_commands.dead_close(settings(home, url), "redrive", filters, reason=None, dry_run=dry_run, yes=yes, as_json=as_json)
     if not whole:
         raise typer.Exit(1)
 

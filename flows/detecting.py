@@ -1,17 +1,19 @@
-"""The `detect` step: signals of one topic into its detector, activations out, in event-time order."""
+"""The `detect` step: signals of a group of topics into its detector, activations out, in event-time order."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from headwater.agents.activation import activation_event
-from headwater.agents.detect import Detector, Step
+from headwater.agents.detect import Detector, Step, groups_of
 from headwater.agents.signals import Batch as Signals
+from headwater.agents.state import Lane
 from headwater.flows.attempt import RUN
 from headwater.flows.gateway import AHEAD, too_far_ahead
 from headwater.flows.selecting import hinted
@@ -47,21 +49,25 @@ class Signalled:
 
 @dataclass(slots=True)
 class Detected:
-    """What one step of a topic's detector gave, and how far it is now."""
+    """What one step of a group's detector gave, and how far it is now.
 
-    topic: str
+    reached  (topic, partition, offset after the last event of it that was taken in)
+    """
+
+    topics: Iterable[str]
     activations: list[Outgoing] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
-    reached: list[tuple[int, int]] = field(default_factory=list)
+    reached: list[tuple[str, int, int]] = field(default_factory=list)
     watermark: int = 0
 
 
 def detectors(run: "Runtime") -> dict[str, Detector]:
-    """A detector for each watched topic."""
-    return {
-        name: Detector(topic, [rule for rule in run.app.triggers if rule.of is topic], _partitions(run, topic), idle=run.idle)
-        for name, topic in run.app.watched.items()
-    }
+    """A detector for each group of topics that rules connect, by the group's name."""
+    found = [
+        Detector(topics, rules, {topic.name: _partitions(run, topic) for topic in topics}, idle=run.idle)
+        for topics, rules in groups_of(run.app.triggers)
+    ]
+    return {detector.name: detector for detector in found}
 
 
 def _partitions(run: "Runtime", topic: Topic[Any]) -> int:
@@ -72,13 +78,14 @@ def _partitions(run: "Runtime", topic: Topic[Any]) -> int:
 def facts_needed(known: dict[str, Detector]) -> dict[str, Topic[Any]]:
     """The watched topics with those enrichers only that some rule looks at: the others' facts would be thrown away."""
     return {
-        name: replace(detector.topic, enrich={fact: detector.topic.enrich[fact] for fact in detector.facts})
-        for name, detector in known.items()
+        name: replace(topic, enrich={fact: topic.enrich[fact] for fact in detector.facts_of(name)})
+        for detector in known.values()
+        for name, topic in detector.topics.items()
     }
 
 
 def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) -> Callable[[list[Work]], list[tuple[str, Signalled]]]:
-    """Work → signals, keyed by topic: one owner for each topic's rules.
+    """Work → signals, keyed by the group of their topic: one owner for each group's rules.
 
     What fails before the rules see it (decode, enrich) on a topic that is indexed too, `index` buries; here only its outcome is told.
     What fails here (RuleFailed, Invalid), or what `index` will try again, nobody else buries: it is always buried here.
@@ -87,6 +94,7 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
     than `ahead` µs beyond it fails, and time marks end as `passed`, unheeded: only a replay sends them, and only a replay needs them.
     """
     elsewhere = frozenset(run.app.indexed) if run.indexes else frozenset()
+    group_of = {topic: detector for detector in known.values() for topic in detector.topics}
 
     def step(work: list[Work]) -> list[tuple[str, Signalled]]:
         found = []
@@ -97,14 +105,15 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
             alone = [failure for failure in each.failures if not isinstance(failure.error, Terminal)]
             before = len(each.failures)
             unheeded = _unheeded(each, now, ahead) if run.idle else []
-            signals = hinted(known[topic].signals(each.received), each.unwanted, now + ahead if run.idle else None)
+            detector = group_of[topic]
+            signals = hinted(detector.signals(each.received, topic), each.unwanted, now + ahead if run.idle else None)
             each.fail(signals.failures)
             records = bury_all("detect", shared, run.writer, now, own=topic not in elsewhere)
             alone += each.failures[before:]
             records += bury_all("detect", alone, run.writer, now, own=True, apart=topic in elsewhere)
             ended = [*((f.position, "dead_lettered") for f in each.failures), *((position, "passed") for position in unheeded)]
             records += outcomes("detect", sorted(ended), now)
-            found.append((topic, Signalled(signals._replace(failures=[]), each.batch.partition, each.batch.next, records)))
+            found.append((detector.name, Signalled(signals._replace(failures=[]), each.batch.partition, each.batch.next, records)))
         return found
 
     return step
@@ -125,7 +134,7 @@ def detect_logic(run: "Runtime", known: dict[str, Detector]) -> Callable[[bytes 
 
 
 class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
-    """One topic's detector and its state. At the end of input nothing fires: the state is kept for what comes next.
+    """One group's detector and its state. At the end of input nothing fires: the state is kept for what comes next.
 
     Silent partitions are idle only if their source, in this process, stood at their end a moment ago with all it read seen here.
     What a source of another process does is not known: such a partition holds the watermark until it speaks.
@@ -133,49 +142,51 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
 
     def __init__(self, run: "Runtime", known: dict[str, Detector], resume: bytes | None) -> None:
         self._run, self._known = run, known
-        self._topic = ""
-        self._seen: dict[int, int] = {}
+        self._name = ""
+        self._seen: dict[Lane, int] = {}
         self._unwatched: bytes | None = None
         if resume is None:
             return
         name, _, saved = resume.partition(b"\n")
         if name.decode() not in known:
             self._unwatched = resume
-            _log.warning("no rule watches this topic any more: what its rules remembered is dropped", topic=name.decode())
+            _log.warning("no rules look at just these topics any more: what theirs remembered is dropped", topics=name.decode())
             return
-        self._topic = name.decode()
-        self._detector = known[self._topic]
-        self._state = self._detector.restore(saved, run.clock())
+        self._open(known[name.decode()], saved)
         self._tell_ahead()
 
-    def _open(self, topic: str) -> None:
-        self._topic = topic
-        self._detector = self._known[topic]
-        self._state = self._detector.start(self._run.clock())
+    def _open(self, detector: Detector, saved: bytes | None = None) -> None:
+        self._name, self._detector = detector.name, detector
+        self._state = detector.start(self._run.clock()) if saved is None else detector.restore(saved, self._run.clock())
 
     def _ends(self) -> list[int | None]:
         """Where the sources stand, in all partitions that there are by now: those that appeared hold the watermark from here on."""
-        heard = max(self._seen, default=-1) + 1  # the source of another process may know of more
-        self._detector.grow(self._state, max(heard, _partitions(self._run, self._detector.topic)), self._run.clock())
+        counts = {name: _partitions(self._run, topic) for name, topic in self._detector.topics.items()}
+        for topic, partition in self._seen:  # the source of another process may know of more
+            counts[topic] = max(counts[topic], partition + 1)
+        self._detector.grow(self._state, counts, self._run.clock())
         ends = self._run.ends
-        return [ends.stood(self._topic, partition, self._seen.get(partition, 0)) for partition in range(self._detector.partitions)]
+        return [ends.stood(*lane, self._seen.get(lane, 0)) for lane in self._detector.lanes(self._state)]
 
     def _tell_ahead(self) -> None:
         """Let the source know which partitions to pause; counted only when there are enough signals to matter."""
         ahead: list[int] = []
         if len(self._state["order"]["waiting"]) > AHEAD_MAX:
             ahead = self._detector.ahead(self._state)
-        self._run.far_ahead[self._topic] = frozenset(partition for partition, many in enumerate(ahead) if many > AHEAD_MAX)
+        far = [lane for lane, many in zip(self._detector.lanes(self._state), ahead, strict=False) if many > AHEAD_MAX]
+        for name in self._detector.topics:
+            self._run.far_ahead[name] = frozenset(partition for topic, partition in far if topic == name)
 
     def on_batch(self, values: list[Signalled]) -> tuple[Iterable[Detected], bool]:
         detected = []
         for signalled in values:
-            if not self._topic:
-                self._open(signalled.signals.topic)
-            self._seen[signalled.partition] = signalled.next
+            topic = signalled.signals.topic
+            if not self._name:
+                self._open(_watching(self._known, topic))
+            self._seen[topic, signalled.partition] = signalled.next
             one = self._detected(self._detector.step(self._state, signalled.signals, self._run.clock(), self._ends()))
             one.records += signalled.records
-            one.reached.append((signalled.partition, signalled.next))
+            one.reached.append((topic, signalled.partition, signalled.next))
             self._run.meter.count("seen by rules", len(signalled.signals.signals))
             detected.append(one)
         self._tell_ahead()
@@ -183,14 +194,14 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
 
     def on_notify(self) -> tuple[Iterable[Detected], bool]:
         if self._unwatched is not None:
-            return ([], StatefulBatchLogic.DISCARD)
+            return ([self._left(self._unwatched)], StatefulBatchLogic.DISCARD)
         detected = self._detected(self._detector.tick(self._state, self._run.clock(), self._ends()))
         self._tell_ahead()
         return ([detected], StatefulBatchLogic.RETAIN)
 
     def on_eof(self) -> tuple[Iterable[Detected], bool]:
         """Nothing, for a stop is a pause: the state goes on after it. Unless the broker ends too; then what waits is told now."""
-        if not (self._topic and self._run.ending.is_set()):
+        if not (self._name and self._run.ending.is_set()):
             return ([], StatefulBatchLogic.RETAIN)
         return ([self._detected(self._detector.finish(self._state, self._run.clock()))], StatefulBatchLogic.RETAIN)
 
@@ -204,13 +215,32 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
     def snapshot(self) -> bytes:
         if self._unwatched is not None:
             return self._unwatched
-        return self._topic.encode() + b"\n" + self._detector.snapshot(self._state)
+        return self._name.encode() + b"\n" + self._detector.snapshot(self._state)
 
-    def _detected(self, step: Step) -> Detected:
+    def _left(self, unwatched: bytes) -> Detected:
+        """What waited ends as passed, episodes that run are closed: nobody else would."""
+        name, _, saved = unwatched.partition(b"\n")
+        topics = [self._run.app.topics.get(each) or Topic(each, _Forgotten) for each in name.decode().split("+")]
+        detector = Detector(topics, [], idle=False)
+        step = detector.finish(detector.restore(saved, self._run.clock()), self._run.clock())
+        return self._detected(step, ())
+
+    def _detected(self, step: Step, topics: Iterable[str] | None = None) -> Detected:
         now = self._run.clock()
         fired = [outgoing(ACTIVATIONS, activation_event(activation), activation.key) for activation in step.activations]
         records = [*step.records, *outcomes("detect", step.outcomes, now)]
-        return Detected(self._topic, fired, records, [], self._detector.watermark(self._state))
+        if topics is not None:
+            return Detected(topics, fired, records)
+        return Detected(self._detector.topics, fired, records, [], self._detector.watermark(self._state))
+
+
+class _Forgotten(msgspec.Struct):
+    """The model of a topic that the application does not know any more."""
+
+
+def _watching(known: dict[str, Detector], topic: str) -> Detector:
+    """The detector that looks at a topic."""
+    return next(detector for detector in known.values() if topic in detector.topics)
 
 
 class DetectedSink(DynamicSink[Detected]):
@@ -234,6 +264,7 @@ class _Partition(StatelessSinkPartition[Detected]):
         meter.wrote(self._run.writer.write(written))
         meter.count("activations", sum(len(item.activations) for item in items))
         for item in items:
-            for partition, offset in item.reached:
-                meter.reached("detect", item.topic, partition, offset)
-            meter.watermark(item.topic, item.watermark)
+            for topic, partition, offset in item.reached:
+                meter.reached("detect", topic, partition, offset)
+            for topic in item.topics:
+                meter.watermark(topic, item.watermark)

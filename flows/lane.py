@@ -312,9 +312,7 @@ class Lane:
                 return error
         return KafkaException(failed)
 
-    def _teller(
-        self, one: Crossing, found: dict[int, Mark], failed: list[KafkaError]
-    ) -> Callable[[KafkaError | None, KafkaMessage], None]:
+    def _teller(self, one: Crossing, found: dict[int, Mark], failed: list[KafkaError]) -> Callable[[KafkaError | None, KafkaMessage], None]:
         """Only a partition's last message tells: an idempotent producer is acknowledged in order, and one that failed fails the commit."""
 
         def delivered(error: KafkaError | None, message: KafkaMessage) -> None:

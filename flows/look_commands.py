@@ -158,8 +158,6 @@ def _verify_files(found: Door) -> Any:
         connection.close()
 
 
-
-
 def config(settings: Settings, as_json: bool) -> None:
     """Print every setting, its value and its origin."""
     if as_json:

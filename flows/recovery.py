@@ -41,9 +41,7 @@ class Recovery:
     Raises Misused: this process runs already, or another cluster does, over this store.
     """
 
-    def __init__(
-        self, home: Path, flow: str, broker: str, *, process: int = 0, addresses: Sequence[str] = (), slots: int = SLOTS
-    ) -> None:
+    def __init__(self, home: Path, flow: str, broker: str, *, process: int = 0, addresses: Sequence[str] = (), slots: int = SLOTS) -> None:
         self.path = home / "recovery" / flow / broker
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "making").open("a") as making:  # one process at a time gets its lock, and makes what is not made

@@ -39,7 +39,7 @@ def layers(app: App) -> list[list[str]]:
     needs = {name: set[str]() for name in {**app.indexed, **app.watched}}
     for agent in app.agents:
         for topic in {topic.name for each in fallbacks(agent) for topic in each.publishes} & needs.keys():
-            needs[topic].update(rule.of.name for rule in agent.wakes_on)
+            needs[topic].update(given.topic.name for rule in agent.wakes_on for given in rule.inputs)
     found: list[list[str]] = []
     while needs:
         free = [name for name, behind in needs.items() if not behind & needs.keys()] or list(needs)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from headwater.agents.activation import Activation
 from headwater.agents.context import Chooser, Ports
 from headwater.agents.decide import decide
-from headwater.agents.detect import Detector
+from headwater.agents.detect import Detector, groups_of
 from headwater.agents.hops import HOPS, bounded
 from headwater.agents.journal import Decided, Outgoing
 from headwater.agents.model import model_from
@@ -167,18 +167,20 @@ def _detect(app: App, received: Sequence[Received]) -> _Detected:
     """
     result = _Detected()
     latest = max((each.event.time for each in received), default=START)
-    for name, topic in app.watched.items():
-        detector = Detector(topic, [rule for rule in app.triggers if rule.of is topic], topic.partitions, idle=False)
+    for topics, rules in groups_of(app.triggers):
+        detector = Detector(topics, rules, idle=False)
         state = detector.start(START)
-        mine = [each for each in received if each.position.topic == name]
-        ready, refused = enrich(facts_needed({name: detector})[name], mine)
-        signals = detector.signals([*ready, *_marks(topic, mine, latest + 1)])
-        step = detector.step(state, signals._replace(failures=[]), START)
-        ended = [*step.outcomes, *_dead([*refused, *signals.failures])]
-        told = [*([] if name in app.indexed else refused), *signals.failures]
-        result.failed += [(one.event.id, error) for one, error in told]
-        result.activations += step.activations
-        result.records += [*step.records, *outcomes("detect", sorted(ended), START)]
+        needed = facts_needed({detector.name: detector})
+        for topic in topics:
+            mine = [each for each in received if each.position.topic == topic.name]
+            ready, refused = enrich(needed[topic.name], mine)
+            signals = detector.signals([*ready, *_marks(topic, mine, latest + 1)], topic.name)
+            step = detector.step(state, signals._replace(failures=[]), START)
+            ended = [*step.outcomes, *_dead([*refused, *signals.failures])]
+            told = [*([] if topic.name in app.indexed else refused), *signals.failures]
+            result.failed += [(one.event.id, error) for one, error in told]
+            result.activations += step.activations
+            result.records += [*step.records, *outcomes("detect", sorted(ended), START)]
     result.activations.sort(key=lambda activation: (activation.at, activation.rule, activation.key))
     return result
 

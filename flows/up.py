@@ -249,9 +249,7 @@ class Up:
         reads = {"index": [*self.app.indexed, *self.run.rungs], "detect": [*self.app.watched]}
         reads |= {f"decide/{agent.name}": [ACTIVATIONS] for agent in self.app.agents}
         reads |= {f"bridge/{bridge.name}/send": bridge.names("send", self.app.topics) for bridge in self.app.bridges}
-        counts = {
-            flow: self.run.meter.behind(flow, topics) for flow, topics in reads.items() if flow.partition("/")[0] in self._flows
-        }
+        counts = {flow: self.run.meter.behind(flow, topics) for flow, topics in reads.items() if flow.partition("/")[0] in self._flows}
         return {flow: many for flow, many in counts.items() if many}
 
     def _drain(self, deadline: float) -> None:

@@ -48,9 +48,7 @@ def index(run: Runtime) -> Dataflow:
         consumed.append(op.map("retry_account", pieces, lambda piece: piece.records("index", run.clock())))
         work = op.merge("work", work, op.flat_map_batch("retry_decode", pieces, retry_step(topics, run.broker)))
     work = op.flat_map_batch("enrich", work, enrich_step(topics))
-    upsert = UpsertStep(
-        run.indexing, run.writer, run.progress, run.meter, run.clock, run.stops["index"], run.ladder, run.save_progress
-    )
+    upsert = UpsertStep(run.indexing, run.writer, run.progress, run.meter, run.clock, run.stops["index"], run.ladder, run.save_progress)
     upserted = op.flat_map_batch("upsert", work, upsert)
     spread_told(upserted, run)
     _records(run, "index", *consumed, op.map("ended", upserted, lambda each: each.records))

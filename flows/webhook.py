@@ -151,9 +151,7 @@ def delivered(hook: Webhook, headers: Mapping[str, str], body: bytes, now: int, 
     return events
 
 
-def _event(
-    hook: Webhook, headers: Mapping[str, str], item: Any, number: int, data: bytes, time: int, ids: Callable[[], str]
-) -> Event:
+def _event(hook: Webhook, headers: Mapping[str, str], item: Any, number: int, data: bytes, time: int, ids: Callable[[], str]) -> Event:
     theirs = _theirs(hook, headers, item, number)
     id = ids() if theirs is None else str(uuid.uuid5(NAMESPACE, f"{hook.name}\x1f{theirs}"))
     subject = None if theirs is None else theirs.replace("\x1f", "/")

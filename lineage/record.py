@@ -20,6 +20,7 @@ Kind = Literal[
     "redrive",  # a dead letter was put onto its topic again; data: position (its next life), event, attempt, by
     "drop",  # a dead letter was given up; data: by, reason
     "document",  # one document version reached the index; data: type, version, time, outcome, chunks[{id, n, hash}], appended, settled
+    "rule",  # a rule was changed, added or removed; data: rule, version, before, afresh, cut (what it had released by then)
     "idle",  # silent partitions stopped (or began again) holding a topic's watermark; data: partitions, clock, before, after
     "activation",  # a rule fired; data: rule, key, phase, opened, value, events, cut
     "retrieval",  # an agent searched; data: query, limit, as_of, staleness_ms, results

@@ -1,6 +1,6 @@
 """One process of the cluster that `scale` measures: runs the flow `ingest` once and prints what it took, as one line of JSON.
 
-    python -m headwater.flows.bench.member BOOTSTRAP BROKER PEERS NUMBER
+python -m headwater.flows.bench.member BOOTSTRAP BROKER PEERS NUMBER
 """
 
 import json

@@ -1,6 +1,6 @@
 """Kafka → JSON → count per device, and a filter, as Pathway's documentation writes it. Runs where Pathway is; imports nothing of ours.
 
-    python pathway_job.py BOOTSTRAP TOPIC COUNT HOT_COUNT HOT
+python pathway_job.py BOOTSTRAP TOPIC COUNT HOT_COUNT HOT
 """
 
 import json

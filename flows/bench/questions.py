@@ -132,9 +132,7 @@ def _of_one_flight(
         yield Question("flight", text, _ids(same))
 
 
-def _of_routes(
-    flights: Sequence[Flight], names: Mapping[str, str], cities: Mapping[str, str], pick: random.Random
-) -> Iterator[Question]:
+def _of_routes(flights: Sequence[Flight], names: Mapping[str, str], cities: Mapping[str, str], pick: random.Random) -> Iterator[Question]:
     """All flights of an airline on a route that ended alike on a day."""
     for (carrier, origin, to, status, day), same in _grouped(
         flights, lambda f: (f.carrier, f.origin, f.destination, f.status, f.scheduled[:10])

@@ -58,9 +58,7 @@ def ingest(bed: Bed, count: int, *, accounting: bool = True, step: Step | None =
     check(totals.newest, count)
 
 
-def ingest_flow(
-    kafka: Kafka, broker: str, totals: "Totals", writer: Writer | None, step: Step | None = None, **options: Any
-) -> Dataflow:
+def ingest_flow(kafka: Kafka, broker: str, totals: "Totals", writer: Writer | None, step: Step | None = None, **options: Any) -> Dataflow:
     """The flow; without a writer it does no accounting. `options` are the source's."""
     flow = Dataflow("ingest")
     batches = _ours(kafka, broker, flow, **options)

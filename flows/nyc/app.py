@@ -56,9 +56,7 @@ class Plan(BaseModel):
         ]
         | Annotated[
             Literal["rebook passengers"],
-            Field(
-                description="A fifth or more of the flights due within the hour are cancelled; no seats are left on later flights."
-            ),
+            Field(description="A fifth or more of the flights due within the hour are cancelled; no seats are left on later flights."),
         ]
         | Annotated[
             Literal["keep watching"],

@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from headwater.agents.detect import Detector
-from headwater.agents.rules import Rule, window_of
+from headwater.agents.machine import Entry
+from headwater.agents.rules import Measuring, window_of
 from headwater.agents.signals import Batch
-from headwater.agents.window import Entry, Group, group, measure, slide
+from headwater.agents.window import Group, group, measure, slide
 from headwater.flows.nyc.app import cancellations, delays, visibility
 from headwater.flows.nyc.rehearse import received, run
 from headwater.flows.nyc.truth import AirportDay, day_of, days_of, firings
@@ -38,20 +39,20 @@ MILES = (10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0
 class Ladder:
     """A rule and the levels it could open at, from the one that fires most often to the one that fires least."""
 
-    rule: Rule
+    rule: Measuring
     levels: Sequence[float]
 
 
 LADDERS = (Ladder(cancellations, SHARES), Ladder(delays, MINUTES), Ladder(visibility, MILES))
 
 
-def january(rule: Rule) -> list[Batch]:
+def january(rule: Measuring) -> list[Batch]:
     """What the rule reads off January's events, whatever its levels."""
     detector = Detector(rule.of, [rule], 1, idle=False)
     return [detector.signals(batch) for _, batch in received([rule.of], *JANUARY)]
 
 
-def alarms(rule: Rule, batches: Sequence[Batch], level: float) -> frozenset[AirportDay]:
+def alarms(rule: Measuring, batches: Sequence[Batch], level: float) -> frozenset[AirportDay]:
     """January's ordinary airport-days on which the rule would fire if it opened at the level.
 
     The closing level stays the rule's own, unless the two would cross: then the episode closes as soon as the level is left.
@@ -61,7 +62,7 @@ def alarms(rule: Rule, batches: Sequence[Batch], level: float) -> frozenset[Airp
     return firings(activations, last=JANUARY[1]).get(rule.name, frozenset()) & days_of("ordinary")
 
 
-def lowest_silent(rule: Rule, batches: Sequence[Batch], levels: Sequence[float]) -> float | None:
+def lowest_silent(rule: Measuring, batches: Sequence[Batch], levels: Sequence[float]) -> float | None:
     """The first level, in the order given, from which on the rule stays silent; None if the last one still fires.
 
     Found by halving: a level that fires less often is never silent less often.
@@ -76,7 +77,7 @@ def lowest_silent(rule: Rule, batches: Sequence[Batch], levels: Sequence[float])
     return levels[low] if low < len(levels) else None
 
 
-def usual(rule: Rule, batches: Sequence[Batch]) -> float:
+def usual(rule: Measuring, batches: Sequence[Batch]) -> float:
     """The level that nine in ten readings of a windowed rule on January's ordinary airport-days do not exceed."""
     within, known, levels = window_of(rule) or 0, defaultdict[str, Group](group), []
     for signal in sorted(signal for batch in batches for signal in batch.signals if signal.readings and signal.readings[0]):
@@ -88,7 +89,7 @@ def usual(rule: Rule, batches: Sequence[Batch]) -> float:
     return sorted(levels)[len(levels) * 9 // 10]
 
 
-def _closing(rule: Rule, level: float) -> float:
+def _closing(rule: Measuring, level: float) -> float:
     if rule.below:
         return max(rule.closes_at, level + 1e-6)
     return max(0.0, min(rule.closes_at, level - 1e-6))

@@ -149,10 +149,7 @@ def _of_flights(rows: pl.DataFrame, *, sequence: int, status: pl.Expr, type_: pl
         status=status, type=type_, destination="dest",
         tailnum=pl.when(known).then("tailnum"), delay=pl.when(known).then("dep_delay"),
     )  # fmt: skip
-    data = [
-        msgspec.json.encode(Flight(sequence=sequence, **row))
-        for row in told.drop("type", "time").iter_rows(named=True)
-    ]
+    data = [msgspec.json.encode(Flight(sequence=sequence, **row)) for row in told.drop("type", "time").iter_rows(named=True)]
     return told.select(
         "type", "time",
         topic=pl.lit(FLIGHTS), source=pl.format("nyc/{}", "origin"), subject="id",

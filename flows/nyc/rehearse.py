@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 from headwater.agents.activation import Activation
-from headwater.agents.detect import Detector
+from headwater.agents.detect import Detector, State, groups_of
 from headwater.agents.rules import Rule
 from headwater.agents.signals import Batch
 from headwater.flows.nyc import data
@@ -20,12 +20,15 @@ _END = 2**52
 
 def rehearse(rules: Sequence[Rule], start: date = data.FIRST, end: date = data.LAST) -> list[Activation]:
     """The activations of the rules over the New York days from `start` to `end` (inclusive), in order of time, rule and key."""
-    topics = {rule.of.name: rule.of for rule in rules}
-    detectors = {name: Detector(topic, [rule for rule in rules if rule.of is topic], 1, idle=False) for name, topic in topics.items()}
-    states = {name: detector.start(0) for name, detector in detectors.items()}
+    topics = [topic for group, _ in groups_of(rules) for topic in group]
+    watching: dict[str, tuple[Detector, State]] = {}
+    for group, members in groups_of(rules):
+        detector = Detector(group, members, {topic.name: 1 for topic in group}, idle=False)
+        watching |= dict.fromkeys(detector.topics, (detector, detector.start(0)))
     found: list[Activation] = []
-    for name, batch in received(list(topics.values()), start, end):
-        found += detectors[name].step(states[name], detectors[name].signals(batch), 0).activations
+    for name, batch in received(topics, start, end):
+        detector, state = watching[name]
+        found += detector.step(state, detector.signals(batch), 0).activations
     return sorted(found, key=lambda activation: (activation.at, activation.rule, activation.key))
 
 

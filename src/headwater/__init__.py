@@ -7,22 +7,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headwater.agents.absence import Absence as Absence
     from headwater.agents.activation import Activation as Activation
     from headwater.agents.agent import Agent as Agent
     from headwater.agents.agent import Decision as Decision
     from headwater.agents.agent import Option as Option
     from headwater.agents.agent import Publish as Publish
     from headwater.agents.agent import agent as agent
+    from headwater.agents.anomaly import Anomaly as Anomaly
     from headwater.agents.breaker import Breaker as Breaker
     from headwater.agents.budget import Budget as Budget
+    from headwater.agents.change import Change as Change
     from headwater.agents.context import Context as Context
+    from headwater.agents.heartbeat import Heartbeat as Heartbeat
+    from headwater.agents.join import Join as Join
     from headwater.agents.language import by_model as by_model
     from headwater.agents.rules import Rate as Rate
     from headwater.agents.rules import Threshold as Threshold
+    from headwater.agents.sequence import Sequence as Sequence
     from headwater.agents.table import by_rules as by_rules
     from headwater.agents.tool import Call as Call
     from headwater.agents.tool import Tool as Tool
     from headwater.agents.tool import tool as tool
+    from headwater.agents.when import When as When
     from headwater.enrichers.chunker import Markdown as Markdown
     from headwater.enrichers.chunker import Records as Records
     from headwater.enrichers.chunker import Tokens as Tokens
@@ -47,13 +54,16 @@ if TYPE_CHECKING:
     from headwater.lineage.topic import Topic as Topic
 
 _HOME = {
+    "Absence": "agents.absence",
     "Activation": "agents.activation",
     "Agent": "agents.agent",
+    "Anomaly": "agents.anomaly",
     "App": "flows.app",
     "Breaker": "agents.breaker",
     "Bridge": "flows.bridge",
-    "Call": "agents.tool",
     "Budget": "agents.budget",
+    "Call": "agents.tool",
+    "Change": "agents.change",
     "Context": "agents.context",
     "Decision": "agents.agent",
     "Delete": "enrichers.document",
@@ -61,13 +71,15 @@ _HOME = {
     "Drop": "flows.drop",
     "Event": "lineage.event",
     "Files": "enrichers.document",
+    "Heartbeat": "agents.heartbeat",
     "Http": "enrichers.service",
+    "Join": "agents.join",
     "Latest": "enrichers.latest",
     "Lookup": "enrichers.lookup",
+    "Markdown": "enrichers.chunker",
     "OpenAIEmbedder": "enrichers.openai",
     "Option": "agents.agent",
     "Poll": "flows.poll",
-    "Markdown": "enrichers.chunker",
     "Position": "lineage.event",
     "Publish": "agents.agent",
     "Rate": "agents.rules",
@@ -75,11 +87,13 @@ _HOME = {
     "Records": "enrichers.chunker",
     "Schedule": "flows.schedule",
     "Select": "lineage.select",
+    "Sequence": "agents.sequence",
     "Threshold": "agents.rules",
     "Tokens": "enrichers.chunker",
     "Tool": "agents.tool",
     "Topic": "lineage.topic",
     "Webhook": "flows.webhook",
+    "When": "agents.when",
     "agent": "agents.agent",
     "by_model": "agents.language",
     "by_rules": "agents.table",

@@ -53,8 +53,6 @@ def test_the_longest_of_several_counts():
     assert longest([]) == NONE
 
 
-
-
 def fired(rule, *story, restart=False):
     """The activations of (second, via) events in one partition, then the end; `restart`: with a snapshot after every event."""
     detector = Detector(rule.of, [rule], idle=False)

@@ -158,6 +158,6 @@ def test_any_numbers_can_be_read(text, stated):
 
 
 def test_the_share_of_those_that_go_is_not_the_share_of_those_that_do_not():
-    """"All 27 flights are going" says nothing of a hundred per cent cancelled."""
+    """ "All 27 flights are going" says nothing of a hundred per cent cancelled."""
     assert quantities("All 27 flights due within the hour are going.", stated=False) == ()
     assert quantities("All 27 flights due within the hour were cancelled.", stated=False) != ()

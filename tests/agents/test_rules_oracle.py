@@ -46,8 +46,15 @@ RULES: dict[str, Rule] = {
         "median", of=readings, value=pl.col("level"), per="place", within="10s", opens_at=4, closes_at=3.999, stat="median"
     ),
     "p90": Threshold(
-        "p90", of=readings, value=pl.col("level"), where=pl.col("level") != 7, per="place",
-        within="10s", opens_at=6, closes_at=2, stat="p90",
+        "p90",
+        of=readings,
+        value=pl.col("level"),
+        where=pl.col("level") != 7,
+        per="place",
+        within="10s",
+        opens_at=6,
+        closes_at=2,
+        stat="p90",
     ),
     "low": Threshold(
         "low", of=readings, value=pl.col("level"), per="place", within="10s", opens_at=2, closes_at=4, stat="min", below=True, update_step=1
@@ -154,9 +161,7 @@ class Oracle:
         level = STATISTICS[self.rule.stat]([one for _, one in window]) if self.rule.within else value
         self.last_level = level
         sign = -1 if self.rule.below else 1
-        opening = [
-            one for one, read in window if (read == 1 if isinstance(self.rule, Rate) else sign * read >= sign * self.rule.opens_at)
-        ]
+        opening = [one for one, read in window if (read == 1 if isinstance(self.rule, Rate) else sign * read >= sign * self.rule.opens_at)]
         causes = opening if self.rule.within else [placed]
         if len(window) < self.rule.at_least:
             return

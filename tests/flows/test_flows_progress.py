@@ -54,7 +54,12 @@ class Rules:
     def __init__(self) -> None:
         self.now = 1_000 * S
         self.run = SimpleNamespace(
-            clock=lambda: self.now, ends=Ends(lambda: self.now), far_ahead={}, meter=Meter(), ending=threading.Event()
+            clock=lambda: self.now,
+            ends=Ends(lambda: self.now),
+            far_ahead={},
+            meter=Meter(),
+            ending=threading.Event(),
+            app=SimpleNamespace(topics={}),
         )
         self.known = {"readings": Detector(readings, [high])}
         self.logic = DetectLogic(self.run, self.known, None)
@@ -134,13 +139,16 @@ def test_a_partition_far_ahead_is_paused_and_the_one_all_wait_for_is_not(monkeyp
 
 
 def test_the_state_of_a_topic_that_no_rule_watches_any_more_is_dropped():
-    """A rule was removed: the flow starts, and forgets what it remembered, instead of dying of it."""
+    """A rule was removed: the flow starts, and forgets what it remembered, instead of dying of it. What waited for it has passed."""
     rules = Rules()
     rules.see(rules.read(0, 999.5))
     left = DetectLogic(rules.run, {}, rules.logic.snapshot())
     assert left.snapshot() == rules.logic.snapshot()
     assert left.notify_at() is not None
-    assert left.on_notify() == ([], DetectLogic.DISCARD)
+    told, after = left.on_notify()
+    assert after == DetectLogic.DISCARD
+    ended = [(one.topic, one.partition, one.first, one.outcome) for each in told for one in each.records if one.kind == "outcome"]
+    assert ended == [("readings", 0, 0, "passed")]
 
 
 def test_progress_goes_on_after_a_restart(kafka, name, tmp_path, monkeypatch):
