@@ -31,7 +31,7 @@ from headwater.lineage.event import Event, Position
 from headwater.lineage.topic import Topic
 
 S = 1_000_000
-END = 10**6 * S
+END = 10**7 * S
 
 
 class Call(msgspec.Struct):
