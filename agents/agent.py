@@ -84,6 +84,7 @@ class Agent:
     expires     how long a review waits for its verdict, by the wall clock
     breaker     when it is left alone because it keeps failing; None: never
     rate        at most so many decisions within a duration, such as "20/1m"; more of them wait their turn
+    remembers   how long what it remembers is kept after it was last changed
     budget      what it may spend per UTC day; beyond it the fallback decides, or a review asks a person
     """
 
@@ -102,6 +103,7 @@ class Agent:
     breaker: Breaker | None = None
     rate: str | None = None
     budget: Budget | None = None
+    remembers: str = "7d"
 
     def __post_init__(self) -> None:
         if not 0 <= self.act_above <= 1:
@@ -114,6 +116,8 @@ class Agent:
         names = [tool.name for tool in self.tools]
         if len(set(names)) < len(names):
             raise Misused(f"agent {self.name}: two of its tools have one name; it names {', '.join(sorted(names))}")
+        if duration(self.remembers) <= 0:
+            raise Misused(f"agent {self.name}: remembers={self.remembers!r} must be above 0")
         if self.rate is not None:
             try:
                 limit(self.rate)
@@ -164,6 +168,7 @@ def agent(
     breaker: Breaker | None = None,
     rate: str | None = None,
     budget: Budget | None = None,
+    remembers: str = "7d",
 ) -> Callable[[AgentFunction], Agent]:
     """Declare an agent: `@agent(wakes_on=[rule], publishes=[topic], act_above=0.7, timeout="10s")`."""
 
@@ -172,7 +177,7 @@ def agent(
         return Agent(
             name, function, tuple(wakes_on), tuple(publishes), act_above, timeout, attempts, fallback, version, tuple(phases),
             tuple(tools), expires,
-            breaker=breaker, rate=rate, budget=budget,
+            breaker=breaker, rate=rate, budget=budget, remembers=remembers,
         )  # fmt: skip
 
     return declare

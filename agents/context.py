@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from headwater.agents.activation import Activation
 from headwater.agents.agent import Agent, Decision
 from headwater.agents.authorise import INDEX, MODEL, Authorise, authorise, principal_of
+from headwater.agents.memory import Memories
 from headwater.agents.reading import only_reads, read
 from headwater.agents.reins import Reins
 from headwater.agents.room import Room
@@ -113,6 +114,7 @@ class Ports:
     broker     the id of the broker whose offsets the activations' cuts speak of
     indexed    the topics that the index reads: only their positions are waited for; None: all
     largest    bytes of the largest entry that the journal takes
+    memories   what agents remember
     reins      what holds agents back: breakers, rates, budgets;  room  how many attempts are made at once
     """
 
@@ -126,6 +128,7 @@ class Ports:
     random: Callable[[], float] = random.random
     largest: int = 19_000_000
     reins: Reins = field(default_factory=Reins)
+    memories: Memories = field(default_factory=Memories)
     room: Room = field(default_factory=Room)
 
 
@@ -204,6 +207,21 @@ class Context:
     def chooser(self) -> Chooser:
         """What answers `choose`: the model that the settings name."""
         return self._ports.chooser
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a JSON value for later decisions of this agent on the same key and correlation id, once this decision is written.
+
+        At most 16 KB under one correlation id. Raises AgentFailed.
+        """
+        self._trail.draft.remember(name, value)
+
+    def recall(self, name: str, default: Any = None) -> Any:
+        """What this agent remembers under a name; `default`: nothing. Neither a restart nor another worker loses it."""
+        return self._trail.draft.recall(name, default)
+
+    def forget(self, name: str) -> None:
+        """Keep it no longer, once this decision is written."""
+        self._trail.draft.forget(name)
 
     def note(self, text: str, **data: Any) -> None:
         """Say something about the reasoning; it is kept beside the decision, with `data` for who queries it."""

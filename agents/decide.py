@@ -60,6 +60,9 @@ async def decide(agent: Agent, activation: Activation, ports: Ports, *, position
     seconds = (ports.clock() - started) / 1_000_000
     decided = _decided(agent, activation, answered, state, trail, {"seconds": seconds}, ports.clock())
     decided = msgspec.structs.replace(decided, position=position, woken=woken, spent=ports.reins.totals(agent, journal))
+    if answered.decision is not None:  # what a failed attempt wanted to keep is not kept
+        memory = trail.draft.written(activation, ports.clock() + duration(agent.remembers))
+        decided = msgspec.structs.replace(decided, memory=memory)
     asked: list[Record] = []
     if reason is not None:
         question = question_of(decided, activation, reason, detail)
@@ -133,6 +136,7 @@ async def _asked(
 async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: Trail, journal: str, passed: Pass) -> Answer:
     """An attempt whose end and cost the agent's reins are told."""
     before, failed, cost = dict(trail.spent), None, dict[str, float]()
+    trail.draft = ports.memories.draft(agent.name, journal, activation, ports.clock())
     try:
         decision, effects = await _attempt(agent, activation, ports, trail)
         failed, cost = False, dict(decision.cost)
@@ -242,6 +246,10 @@ def _decision_record(decided: Decided, activation: Activation, trail: Trail) -> 
         "without": {chunk: _option(option) for chunk, option in decided.without.items()}, "cost": decided.cost,
         "woken": decided.woken, "decided": decided.decided, "attempts": decided.attempts, "error": decided.error, "used": trail.used,
     }  # fmt: skip
+    if trail.draft.before:
+        data["recalled"] = trail.draft.before
+    if decided.memory is not None:
+        data["remembered"] = msgspec.json.decode(decided.memory.values)
     if decided.spent:
         data["spent"] = msgspec.to_builtins(decided.spent)
     return fact(

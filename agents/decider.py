@@ -19,6 +19,7 @@ from headwater.agents.agent import Agent, decision_id
 from headwater.agents.context import Ports
 from headwater.agents.decide import decide, effect_records
 from headwater.agents.journal import Book, Decided, Done, Journal, State
+from headwater.agents.reins import journal_name
 from headwater.lineage.errors import Retryable
 from headwater.lineage.record import Record
 
@@ -212,7 +213,9 @@ class Decider:
         decided = await decide(self._agent, item.activation, self._ports, position=item.position, woken=item.woken)
         await self._persist(lambda: self._journal.append([decided]))
         self._book.apply(decided)
-        return self._book.decided(decided.id) or decided
+        kept = self._book.decided(decided.id) or decided
+        self._ports.memories.keep(journal_name(self._agent, item.position), [kept])
+        return kept
 
     async def _perform(self, decided: Decided) -> tuple[Record, ...]:
         if not decided.outbox:

@@ -12,6 +12,7 @@ import msgspec
 from headwater.agents.agent import Option
 from headwater.agents.budget import Spent
 from headwater.agents.hops import VIA
+from headwater.agents.memory import Memory
 from headwater.lineage.errors import Undecodable
 from headwater.lineage.event import Event
 from headwater.lineage.record import Record
@@ -58,6 +59,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     effects    what the decision does outside; held back while it waits for a verdict
     review     the question to a person, if it waits
     spent      of the agents asked that have a budget: what this journal's decisions have spent of it on that day, this one included
+    memory     what the agent remembers from here on, if this decision changed it
     woken, decided   wall clock, µs since 1970
     """
 
@@ -86,6 +88,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     attempts: int = 1
     error: str = ""
     spent: dict[str, Spent] = {}
+    memory: Memory | None = None
     records: tuple[Record, ...] = ()
 
     @property

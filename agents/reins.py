@@ -161,7 +161,7 @@ class Reins:
         return {name: total for name, total in found if total is not None}
 
 
-def journal_name(agent: Agent, position: str) -> str:
+def journal_name(agent: Agent, position: str = "") -> str:
     """Where an agent's decisions over the activation at a position (a token) are written: `AGENT/PARTITION`."""
     return f"{agent.name}/{position.split('/')[-2]}" if "/" in position else agent.name
 

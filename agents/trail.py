@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from headwater.agents.authorise import Principal, Ruling
+from headwater.agents.memory import Draft
 from headwater.lineage.record import Kind, Record, fact
 
 WALL_CLOCK = frozenset({"woken", "decided", "sent", "staleness_ms", "cost", "waited_ms", "seconds", "spent"})
@@ -22,6 +23,7 @@ class Trail:
         self.activation = activation
         self.clock = clock
         self.records: list[Record] = []
+        self.draft = Draft()
         self.spent: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._ruled: set[str] = set()

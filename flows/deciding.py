@@ -1,6 +1,6 @@
 """The `decide` step: activations into deciders, one for each (agent, partition), their journals opened and fenced first."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from headwater.agents.agent import Agent, decision_id
 from headwater.agents.budget import Spent
 from headwater.agents.decider import Decider, Finished, Item
 from headwater.agents.hops import bounded
-from headwater.agents.journal import Book
+from headwater.agents.journal import Book, Decided, Entry
+from headwater.agents.memory import Memory
 from headwater.flows.batch import Batch
 from headwater.flows.journal import Broken, KafkaJournal
 from headwater.flows.steps import bury_all
@@ -45,13 +46,14 @@ class Woken(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """What survives of one (agent, partition): the items in flight, from where its journal is read, and what was spent by then."""
+    """What survives of one (agent, partition): the items in flight, from where its journal is read, what was spent and is remembered."""
 
     partition: int
     items: list[Item]
     since: int
     form: int = 1
     spent: dict[str, Spent] = {}
+    memory: list[Memory] = []
 
 
 _encode_state = msgspec.json.Encoder().encode
@@ -133,12 +135,12 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._since = 0
         self._next = 0
         self._told = Ranges()
-        self._spent: dict[str, Spent] | None = {}
+        self._known: State | None = State(-1, [], 0)
         if resume is not None:
             state = _decode_state(resume)
             self._open(state.partition, state.since)
             self._early = state.items
-            self._spent = state.spent
+            self._known = state
 
     def _open(self, partition: int, since: int) -> None:
         self._partition, self._since = partition, since
@@ -155,9 +157,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         except Unavailable as error:
             self._begin_anew(error)
             return
-        if self._spent is not None:
-            self._run.ports.reins.recall(self._agent, self._journal_name, self._spent, entries)
-            self._spent = None
+        self._recall(entries)
         decider = Decider(self._agent, self._run.ports, self._journal, Book(entries), self._run.loop, max_in_flight=MAX_IN_FLIGHT)
         self._decider = self._run.deciders[self._agent.name, self._partition] = decider
         self._run.opening.discard((self._agent.name, self._partition))
@@ -233,8 +233,24 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         items = self._in_flight()
         if self._decider is not None:
             self._since = self._journal.since(decision_id(self._agent.name, item.activation.id) for item in items)
-        spent = self._run.ports.reins.totals(self._agent, self._journal_name) if self._spent is None else self._spent
-        return _encode_state(State(self._partition, items, self._since, spent=spent))
+        ports, name = self._run.ports, self._journal_name
+        spent, memory = ports.reins.totals(self._agent, name), ports.memories.kept(name, self._run.clock())
+        if self._known is not None:  # nothing is known yet of what came after it
+            spent, memory = self._known.spent, self._known.memory
+        return _encode_state(State(self._partition, items, self._since, spent=spent, memory=memory))
+
+    def _recall(self, entries: Sequence[Entry]) -> None:
+        """What was spent and is remembered: the snapshot's, then the journal's behind it. What this process has known since is newer."""
+        if self._known is None:
+            return
+        ports, name = self._run.ports, self._journal_name
+        ports.reins.recall(self._agent, name, self._known.spent, entries)
+        firsts: dict[str, Decided] = {}
+        for entry in entries:
+            if isinstance(entry, Decided):
+                firsts.setdefault(entry.id, entry)
+        ports.memories.keep(name, [*self._known.memory, *firsts.values()])
+        self._known = None
 
     @property
     def _journal_name(self) -> str:

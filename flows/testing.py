@@ -15,6 +15,7 @@ from headwater.agents.detect import Detector, groups_of
 from headwater.agents.hops import HOPS, bounded
 from headwater.agents.journal import Decided, Outgoing
 from headwater.agents.model import model_from
+from headwater.agents.reins import journal_name
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.embed import Embedder
 from headwater.enrichers.enrich import enrich
@@ -83,6 +84,20 @@ def walk(app: App, events: Iterable[Given], *, model: Chooser | None = None, emb
 
 def _clock() -> int:
     return START
+
+
+class _Time:
+    """A clock that moves by sleeping alone: whoever waits for a turn waits for no real time."""
+
+    def __init__(self) -> None:
+        self._now = START
+
+    def now(self) -> int:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        self._now += round(seconds * 1_000_000)
+        await asyncio.sleep(0)
 
 
 class _Topics:
@@ -193,7 +208,11 @@ def _marks(topic: Topic[Any], received: Sequence[Received], at: int) -> list[Rec
 
 async def _decide(app: App, topics: _Topics, indexer: Indexer, retriever: Retriever, chooser: Chooser, result: Walk) -> None:
     """Decide in event-time order. What a decision publishes is an event like any other: after it the rules look again at all there is."""
-    ports = Ports(search=retriever, chooser=chooser, clock=_clock, broker=BROKER, indexed=frozenset(app.indexed), random=lambda: 0.5)
+    time = _Time()
+    ports = Ports(
+        search=retriever, chooser=chooser, clock=time.now, sleep=time.sleep, broker=BROKER, indexed=frozenset(app.indexed),
+        random=lambda: 0.5,
+    )  # fmt: skip
     decided: set[str] = set()
     while True:
         detected = _detect(app, topics.received)
@@ -221,6 +240,7 @@ async def _woken(app: App, activation: Activation, ports: Ports, result: Walk) -
         return []
     for agent in agents:
         decision = await decide(agent, activation, ports, woken=START)
+        ports.memories.keep(journal_name(agent), [decision])
         result.decisions.append(decision)
         result.records += decision.records
         if decision.state == "acted":
