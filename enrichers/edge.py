@@ -1,6 +1,7 @@
 """The embedded engine: Qdrant's own, in this process, its files under one directory that belongs to this process alone."""
 
 import contextlib
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from qdrant_edge import (
     PayloadSchemaType,
     PayloadSelector,
     Query,
+    QueryBatchRequest,
     QueryRequest,
     RangeDateTime,
     RangeFloat,
@@ -40,8 +42,9 @@ from qdrant_edge import (
 from qdrant_edge import Point as EdgePoint
 
 from headwater.enrichers.document import head_id
-from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Range, Row, Scope, State, Storage, Vector
+from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Half, Point, Range, Row, Scope, State, Storage, Vector
 from headwater.enrichers.head import Head
+from headwater.enrichers.lately import Lately
 from headwater.enrichers.point import (
     DENSE,
     KEYWORDS,
@@ -58,7 +61,16 @@ from headwater.enrichers.point import (
     unit,
 )
 from headwater.enrichers.sparse import Sparse
+from headwater.enrichers.turns import Turns
 from headwater.lineage.errors import Misused, Unavailable
+
+Version = tuple[str, str, int, str]
+"""A point's id and the version it belongs to: document, version, event."""
+VERSION_OF = ("document", "version", "event")
+WRITTEN_AT_ONCE = 64
+"""Points in one write: the engine holds the whole interpreter for as long as it takes, some 0.15 ms for each."""
+HEADS_KEPT = VERSIONS_KEPT = 50_000
+"""How many heads, and points' versions, are remembered: about a kilobyte for both."""
 
 
 class EdgeIndex:
@@ -72,22 +84,29 @@ class EdgeIndex:
     def __init__(self, directory: Path, size: int, storage: Storage = Storage()) -> None:
         self.size = size
         self._shard = _open(directory, size, storage)
+        self._turns = Turns()
+        self._heads: Lately[str, Head] = Lately(HEADS_KEPT)
+        self._versions: Lately[int, Version] = Lately(VERSIONS_KEPT)
 
     def heads(self, documents: Sequence[str]) -> dict[str, Head]:
-        found = self._retrieve([head_id(document) for document in documents], vector=False)
-        heads = [Head.of(record.payload) for record in found]
-        return {head.document: head for head in heads}
+        ids = [head_id(document) for document in documents]
+        begun = self._heads.begin()
+        found = self._heads.find(ids)
+        read = {str(record.id): Head.of(record.payload) for record in self._retrieve([id for id in ids if id not in found])}
+        self._heads.keep(read, begun)
+        return {head.document: head for head in (*found.values(), *read.values())}
 
     def put(self, points: Sequence[Embedded]) -> None:
         # A condition that never holds: what is there already stays.
-        self._update(UpdateOperation.upsert_points([_point(one) for one in points], condition=_only(_is("rev", NEVER))))
+        self._upsert([_point(one) for one in points], _is("rev", NEVER))
 
     def flip(self, heads: Sequence[Head]) -> None:
         by_revision: dict[int, list[EdgePoint]] = {}
         for head in heads:
             by_revision.setdefault(head.rev - 1, []).append(EdgePoint(head_id(head.document), {}, head.payload()))
-        for revision, points in by_revision.items():
-            self._update(UpdateOperation.upsert_points(points, condition=_only(_is("rev", revision))))
+        with self._heads.changing([head_id(head.document) for head in heads]):
+            for revision, points in by_revision.items():
+                self._upsert(points, _is("rev", revision))
 
     def supersede(self, points: Mapping[int, Sequence[str]]) -> None:
         for until, ids in points.items():
@@ -95,21 +114,23 @@ class EdgeIndex:
             self._update(UpdateOperation.set_payload_by_filter(chosen, {"live": 0, "until": until}))
 
     def delete(self, points: Sequence[str]) -> None:
-        self._update(UpdateOperation.delete_points(list(points)))
+        with self._heads.changing(points):
+            self._update(UpdateOperation.delete_points(list(points)))
 
-    def nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
-        params = SearchParams(exact=self._small(), hnsw_ef=max(128, limit))
-        return self._query(Query.Nearest(vector.tolist(), using=DENSE), scope, limit, params)
-
-    def matching(self, terms: Sparse, scope: Scope, limit: int) -> list[Found]:
-        if not terms.indices:
-            return []
-        params = SearchParams(exact=True, idf=IdfParams(corpus=_filter(scope.population)) if self._small() else None)
-        vector = SparseVector(list(terms.indices), list(terms.values))
-        return self._query(Query.Nearest(vector, using=SPARSE), scope, limit, params)
+    def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
+        asked, small = [half for half in halves if half.asks], self._small()
+        found = self._scored([_request(half, scope, small, payload=False) for half in asked])
+        scored = [[(one.id.int, one.score) for one in each] for each in found]
+        known = self._versions_of([id for each in scored for id, _ in each])
+        if any(id not in known for each in scored for id, _ in each):  # removed since: look again, in one step
+            found = self._scored([_request(half, scope, small, payload=True) for half in asked])
+            scored = [[(one.id.int, one.score) for one in each] for each in found]
+            known = {one.id.int: _version(one) for each in found for one in each}
+        answers = iter([[_found(known[id], score) for id, score in each] for each in scored])
+        return [next(answers) if half.asks else [] for half in halves]
 
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
-        found = self._retrieve(ids, vector=True)
+        found = self._retrieve(ids, vectors=[DENSE])
         return {str(record.id): (Point.of(record.payload), unit(record.vector[DENSE])) for record in found}
 
     def count(self) -> Count:
@@ -141,7 +162,7 @@ class EdgeIndex:
         return [Point.of(record.payload or {}) for record in found]
 
     def save_progress(self, rows: Sequence[Row]) -> None:
-        self._update(UpdateOperation.upsert_points([EdgePoint(progress_id(row), {}, to_progress(row)) for row in rows]))
+        self._upsert([EdgePoint(progress_id(row), {}, to_progress(row)) for row in rows])
 
     def load_progress(self) -> list[Row]:
         with _answering():
@@ -149,10 +170,10 @@ class EdgeIndex:
         return of_progress(record.payload for record in found)
 
     def keep(self, name: str, value: Mapping[str, Any]) -> None:
-        self._update(UpdateOperation.upsert_points([EdgePoint(kept_id(name), {}, to_kept(name, value))]))
+        self._upsert([EdgePoint(kept_id(name), {}, to_kept(name, value))])
 
     def kept(self, name: str) -> dict[str, Any] | None:
-        found = self._retrieve([kept_id(name)], vector=False)
+        found = self._retrieve([kept_id(name)])
         return of_kept(found[0].payload) if found else None
 
     def heads_from(self, cursor: str | None, limit: int) -> tuple[list[Head], str | None]:
@@ -164,7 +185,7 @@ class EdgeIndex:
         return [state_of(record.id, record.payload) for record in found], following
 
     def states(self, ids: Sequence[str]) -> dict[str, State]:
-        return {str(record.id): state_of(record.id, record.payload) for record in self._retrieve(ids, vector=False)}
+        return {str(record.id): state_of(record.id, record.payload) for record in self._retrieve(ids)}
 
     def optimise(self) -> None:
         """Merge what was written and build its graphs. Holds the whole interpreter meanwhile: about a second for 1,000 points."""
@@ -180,20 +201,25 @@ class EdgeIndex:
         count: int = self._shard.info().points_count
         return count < EXACT_BELOW
 
-    def _query(self, query: Any, scope: Scope, limit: int, params: SearchParams) -> list[Found]:
-        request = QueryRequest(
-            limit, query=query, filter=_filter(scope), params=params, with_payload=PayloadSelector.Include(["document", "version", "event"])
-        )
-        with _answering():
-            found = self._shard.query(request)
-        payloads = [(one, one.payload or {}) for one in found]
-        return [Found(str(one.id), one.score, payload["document"], payload["version"], payload["event"]) for one, payload in payloads]
+    def _scored(self, requests: list[QueryRequest]) -> list[list[Any]]:
+        with self._turns.search(), _answering():
+            found: list[list[Any]] = self._shard.query_batch(QueryBatchRequest(requests)) if requests else []
+        return found
 
-    def _retrieve(self, ids: Sequence[str], *, vector: bool) -> list[Any]:
+    def _versions_of(self, ids: Sequence[int]) -> dict[int, Version]:
+        """The version that each point belongs to, for good; of those that are there."""
+        known = self._versions.find(ids)
+        begun = self._versions.begin()
+        missing = [uuid.UUID(int=id) for id in dict.fromkeys(ids) if id not in known]
+        read = {record.id.int: _version(record) for record in self._retrieve(missing, payload=PayloadSelector.Include(list(VERSION_OF)))}
+        self._versions.keep(read, begun)
+        return known | read
+
+    def _retrieve(self, ids: Sequence[str | uuid.UUID], *, payload: Any = True, vectors: Any = False) -> list[Any]:
         if not ids:
             return []
         with _answering():
-            records: list[Any] = self._shard.retrieve(list(ids), True, [DENSE] if vector else False)
+            records: list[Any] = self._shard.retrieve(list(ids), payload, vectors)
         return records
 
     def _scroll(self, kind: str, cursor: str | None, limit: int) -> tuple[list[Any], str | None]:
@@ -201,8 +227,13 @@ class EdgeIndex:
             found, following = self._shard.scroll(ScrollRequest(cursor, limit, filter=_only(_is("kind", kind)), with_payload=True))
         return found, None if following is None else str(following)
 
+    def _upsert(self, points: list[EdgePoint], *conditions: FieldCondition) -> None:
+        condition = _only(*conditions) if conditions else None
+        for start in range(0, len(points), WRITTEN_AT_ONCE):
+            self._update(UpdateOperation.upsert_points(points[start : start + WRITTEN_AT_ONCE], condition=condition))
+
     def _update(self, operation: UpdateOperation) -> None:
-        with _answering():
+        with self._turns.write(), _answering():
             self._shard.update(operation)
 
 
@@ -252,6 +283,27 @@ def _answering() -> Iterator[None]:
         raise
     except Exception as error:
         raise Unavailable(f"the embedded index failed: {error}; start again, it keeps what it acknowledged") from error
+
+
+def _request(half: Half, scope: Scope, small: bool, *, payload: bool) -> QueryRequest:
+    if isinstance(half.by, Sparse):
+        query = Query.Nearest(SparseVector(list(half.by.indices), list(half.by.values)), using=SPARSE)
+        params = SearchParams(exact=True, idf=IdfParams(corpus=_filter(scope.population)) if small else None)
+    else:
+        query = Query.Nearest(half.by.tolist(), using=DENSE)
+        params = SearchParams(exact=small, hnsw_ef=max(128, half.limit))
+    told = PayloadSelector.Include(list(VERSION_OF)) if payload else False
+    return QueryRequest(half.limit, query=query, filter=_filter(scope), params=params, with_payload=told)
+
+
+def _version(one: Any) -> Version:
+    payload = one.payload or {}
+    return str(one.id), payload["document"], payload["version"], payload["event"]
+
+
+def _found(version: Version, score: float) -> Found:
+    id, document, number, event = version
+    return Found(id, score, document, number, event)
 
 
 def _point(one: Embedded) -> EdgePoint:

@@ -76,6 +76,19 @@ class Found(NamedTuple):
     event: str
 
 
+class Half(NamedTuple):
+    """What one half of a search looks for: the points nearest to a unit vector (their score is the cosine), or those that share terms
+    (BM25); at most `limit` of them."""
+
+    by: Vector | Sparse
+    limit: int
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to look for: a text may have no words but such as all texts have."""
+        return not isinstance(self.by, Sparse) or bool(self.by.indices)
+
+
 class Range(NamedTuple):
     """A field between two bounds, each None or a number, or each None or an instant (RFC 3339, UTC): fields are then text that says one."""
 
@@ -183,12 +196,8 @@ class Index(Protocol):
         """Remove points. Ids that are not there are passed over."""
         ...
 
-    def nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
-        """The points nearest to a unit vector, best first; the score is the cosine."""
-        ...
-
-    def matching(self, terms: Sparse, scope: Scope, limit: int) -> list[Found]:
-        """The points that share terms, best first; the score is BM25."""
+    def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
+        """For each half the points it finds, best first, all in one step."""
         ...
 
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:

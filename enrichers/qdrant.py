@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from headwater.enrichers.document import head_id
-from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Point, Range, Row, Scope, State, Storage, Vector
+from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Half, Point, Range, Row, Scope, State, Storage, Vector
 from headwater.enrichers.head import Head
 from headwater.enrichers.point import (
     DENSE,
@@ -95,16 +95,14 @@ class QdrantIndex:
         with answering():
             self._client.delete(self._name, points_selector=list(points), wait=True)
 
-    def nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
-        params = models.SearchParams(exact=self._small(), hnsw_ef=max(128, limit))
-        return self._query(vector.tolist(), DENSE, scope, limit, params)
-
-    def matching(self, terms: Sparse, scope: Scope, limit: int) -> list[Found]:
-        if not terms.indices:
-            return []
-        corpus = models.IdfCorpusParams(corpus=_filter(scope.population)) if self._small() else None
-        vector = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
-        return self._query(vector, SPARSE, scope, limit, models.SearchParams(exact=True, idf=corpus))
+    def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
+        asked = [half for half in halves if half.asks]
+        small = bool(asked) and self._small()
+        with answering():
+            requests = [_request(half, scope, small) for half in asked]
+            found = self._client.query_batch_points(self._name, requests) if requests else []
+        answers = iter([[_found(one) for one in each.points] for each in found])
+        return [next(answers) if half.asks else [] for half in halves]
 
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
         if not ids:
@@ -226,15 +224,6 @@ class QdrantIndex:
         with answering():
             self._client.upsert(self._name, points, wait=True, update_filter=condition)
 
-    def _query(self, query: Any, using: str, scope: Scope, limit: int, params: models.SearchParams) -> list[Found]:
-        with answering():
-            found = self._client.query_points(
-                self._name, query=query, using=using, query_filter=_filter(scope), limit=limit, search_params=params,
-                with_payload=["document", "version", "event"],
-            ).points  # fmt: skip
-        payloads = [(one, one.payload or {}) for one in found]
-        return [Found(str(one.id), one.score, payload["document"], payload["version"], payload["event"]) for one, payload in payloads]
-
 
 def client(url: str, api_key: str | None = None, *, grpc_port: int = 0) -> QdrantClient:
     """A client of a server; by gRPC where its port is given."""
@@ -276,6 +265,25 @@ def _quantization(kind: str) -> models.ScalarQuantization | models.BinaryQuantiz
         scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
         return models.ScalarQuantization(scalar=scalar)
     return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True)) if kind == "binary" else None
+
+
+def _request(half: Half, scope: Scope, small: bool) -> models.QueryRequest:
+    query: Any
+    if isinstance(half.by, Sparse):
+        query = models.SparseVector(indices=list(half.by.indices), values=list(half.by.values))
+        corpus = models.IdfCorpusParams(corpus=_filter(scope.population)) if small else None
+        using, params = SPARSE, models.SearchParams(exact=True, idf=corpus)
+    else:
+        query = half.by.tolist()
+        using, params = DENSE, models.SearchParams(exact=small, hnsw_ef=max(128, half.limit))
+    return models.QueryRequest(
+        query=query, using=using, filter=_filter(scope), limit=half.limit, params=params, with_payload=["document", "version", "event"]
+    )  # fmt: skip
+
+
+def _found(one: models.ScoredPoint) -> Found:
+    payload = one.payload or {}
+    return Found(str(one.id), one.score, payload["document"], payload["version"], payload["event"])
 
 
 def _point(one: Embedded) -> models.PointStruct:

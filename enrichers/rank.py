@@ -20,18 +20,20 @@ Groups = list[list[str]]
 Counting = Callable[[Sequence[Found]], list[Found]]
 
 
-def ranked(fetch: Callable[[int], list[Found]], counting: Counting, width: int, documents: int) -> Groups:
+def ranked(
+    found: list[Found], limit: int, fetch: Callable[[int], list[Found]], counting: Counting, width: int, documents: int
+) -> Groups:
     """One half of a search: ids in groups of equal score, best first, at least `width` of them, of as many documents, if there are.
 
-    A group is whole or absent, never cut where the engine happened to stop: so the answer rests on content alone.
+    `found` is what was fetched with the first `limit`. A group is whole or absent, never cut where the engine happened to stop: so the
+    answer rests on content alone.
     """
-    limit = width + 1
     while True:
-        found = fetch(limit)
         groups, enough = _counted(_whole(found, all_there=len(found) < limit), counting, width, documents)
         if enough or len(found) < limit or limit >= WIDEST:
             return groups
         limit = min(4 * limit, WIDEST)
+        found = fetch(limit)
 
 
 def _whole(found: Sequence[Found], *, all_there: bool) -> list[list[Found]]:

@@ -1,19 +1,20 @@
 """retrieve: the one way to read the index. Fresh, or told how stale; hybrid; the same content always gives the same answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from headwater.enrichers import sparse
 from headwater.enrichers.condition import Where, scope_of
 from headwater.enrichers.document import tie_of
 from headwater.enrichers.embed import Embedder, VectorCache
-from headwater.enrichers.engine import Found, Index, Point, Scope, Vector
+from headwater.enrichers.engine import Found, Half, Index, Point, Scope, Vector
 from headwater.enrichers.fields import Fields
 from headwater.enrichers.freshness import Progress
 from headwater.enrichers.head import Entry, Head
 from headwater.enrichers.hit import Answer, Hit, Piece, around, hit_of
 from headwater.enrichers.query import Query
-from headwater.enrichers.rank import MEANING, WORDS, Groups, decayed, fuse, grouped, ranked, reordered
+from headwater.enrichers.rank import MEANING, WORDS, decayed, fuse, grouped, ranked, reordered
 from headwater.enrichers.rerank import RERANKED, Reranker, scores_of
 from headwater.lineage.duration import duration, format_time
 from headwater.lineage.errors import Forgotten, Misused, NotFound
@@ -21,6 +22,8 @@ from headwater.lineage.event import Position
 
 WIDTH = 64
 """How many hits of each half are fused, at least."""
+TIED = 4
+"""Many texts share a BM25 score with others, and groups of equal score are taken whole: so many times the width holds enough of them."""
 TRIES = 3
 MOST_QUERIES = 100
 MOST_VERSIONS = 1_000
@@ -188,14 +191,20 @@ class Retriever:
 
     def _candidates(self, query: Query, vector: Vector, scope: Scope, heads: "Heads") -> Candidates:
         width, documents = max(WIDTH, 4 * query.limit), query.limit if query.grouped else 1
-        halves: list[Groups] = []
-        weights = (MEANING, WORDS) if query.mode == "hybrid" else ()
-        if query.mode != "sparse":
-            halves.append(ranked(lambda count: self.index.nearest(vector, scope, count), heads.counting, width, documents))
-        if query.mode != "dense":
-            terms = sparse.of_query(query.text)
-            halves.append(ranked(lambda count: self.index.matching(terms, scope, count), heads.counting, width, documents))
-        return Candidates(fuse(halves, weights=weights), heads.document, heads.time)
+        meaning = [] if query.mode == "sparse" else [Half(vector, width + 1)]
+        words = [] if query.mode == "dense" else [Half(sparse.of_query(query.text), TIED * width + 1)]
+        halves = meaning + words
+        first = self.index.find(halves, scope)
+        heads.read([one.document for found in first for one in found[:width]])
+        groups = [
+            ranked(found, half.limit, partial(self._more, half, scope), heads.counting, width, documents)
+            for half, found in zip(halves, first, strict=True)
+        ]
+        return Candidates(fuse(groups, weights=(MEANING, WORDS) if query.mode == "hybrid" else ()), heads.document, heads.time)
+
+    def _more(self, half: Half, scope: Scope, limit: int) -> list[Found]:
+        [found] = self.index.find([half._replace(limit=limit)], scope)
+        return found
 
     def _chosen(self, query: Query, found: Candidates, scope: Scope, points: dict[str, tuple[Point, Vector]]) -> list[tuple[str, float]]:
         """The best, after the reranker, age and groups had their say. What had to be read for it is left in `points`."""
@@ -245,10 +254,13 @@ class Heads:
         """Whether a document was found only in a version that was replaced meanwhile."""
         return bool(self._outdated - self._counting)
 
-    def counting(self, found: Sequence[Found]) -> list[Found]:
-        unread = list(dict.fromkeys(one.document for one in found if one.document not in self._heads))
+    def read(self, documents: Iterable[str]) -> None:
+        unread = list(dict.fromkeys(document for document in documents if document not in self._heads))
         if unread:
             self._heads |= dict.fromkeys(unread) | self._index.heads(unread)
+
+    def counting(self, found: Sequence[Found]) -> list[Found]:
+        self.read([one.document for one in found])
         kept = []
         for one in found:
             head = self._heads[one.document]

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from headwater.enrichers.engine import Embedded, Found, Index, Point, Scope, Vector
+from headwater.enrichers.engine import Embedded, Found, Half, Index, Point, Scope, Vector
 from headwater.enrichers.sparse import Sparse
 
 
@@ -90,11 +90,9 @@ class ByWords:
         nothing: Vector = np.zeros(self._former, dtype=np.float32)
         self._index.put([one._replace(dense=nothing) for one in points])
 
-    def nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
-        return []
-
-    def matching(self, terms: Sparse, scope: Scope, limit: int) -> list[Found]:
-        return self._index.matching(terms, scope, limit)
+    def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
+        found = iter(self._index.find([half for half in halves if isinstance(half.by, Sparse)], scope))
+        return [next(found) if isinstance(half.by, Sparse) else [] for half in halves]
 
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
         nothing: Vector = np.zeros(self.size, dtype=np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 
 from headwater.enrichers import sparse
 from headwater.enrichers.embed import Embedder, minilm
-from headwater.enrichers.engine import Scope, Vector
+from headwater.enrichers.engine import Half, Scope, Vector
 from headwater.enrichers.freshness import Progress
 from headwater.enrichers.retrieve import Retriever
 from headwater.flows.bench.bed import Bed, now
@@ -67,10 +67,14 @@ def ways_of(found: Corpus, model: Embedder) -> dict[str, Rank]:
     retriever = Retriever(found.store, model, Progress("bench", now))
 
     def dense(text: str) -> list[str]:
-        return [hit.document for hit in found.store.nearest(model.embed([text])[0], Scope(), CHUNKS)]
+        return half(model.embed([text])[0])
 
     def words(text: str) -> list[str]:
-        return [hit.document for hit in found.store.matching(sparse.of_query(text), Scope(), CHUNKS)]
+        return half(sparse.of_query(text))
+
+    def half(by: Vector | sparse.Sparse) -> list[str]:
+        [ranking] = found.store.find([Half(by, CHUNKS)], Scope())
+        return [hit.document for hit in ranking]
 
     def hybrid(text: str) -> list[str]:
         return [hit.document for hit in retriever.search(text, limit=CHUNKS).results]

@@ -17,9 +17,10 @@ from headwater.enrichers.condition import scope_of
 from headwater.enrichers.document import Document, DocumentType, Field, document, point_id
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.embed import Embedder, minilm
-from headwater.enrichers.engine import Found, Index, Scope, Vector
+from headwater.enrichers.engine import Found, Half, Index, Scope, Vector
 from headwater.enrichers.index import Indexer
 from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.sparse import Sparse
 from headwater.flows.app import App
 from headwater.flows.bench import asker, flown
 from headwater.flows.bench.bed import Bed, Spoiled, demand, now
@@ -85,7 +86,11 @@ class Exact:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._index, name)
 
-    def nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
+    def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
+        words = iter(self._index.find([half for half in halves if isinstance(half.by, Sparse)], scope))
+        return [next(words) if isinstance(half.by, Sparse) else self._nearest(half.by, scope, half.limit) for half in halves]
+
+    def _nearest(self, vector: Vector, scope: Scope, limit: int) -> list[Found]:
         scores: NDArray[np.float32] = self._vectors @ vector
         if scope.tags:
             wanted = {tag for group in scope.tags for tag in group}
@@ -142,8 +147,7 @@ class Ground:
         for query in self.queries:
             vector, scope = self.embedder.embed([query["text"]])[0], scope_of(query["where"], None, None)
             start = time.perf_counter()
-            index.nearest(vector, scope, TOP)
-            index.matching(sparse.of_query(query["text"]), scope, TOP)
+            index.find([Half(vector, TOP), Half(sparse.of_query(query["text"]), TOP)], scope)
             took.append((time.perf_counter() - start) * 1000)
         return took
 

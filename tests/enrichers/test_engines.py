@@ -6,8 +6,10 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 import headwater.enrichers.edge as edge
+from headwater.enrichers import sparse
+from headwater.enrichers.document import head_id
 from headwater.enrichers.edge import EdgeIndex
-from headwater.enrichers.engine import Scope, Storage, tag_of
+from headwater.enrichers.engine import Half, Scope, Storage, tag_of
 from headwater.enrichers.head import Head
 from headwater.enrichers.qdrant import SERVER, QdrantIndex, _filter, connect
 from headwater.lineage.errors import Misused, Unavailable
@@ -95,6 +97,39 @@ def test_searches_without_words_or_hits_are_empty(world):
     assert world.texts("the of") == ["snow"]
 
 
+def test_a_remembered_head_is_the_stored_one(edge_world, monkeypatch):
+    """A head is read from the engine once, and again after every flip and deletion of it."""
+    index, reads = edge_world.index, []
+    retrieve = index._retrieve
+    monkeypatch.setattr(index, "_retrieve", lambda ids, **more: reads.extend(ids) or retrieve(ids, **more))
+    edge_world.writer().index([edge_world.said("a", 1, "one"), edge_world.said("b", 1, "one")])
+    before = index.heads(["note/a", "note/b"])
+    reads.clear()
+    assert index.heads(["note/a", "note/b"]) == before and reads == []
+    index.flip([Head.of(before["note/a"].payload() | {"version": 5, "rev": 2})])
+    assert index.heads(["note/a"])["note/a"].version == 5 and index.heads(["note/b"]) == {"note/b": before["note/b"]}
+    assert reads == [head_id("note/a")]
+    index.delete([head_id("note/b")])
+    assert index.heads(["note/b"]) == {}
+
+
+def test_a_point_removed_during_a_search_is_not_in_it(edge_world, monkeypatch):
+    """Between finding points and reading what they are, one is removed: the search finds the others, as if it had begun later."""
+    index = edge_world.index
+    edge_world.writer().index([edge_world.said("a", 1, "snow a"), edge_world.said("b", 1, "snow b")])
+    (gone,) = index.heads(["note/a"])["note/a"].current.points("note/a")
+    scored = index._scored
+
+    def racing(requests):
+        found = scored(requests)
+        index.delete([gone])
+        return found
+
+    monkeypatch.setattr(index, "_scored", racing)
+    halves = [Half(edge_world.embedder.embed(["snow"])[0], 10), Half(sparse.of_query("the of"), 10), Half(sparse.of_query("snow"), 10)]
+    assert [[one.document for one in found] for found in index.find(halves, Scope())] == [["note/b"], [], ["note/b"]]
+
+
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (2**53, float(2**53))])
 def test_equal_numbers_are_one_tag(one, other):
     """An integer and the float equal to it are the same tag; a number, its text and a boolean are not."""
@@ -109,7 +144,8 @@ def test_optimising_loses_nothing(edge_world, monkeypatch):
         edge_world.writer().index([edge_world.said(f"d{n}", 1, f"snow {n}") for n in range(start, start + 200)])
         edge_world.index.optimise()
     vector = edge_world.embedder.embed(["snow 7"])[0]
-    assert len(edge_world.index.nearest(vector, Scope(), 1_000)) == 400
+    [found] = edge_world.index.find([Half(vector, 1_000)], Scope())
+    assert len(found) == 400
 
 
 def test_kept_values_lie_beside_the_points_and_count_for_nothing(world):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.enrichers.engine import Scope
+from headwater.enrichers.engine import Half, Scope
 from headwater.enrichers.retrieve import Heads, fuse
 from headwater.lineage.errors import Behind, Misused, NotFound
 from headwater.lineage.event import Position
@@ -180,6 +180,6 @@ def test_each_head_is_read_once(edge_world):
     reads = []
     heads._index = type("Counting", (), {"heads": lambda self, ids: reads.append(ids) or edge_world.index.heads(ids)})()
     vector = edge_world.embedder.embed(["snow"])[0]
-    found = edge_world.index.nearest(vector, Scope(), 10)
+    [found] = edge_world.index.find([Half(vector, 10)], Scope())
     assert len(heads.counting(found)) == len(heads.counting(found)) == 2
     assert reads == [["note/a"]]
