@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headwater.agents.heartbeat import Heartbeat as Heartbeat
     from headwater.agents.join import Join as Join
     from headwater.agents.language import by_model as by_model
+    from headwater.agents.openapi import OpenApi as OpenApi
     from headwater.agents.rules import Rate as Rate
     from headwater.agents.rules import Threshold as Threshold
     from headwater.agents.sequence import Sequence as Sequence
@@ -78,6 +79,7 @@ _HOME = {
     "Lookup": "enrichers.lookup",
     "Markdown": "enrichers.chunker",
     "OpenAIEmbedder": "enrichers.openai",
+    "OpenApi": "agents.openapi",
     "Option": "agents.agent",
     "Poll": "flows.poll",
     "Position": "lineage.event",
