@@ -82,7 +82,7 @@ class Operation:
         if content is not None:
             headers["content-type"] = "application/json"
         try:
-            async with client.stream(self.method, url, params=httpx.QueryParams(query), headers=headers, content=content) as response:
+            async with client.stream(self.method, url, params=tuple(query), headers=headers, content=content) as response:
                 return self._answer(response, *await self._read(response, keys))
         except _NOT_SENT as error:
             raise Limited(f"{self.name}: no connection: {type(error).__name__}") from error
