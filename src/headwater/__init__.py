@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headwater.agents.heartbeat import Heartbeat as Heartbeat
     from headwater.agents.join import Join as Join
     from headwater.agents.language import by_model as by_model
+    from headwater.agents.mcp_tools import McpServer as McpServer
     from headwater.agents.openapi import OpenApi as OpenApi
     from headwater.agents.rules import Rate as Rate
     from headwater.agents.rules import Threshold as Threshold
@@ -82,6 +83,7 @@ _HOME = {
     "OpenApi": "agents.openapi",
     "Option": "agents.agent",
     "Poll": "flows.poll",
+    "McpServer": "agents.mcp_tools",
     "Position": "lineage.event",
     "Publish": "agents.agent",
     "Rate": "agents.rules",
