@@ -5,14 +5,12 @@ mend its call. What cannot be read or written for other reasons (an unknown addr
 """
 
 import inspect
-import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, unquote
 
-import anyio
 import mcp_types as types
 import msgspec
 import pydantic
@@ -24,18 +22,16 @@ from mcp.shared.exceptions import MCPError
 
 from headwater.enrichers.bounded import bounded
 from headwater.enrichers.offer import Listed, Offer, Prompt, Shelf, Told, Tool
-from headwater.lineage.errors import HeadwaterError, Misused, NotFound, Retryable, Unavailable, problem
+from headwater.enrichers.threads import Threads
+from headwater.lineage.errors import HeadwaterError, Misused, NotFound, Retryable, problem
 
 _log = structlog.get_logger("headwater.mcp")
-T = TypeVar("T")
 
 ADDRESS = "headwater://"
 PAGE = 50
 """Entries of one page of `resources/list`."""
 DEEPEST = 200
 """Entries of one kind that the list goes through: it is to pick from; what there is besides, the tools find."""
-THREADS = 16
-WAITING = 64
 STEADY = CacheHint(ttl_ms=300_000, scope="public")
 """What stays as it is while the application runs."""
 
@@ -54,31 +50,9 @@ _NEXT: Mapping[str, str] = {
 }
 
 
-class Turns:
-    """Threads for calls that wait: so many at once, so many more in line, and beyond them a call is refused at once."""
-
-    def __init__(self, threads: int = THREADS, waiting: int = WAITING) -> None:
-        self._limiter = anyio.CapacityLimiter(threads)
-        self._most = threads + waiting
-        self._lock = threading.Lock()
-        self._many = 0
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Raises Unavailable, and what the work raises."""
-        with self._lock:
-            if self._many >= self._most:
-                raise Unavailable(f"{self._many} calls are under way, and no more may wait; call again", retry_after=1)
-            self._many += 1
-        try:
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
-        finally:
-            with self._lock:
-                self._many -= 1
-
-
-def server(offer: Offer, *, name: str, version: str, turns: Turns | None = None) -> Server[Any]:
+def server(offer: Offer, *, name: str, version: str, threads: Threads | None = None) -> Server[Any]:
     """A server of the offer; it speaks over whatever transport it is put on."""
-    served = _Served(offer, turns or Turns())
+    served = _Served(offer, threads or Threads())
     return Server(
         name,
         version=version,
@@ -100,8 +74,8 @@ def server(offer: Offer, *, name: str, version: str, turns: Turns | None = None)
 class _Served:
     """An offer behind the handlers of the protocol."""
 
-    def __init__(self, offer: Offer, turns: Turns) -> None:
-        self._offer, self._turns = offer, turns
+    def __init__(self, offer: Offer, threads: Threads) -> None:
+        self._offer, self._threads = offer, threads
         self._tools = {tool.name: tool for tool in offer.tools}
         self._shelves = {shelf.kind: shelf for shelf in offer.shelves}
         self._prompts = {prompt.name: prompt for prompt in offer.prompts}
@@ -146,7 +120,7 @@ class _Served:
         if inspect.iscoroutinefunction(tool.call):
             answer: Told = await tool.call(asked, request)
             return answer
-        return await self._turns.run(partial(tool.call, asked, request))  # type: ignore[arg-type]
+        return await self._threads.run(partial(tool.call, asked, request))  # type: ignore[arg-type]
 
     # ---- resources
 
@@ -159,7 +133,7 @@ class _Served:
             while cursor is not None and len(resources) < PAGE:
                 kind, passed = self._cursor(cursor)
                 many = min(PAGE - len(resources), DEEPEST - passed)
-                found = await self._turns.run(partial(self._shelves[kind].listed, passed, many))
+                found = await self._threads.run(partial(self._shelves[kind].listed, passed, many))
                 resources += [_resource(kind, one) for one in found]
                 more = len(found) == many and passed + many < DEEPEST
                 following = kinds[kinds.index(kind) + 1 :]
@@ -190,7 +164,7 @@ class _Served:
         uri = str(params.uri)
         try:
             shelf, id = self._place(uri)
-            told = await self._turns.run(lambda: shelf.read(id))
+            told = await self._threads.run(lambda: shelf.read(id))
         except HeadwaterError as error:
             raise _protocol(error, uri=uri) from None
         except Exception as error:
@@ -227,7 +201,7 @@ class _Served:
         if missing:
             raise MCPError(types.INVALID_PARAMS, f"the prompt {prompt.name} needs {', '.join(missing)}")
         try:
-            texts = await self._turns.run(lambda: prompt.write(given))
+            texts = await self._threads.run(lambda: prompt.write(given))
         except HeadwaterError as error:
             raise _protocol(error) from None
         messages = [types.PromptMessage(role="user", content=types.TextContent(type="text", text=text)) for text in texts]
@@ -240,7 +214,7 @@ class _Served:
         if shelf is None or params.argument.name != "id":
             return types.CompleteResult(completion=types.Completion(values=[], total=0, has_more=False))
         begun = params.argument.value
-        found = await self._turns.run(lambda: shelf.listed(0, DEEPEST))
+        found = await self._threads.run(lambda: shelf.listed(0, DEEPEST))
         values = [one.id for one in found if one.id.startswith(begun)]
         return types.CompleteResult(completion=types.Completion(values=values[:100], total=len(values), has_more=len(values) > 100))
 

@@ -12,6 +12,7 @@ from headwater.enrichers.hit import Answer
 from headwater.enrichers.pairs import Conditions as Conditions
 from headwater.enrichers.pairs import conditions as conditions
 from headwater.enrichers.retrieve import Retriever
+from headwater.enrichers.threads import Threads
 from headwater.lineage.duration import duration, parse_time
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Position
@@ -36,10 +37,7 @@ class Asked(pydantic.BaseModel):
     @property
     def query(self) -> query.Query:
         """As the one read path takes it. Raises Misused."""
-        return query.Query(
-            self.text, self.limit, self.where, tuple(self.types), self.mode, self.recency, self.rerank,
-            self.group_by, self.per_document, self.neighbours,
-        )  # fmt: skip
+        return query.Query(**{name: getattr(self, name) for name in Asked.model_fields})
 
 
 class Demands(pydantic.BaseModel):
@@ -62,6 +60,11 @@ class Demands(pydantic.BaseModel):
             "strict": True, "partial": self.partial,
         }  # fmt: skip
 
+    @property
+    def waits(self) -> bool:
+        """Whether the answer may have to be waited for."""
+        return bool(self.after) or self.max_staleness is not None
+
 
 class Search(Asked, Demands):
     """One search: what it looks for, and how fresh the answer must be."""
@@ -73,21 +76,33 @@ class Batch(Demands):
     searches: list[Asked]
 
 
-def routes(retriever: Callable[[], Retriever]) -> APIRouter:
+class Reading:
+    """Threads for those who read: searches that may have to wait for the index take none from those that are answered at once, and
+    nobody else who waits, such as publishers for their broker, takes any from either."""
+
+    def __init__(self, at_once: Threads | None = None, waiting: Threads | None = None) -> None:
+        self._at_once, self._waiting = at_once or Threads(), waiting or Threads(64, 256)
+
+    async def run(self, work: Callable[[], Any], *, waits: bool = False) -> Response:
+        """What the work gives, as JSON. Raises Unavailable if too many wait already, and what the work raises."""
+        return await (self._waiting if waits else self._at_once).run(lambda: _json(work()))
+
+
+def routes(retriever: Callable[[], Retriever], reading: Reading | None = None) -> APIRouter:
     """`GET|POST /v1/search`, `POST /v1/search/batch`, `GET /v1/documents/{id}`. HeadwaterErrors pass through; the server turns them
     into problems."""
-    router = APIRouter(tags=["retrieval"])
+    router, reading = APIRouter(tags=["retrieval"]), reading or Reading()
 
     @router.post("/v1/search", summary="Search")
-    def post_search(body: Search) -> Response:
-        return _json(answer(retriever(), body))
+    async def post_search(body: Search) -> Response:
+        return await reading.run(lambda: answer(retriever(), body), waits=body.waits)
 
     @router.post("/v1/search/batch", summary="Several searches of one state of the index")
-    def post_batch(body: Batch) -> Response:
-        return _json(answers(retriever(), body))
+    async def post_batch(body: Batch) -> Response:
+        return await reading.run(lambda: answers(retriever(), body), waits=body.waits)
 
     @router.get("/v1/search", summary="Search")
-    def get_search(
+    async def get_search(
         q: str = "",
         text: str = "",
         limit: int = 10,
@@ -110,13 +125,13 @@ def routes(retriever: Callable[[], Retriever]) -> APIRouter:
             as_of=as_of, partial=partial, mode=mode, recency=recency, rerank=rerank, group_by=group_by, per_document=per_document,
             neighbours=neighbours,
         )  # fmt: skip
-        return _json(answer(retriever(), search))
+        return await reading.run(lambda: answer(retriever(), search), waits=search.waits)
 
     @router.get("/v1/documents/{id:path}", summary="A document with its versions, newest first")
-    def get_document(
+    async def get_document(
         id: str, limit: int | None = None, cursor: Annotated[str | None, Query(description="`next` of the page before")] = None
     ) -> Response:
-        return _json(retriever().document(id, limit=limit, cursor=cursor))
+        return await reading.run(lambda: retriever().document(id, limit=limit, cursor=cursor))
 
     return router
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from mcp import Client, MCPError
 
 import headwater.enrichers.reading as reading
-from headwater.enrichers.mcp import PAGE, Turns, _Served, address, server
+from headwater.enrichers.mcp import PAGE, _Served, address, server
 from headwater.enrichers.offer import Argument, Listed, Offer, Prompt, Shelf, Told, Tool
+from headwater.enrichers.threads import Threads
 from headwater.enrichers.web import Search
 from headwater.lineage.errors import Behind, DeadLettered, Forbidden, Gone, Misused, NotFound, Unavailable
 
@@ -28,7 +29,7 @@ def run(offer, work, mode="2026-07-28"):
     """What `work` gives for a client of the offer."""
 
     async def go():
-        async with Client(server(offer, name="test", version="1", turns=Turns(2, 2)), mode=mode) as client:
+        async with Client(server(offer, name="test", version="1", threads=Threads(2, 2)), mode=mode) as client:
             try:
                 return await work(client)
             except MCPError as error:  # raised inside, it would leave as a group
@@ -199,7 +200,7 @@ def test_listed_documents_can_be_read(notes, mode):
 def test_addresses_lead_back_to_their_ids(id):
     """Any id, written as an address, is read as itself."""
     shelf = Shelf("things", "", "", lambda id: Told({}, id), lambda skip, many: [])
-    _, found = _Served(Offer("", shelves=[shelf]), Turns())._place(address("things", id))
+    _, found = _Served(Offer("", shelves=[shelf]), Threads())._place(address("things", id))
     assert found == id
 
 

@@ -1,9 +1,14 @@
+import asyncio
+import threading
+
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from headwater.enrichers.web import conditions, routes
-from headwater.lineage.errors import Behind, HeadwaterError, Misused
+from headwater.enrichers.threads import Threads
+from headwater.enrichers.web import Reading, conditions, routes
+from headwater.lineage.errors import Behind, HeadwaterError, Misused, Unavailable
 
 
 @pytest.fixture
@@ -106,3 +111,67 @@ def test_a_document_in_pages(client):
     first = client.get("/v1/documents/note/a", params={"limit": 1}).json()
     second = client.get("/v1/documents/note/a", params={"limit": 1, "cursor": first["next"]}).json()
     assert [page["versions"][0]["version"] for page in (first, second)] == [2, 1] and second["next"] is None
+
+
+def asked_together(app, work):
+    """What `work(client)` gives, with a client that asks the app without a socket."""
+
+    async def run():
+        transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await asyncio.wait_for(work(client), 120)
+
+    return asyncio.run(run())
+
+
+def test_searches_answer_while_every_common_thread_hangs(edge_world):
+    """Publishers that wait for a dead broker, and whatever else waits in the server's own threads, keep nobody from reading."""
+    edge_world.writer().index([edge_world.said("a", 1, "snow one")])
+    app, broker, hanging = FastAPI(), threading.Event(), threading.Semaphore(0)
+    app.include_router(routes(edge_world.reader))
+
+    @app.post("/publish")
+    def publish():
+        hanging.release()
+        broker.wait(120)
+
+    async def work(client):
+        publishers = [asyncio.create_task(client.post("/publish")) for _ in range(60)]
+        while not hanging.acquire(blocking=False):
+            await asyncio.sleep(0.01)
+        found = [await client.get("/v1/search", params={"q": "snow"}) for _ in range(3)]
+        documents = await client.get("/v1/documents/note/a")
+        done = [one for one in publishers if one.done()]
+        broker.set()
+        await asyncio.gather(*publishers)
+        return [len(one.json()["results"]) for one in found], documents.status_code, done
+
+    assert asked_together(app, work) == ([1, 1, 1], 200, [])
+
+
+def test_searches_that_wait_hold_up_none_that_need_not(edge_world):
+    """Those that wait for the index have a line of their own: beyond it they are refused, and all others answer."""
+    edge_world.writer().index([edge_world.said("a", 1, "snow one")])
+    app, line, taken = FastAPI(), Threads(2, 2), []
+
+    class Line(Threads):
+        async def run(self, work):
+            taken.append(work)
+            return await line.run(work)
+
+    app.include_router(routes(edge_world.reader, Reading(waiting=Line())))
+    late = {"text": "snow", "after": ["b/notes/0/0"], "wait": "60s"}
+
+    async def work(client):
+        waiting = [asyncio.create_task(client.post("/v1/search", json=late)) for _ in range(4)]
+        while len(taken) < 4:
+            await asyncio.sleep(0.01)
+        with pytest.raises(Unavailable, match="no more may wait"):
+            await client.post("/v1/search", json=late)
+        found = await client.post("/v1/search", json={"text": "snow"})
+        still = [one.done() for one in waiting]
+        edge_world.progress.settle("notes", 0, 1)
+        answers = await asyncio.gather(*waiting)
+        return len(found.json()["results"]), still, [one.json()["as_of"] for one in answers]
+
+    assert asked_together(app, work) == (1, [False] * 4, [{"notes/0": 1}] * 4)
