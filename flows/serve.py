@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 import headwater
 import headwater.enrichers.web as enrichers_web
+import headwater.flows.agent_routes as agent_routes
 import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
 import headwater.flows.index_routes as index_routes
@@ -40,6 +41,7 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name, deep=lambda: deep.whole(deep.deep_verdict(run))))
     app.include_router(deep.routes(lambda: run))
     app.include_router(index_routes.routes(lambda: run))
+    app.include_router(agent_routes.routes(lambda: run))
     dead = DeadLetters(run)
     app.include_router(dead_routes.routes(lambda: dead, lambda: run.store, run.clock))
 

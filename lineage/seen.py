@@ -118,6 +118,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A decision with all it came from and led to. `outcome` is what became of it; times in µs.
 
+    notes   what the agent said, and what held it back;  recalled, remembered  its memory before, and after if it changed it
     before  the decisions whose events woke it;  after  those that its own events woke; each with those behind it
     """
 
@@ -143,6 +144,9 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     reviews: tuple[dict[str, Any], ...]
     models: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...]
+    notes: tuple[dict[str, Any], ...] = ()
+    recalled: dict[str, Any] = {}
+    remembered: dict[str, Any] | None = None
     before: tuple[Link, ...] = ()
     after: tuple[Link, ...] = ()
 

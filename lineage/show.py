@@ -95,6 +95,12 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
         _add_retrieval(tree, retrieval, decision)
     for called in decision.tools:
         tree.add(_tool_line(called))
+    for note in decision.notes:
+        tree.add(Text.assemble(("noted     ", "dim"), _clip(str(note.get("text", "")), 200)))
+    if decision.recalled:
+        tree.add(Text.assemble(("recalled  ", "dim"), _clip(json.dumps(decision.recalled, ensure_ascii=False), 200)))
+    if decision.remembered is not None:
+        tree.add(Text.assemble(("remembers ", "dim"), _clip(json.dumps(decision.remembered, ensure_ascii=False), 200)))
     if decision.options:
         tree.add(Text.assemble(("options   ", "dim"), " · ".join(f"{option.name} {option.confidence:.2f}" for option in decision.options)))
     for ruling in decision.rulings:

@@ -35,6 +35,9 @@ def decision_seen(record: Record, about: Sequence[Record], activations: Mapping[
         effects=tuple(_effect(other) for other in own if other.kind == "effect"),
         rulings=tuple(other.data for other in own if other.kind == "ruling"),
         reviews=tuple({"id": other.ref, **other.data} for other in own if other.kind == "review"),
+        notes=tuple(other.data for other in own if other.kind == "note"),
+        recalled=data.get("recalled") or {},
+        remembered=data.get("remembered"),
         models=tuple(other.data for other in own if other.kind == "model"),
         tools=tuple(other.data for other in own if other.kind == "tool"),
     )

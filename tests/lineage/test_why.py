@@ -7,6 +7,8 @@ from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.event import Position
 from headwater.lineage.names import beginning, number
 from headwater.lineage.queries import conservation, cost, decisions, documents, freshness, life, showpiece, why
+from headwater.lineage.record import fact
+from headwater.lineage.show import why_html
 from headwater.lineage.store import Landing, Store
 from headwater.lineage.testing import BROKER, document, landings, name, sample_records
 
@@ -79,6 +81,23 @@ def test_from_a_decision_back_to_its_events(store):
     assert decision.options[0].name == "rebook passengers"
     assert decision.rulings[0]["allowed"] is True and decision.models[0]["model"] == "local"
     assert decision.effects[0].position == f"{BROKER}/plans/0/17"
+
+
+def test_what_was_noted_and_remembered_is_told(tmp_path):
+    """A decision tells its notes, among them what held its agent back, and its memory before and after, on every door."""
+    records = sample_records()
+    decided = next(record for record in records if record.kind == "decision")
+    told = {**decided.data, "recalled": {"times": 1}, "remembered": {"times": 2}}
+    note = fact("note", decided.flow, "decide", f"{decided.ref}:n0", logged=1, data={"text": "recover is not asked: <b>open</b>"})
+    changed = [msgspec.structs.replace(each, data=told) if each is decided else each for each in records]
+    with Store(tmp_path / "told.duckdb", clock=lambda: 1) as store:
+        store.land(landings([*changed, note]))
+        found = why(store, decided.ref)
+        decision = found.decisions[0]
+        assert [each["text"] for each in decision.notes] == ["recover is not asked: <b>open</b>"]
+        assert (decision.recalled, decision.remembered) == ({"times": 1}, {"times": 2})
+        page = why_html(found)
+        assert "recover is not asked: &lt;b&gt;open" in page and "remembers" in page
 
 
 def test_from_an_event_to_its_effects(store):
