@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headwater.agents.machine import Rule
-from headwater.agents.order import NEVER, Ends, begin, grow, wake_at
+from headwater.agents.meaning import Meaning
+from headwater.agents.order import NEVER, Ends, Signal, begin, grow, wake_at
 from headwater.agents.rules import is_immediate
 from headwater.agents.signals import Batch, Reader, inputs_over
+from headwater.agents.standing import Standing
 from headwater.agents.state import VERSION, Lane, State, adopt, declared, freeze, thaw
 from headwater.agents.step import Look, Pace, Step, Watching
 from headwater.lineage.decode import Received
@@ -102,8 +104,9 @@ class Detector:
         return frozenset(name for reader in self._readers.values() for name in reader.facts)
 
     def facts_of(self, topic: str) -> frozenset[str]:
-        """The same of one topic."""
-        return frozenset(self._readers[topic].facts)
+        """The same of one topic; where documents are made of its events, all that it is enriched with."""
+        reader = self._readers[topic]
+        return frozenset(self.topics[topic].enrich) if any(given.kind for given in reader.inputs) else frozenset(reader.facts)
 
     def signals(self, received: Sequence[Received], topic: str | None = None) -> Batch:
         """What the rules read off received events of one topic (None: that of the first); needs no state.
@@ -113,12 +116,29 @@ class Detector:
         name = topic or (received[0].position.topic if received and not self.single else self.topic.name)
         return self._readers[name].read(received)
 
+    def near(self, batch: Batch, meaning: Meaning) -> list[float | None]:
+        """How near the texts of a batch are to what the rules ask; needs no state, but the embedder. Raises Unavailable."""
+        rules = [self.watching[name].rule for name, _ in self._reads[batch.topic]]
+        asked = [(rule.question, text) for text in batch.texts if isinstance(rule := rules[text.place], Standing)]
+        return meaning.near(asked)
+
+    def weighed(self, batch: Batch, near: Sequence[float | None]) -> Batch:
+        """The batch as the rules may see it: what is near enough counts with its similarity, what is not says nothing to them."""
+        found: dict[int, dict[int, float]] = {}
+        for text, similarity in zip(batch.texts, near, strict=True):
+            rule = self.watching[self._reads[batch.topic][text.place][0]].rule
+            if similarity is not None and isinstance(rule, Standing) and similarity >= rule.similarity:
+                found.setdefault(text.offset, {})[text.place] = similarity
+        places = [place for place, (name, n) in enumerate(self._reads[batch.topic]) if self.watching[name].rule.inputs[n].kind is not None]
+        return batch._replace(signals=[_weighed(signal, places, found.get(signal.offset, {})) for signal in batch.signals], texts=())
+
     def start(self, now: int) -> State:
         """The state before the first event; `now` is the wall clock in µs."""
         lanes = _lanes(self.counts)
         return State(
             version=VERSION, topic=self.name, broker="", order=begin(len(lanes), now), lanes=lanes, cut=[0] * len(lanes),
-            groups={rule.name: {} for rule in self.rules}, due=[], rules=declared(self.rules), reads=self._reads, parting=[], news=[],
+            groups={rule.name: {} for rule in self.rules}, due=[], rules=declared(self.rules), reads=self._reads,
+            held=[], parting=[], news=[],
         )  # fmt: skip
 
     def step(self, state: State, batch: Batch, now: int, ends: Ends = ()) -> Step:
@@ -130,6 +150,7 @@ class Detector:
                     "start detect on an empty recovery store"
                 )
             state["broker"] = batch.broker
+        assert not batch.texts, "texts are weighed first"
         pace = Pace(self, state, now, ends)
         pace.take(batch.topic, batch.signals)
         return pace.end()
@@ -204,6 +225,16 @@ class Detector:
         state["order"]["heard"] = [now] * len(state["lanes"])
         adopt(state, self.rules, self._reads, self._machines)
         return state
+
+
+def _weighed(signal: Signal, places: Sequence[int], near: Mapping[int, float]) -> Signal:
+    if signal.readings is None or not signal.is_event or not places:
+        return signal
+    readings = list(signal.readings)
+    for place in places:
+        reading = readings[place]
+        readings[place] = (reading[0], near[place]) if reading is not None and place in near else None
+    return signal._replace(readings=tuple(readings))
 
 
 def groups_of(rules: Sequence[Rule]) -> list[tuple[list[Topic[Any]], list[Rule]]]:

@@ -3,7 +3,8 @@
 Pure but for one thing learned: the types of facts whose enricher does not tell them, kept so that a batch of nulls does not change them.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -11,8 +12,10 @@ import polars as pl
 from headwater.agents.columns import ROW, UTC_TIME, columns_of, facts_type, series
 from headwater.agents.hops import hops_of
 from headwater.agents.machine import Rule
+from headwater.agents.meaning import Text
 from headwater.agents.order import Reading, Signal
 from headwater.agents.when import Input
+from headwater.enrichers.document import Document
 from headwater.lineage.decode import Received
 from headwater.lineage.errors import Gone, HeadwaterError, RuleFailed
 from headwater.lineage.select import Select
@@ -24,12 +27,16 @@ ALL = "all"
 
 
 class Batch(NamedTuple):
-    """Signals of one topic in the order they were received, and the events that no rule could read."""
+    """Signals of one topic in the order they were received, and the events that no rule could read.
+
+    texts  what is still to be weighed before the rules see the signals, see `Detector.weighed`
+    """
 
     broker: str
     topic: str
     signals: list[Signal]
     failures: list[tuple[Received, HeadwaterError]]
+    texts: tuple[Text, ...] = ()
 
 
 class Reader:
@@ -53,6 +60,7 @@ class Reader:
         fields = columns_of(topic.model)
         self.fields = {name: fields[name] for name in names if name in fields}
         self.facts = {name: facts_type(topic.enrich[name]) for name in names if name not in fields}
+        self._kinds = [(place, given.kind) for place, given in enumerate(inputs) if given.kind is not None]
         self._selecting = _selecting(topic, self.inputs)
 
     def read(self, received: Sequence[Received]) -> Batch:
@@ -73,13 +81,25 @@ class Reader:
             read = next(rows)
             if id(one) not in failing:
                 signals.append(self._signal(one, read))
-        return Batch(next(iter(brokers), ""), self.topic.name, signals, failures)
+        texts = tuple(self._texts(events, readings)) if self._kinds else ()
+        return Batch(next(iter(brokers), ""), self.topic.name, signals, failures, texts)
 
     def _signal(self, one: Received, readings: tuple[Reading | None, ...]) -> Signal:
         key, event = self.topic.key, one.event
         thing = event.id if key is None else str(getattr(one.model, key))
         hops = hops_of(event.extensions, event.correlationid)
         return Signal(event.time, event.id, one.position.partition, one.position.offset, thing, one.appended, readings, hops)
+
+    def _texts(self, events: list[Received], readings: list[tuple[Reading | None, ...]]) -> Iterator[Text]:
+        """The texts of the documents that events make, for the readings that hang on them. One that makes none is near nothing."""
+        for one, read in zip(events, readings, strict=True):
+            for place, kind in self._kinds:
+                if read[place] is None or not kind.wants(one.event):
+                    continue
+                with contextlib.suppress(Exception):  # the index, which makes the same document, tells of it
+                    said = kind(one.model, one.facts)
+                    if isinstance(said, Document):
+                        yield Text(one.position.offset, place, str(said.id), said.text)
 
     def _readings(self, events: list[Received]) -> tuple[list[tuple[Reading | None, ...]], dict[int, HeadwaterError]]:
         """Per event one reading per input; and row → error of those that could not be read."""

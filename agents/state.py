@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 from headwater.agents.hops import NONE
 from headwater.agents.machine import Machine, Mind, Rule
+from headwater.agents.meaning import Text
 from headwater.agents.order import NEVER, Order, Signal
 from headwater.lineage.errors import Misused
 
@@ -34,6 +35,17 @@ class Parting(NamedTuple):
     at: int
 
 
+class Held(NamedTuple):
+    """Signals of one source batch that wait for their texts to be weighed; `next` is the offset behind the batch."""
+
+    broker: str
+    topic: str
+    signals: list[Signal]
+    texts: tuple[Text, ...]
+    partition: int
+    next: int
+
+
 class State(TypedDict):
     """All that a Detector remembers.
 
@@ -42,6 +54,7 @@ class State(TypedDict):
     groups  rule name → key → what the rule remembers of it
     due     a heap of (event time, rule name, key): when something may happen without an event, or be forgotten
     rules   rule name → how it was declared;  reads  topic → (rule name, input) in the order of the waiting signals' readings
+    held    in a snapshot: what had not come to the rules yet, in order
     parting, news   what the next step tells: episodes to close; rules that changed, as (name, version before, version now, afresh)
     """
 
@@ -55,6 +68,7 @@ class State(TypedDict):
     due: list[tuple[int, str, str]]
     rules: dict[str, Known]
     reads: dict[str, list[tuple[str, int]]]
+    held: list[Held]
     parting: list[Parting]
     news: list[tuple[str, str, str, bool]]
 
@@ -78,8 +92,9 @@ def freeze(state: State, machines: Machines) -> bytes:
     order = {**state["order"], "waiting": [tuple(signal) for signal in state["order"]["waiting"]]}
     groups = {name: {key: machines[name].freeze(known) for key, known in keys.items()} for name, keys in state["groups"].items()}
     parting = [tuple(one) for one in state["parting"]]
+    held = [(*one[:2], [tuple(signal) for signal in one.signals], [tuple(text) for text in one.texts], *one[4:]) for one in state["held"]]
     rules = {name: tuple(known) for name, known in state["rules"].items()}
-    return pickle.dumps({**state, "order": order, "groups": groups, "rules": rules, "parting": parting}, protocol=5)
+    return pickle.dumps({**state, "order": order, "groups": groups, "rules": rules, "parting": parting, "held": held}, protocol=5)
 
 
 def thaw(saved: bytes) -> State:
@@ -93,6 +108,10 @@ def thaw(saved: bytes) -> State:
             "run the headwater that wrote it, or start detect on an empty recovery store"
         )
     state["order"]["waiting"] = [Signal(*signal) for signal in state["order"]["waiting"]]
+    state["held"] = [
+        Held(broker, topic, [Signal(*one) for one in signals], tuple(Text(*one) for one in texts), partition, following)
+        for broker, topic, signals, texts, partition, following in state["held"]
+    ]
     state["parting"] = [Parting(*one) for one in state["parting"]]
     state["rules"] = {name: Known(*known) for name, known in state["rules"].items()}
     return cast(State, state)
@@ -109,6 +128,7 @@ def adopt(state: State, rules: Sequence[Rule], reads: dict[str, list[tuple[str, 
     places = {topic: _places(state["reads"].get(topic, []), now, kept) for topic, now in reads.items()}
     if reads != state["reads"] or len(kept) < len(former):
         state["order"]["waiting"] = [_reread(signal, places[state["lanes"][signal.partition][0]]) for signal in waiting]
+        state["held"] = [_reheld(one, places[one.topic]) for one in state["held"]]
     saved = state["groups"]
     groups: dict[str, dict[str, Any]] = {}
     for rule in rules:
@@ -162,6 +182,12 @@ def _reread(signal: Signal, places: Sequence[int | None]) -> Signal:
     return signal._replace(readings=tuple(None if place is None else readings[place] for place in places))
 
 
+def _reheld(held: Held, places: Sequence[int | None]) -> Held:
+    now = {before: place for place, before in enumerate(places) if before is not None}
+    texts = tuple(text._replace(place=now[text.place]) for text in held.texts if text.place in now)
+    return held._replace(signals=[_reread(signal, places) for signal in held.signals], texts=texts)
+
+
 def _from_first(state: Any) -> None:
     """Form 1 was of one topic, one input for each rule; a key had at most one deadline, and no cool-down."""
     topic = state["topic"]
@@ -172,4 +198,4 @@ def _from_first(state: Any) -> None:
     state["lanes"] = [(topic, partition) for partition in range(len(state["cut"]))]
     state["reads"] = {topic: [(name, 0) for name, _ in state["rules"]]}
     state["rules"] = {name: (shape, "", "") for name, shape in state["rules"]}
-    state |= {"version": 2, "parting": [], "news": []}
+    state |= {"version": 2, "held": [], "parting": [], "news": []}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import polars as pl
 
 from headwater.agents.columns import check, columns_of
+from headwater.enrichers.document import DocumentType
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
 from headwater.lineage.select import Select
@@ -39,6 +40,7 @@ class Input(NamedTuple):
     """One stream of readings of a rule: a key and a number for each event of a topic that says something to it.
 
     value  the number, null where the event says nothing;  None: 1 where `where` holds and 0 where it does not
+    kind   of the documents whose nearness to a situation becomes the number; None: the number is the value
     """
 
     topic: Topic[Any]
@@ -46,6 +48,7 @@ class Input(NamedTuple):
     value: Expression | None
     per: str | Expression | None
     select: Select | None
+    kind: DocumentType | None = None
 
 
 def counted(when: When, per: str | Expression | None, select: Select | None) -> Input:

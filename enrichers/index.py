@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from headwater.enrichers import sparse
 from headwater.enrichers.document import DocumentType, unique
-from headwater.enrichers.embed import Embedder
+from headwater.enrichers.embed import Embedder, VectorCache
 from headwater.enrichers.engine import Embedded, Point, Vector
 from headwater.enrichers.engine import Index as Index
 from headwater.enrichers.head import Change, Entry, Fold, Head, fold, points_of
@@ -105,17 +105,18 @@ class Indexer:
     clock       wall clock in µs, for the times in records
     history_us  how far back in event time each document's superseded versions can be searched
     former      another index with vectors of the same model, from which those of unchanged texts are taken
+    cache       of vectors by content hash, shared with others who embed with the same model; None: one of its own
     """
 
     def __init__(
         self, index: Index, embedder: Embedder, types: Sequence[DocumentType], *, clock: Callable[[], int], history_us: int = HISTORY_US,
-        former: Index | None = None,
+        former: Index | None = None, cache: VectorCache | None = None,
     ) -> None:  # fmt: skip
         unique((kind.name for kind in types), "document types")
         self._index = index
         self._clock = clock
         self._history_us = history_us
-        self.vectors = Vectors(index, embedder, former)
+        self.vectors = Vectors(index, embedder, former, cache)
         self._tokens = measure_of(embedder)
         self._types: dict[str, list[DocumentType]] = collections.defaultdict(list)
         for kind in types:

@@ -19,11 +19,12 @@ class Vectors:
     """The vectors of an index's chunks, each computed once. Threads may share it.
 
     former  another index with vectors of the same model, from which those of unchanged texts are taken
+    cache   shared with others who embed with the same model; None: one of its own
     """
 
-    def __init__(self, index: Index, embedder: Embedder, former: Index | None = None) -> None:
+    def __init__(self, index: Index, embedder: Embedder, former: Index | None = None, cache: VectorCache | None = None) -> None:
         self._index, self._embedder, self.former = index, embedder, former
-        self._cache = VectorCache()
+        self._cache = cache or VectorCache()
 
     def add(self, known: dict[str, Vector], new: Sequence[Said], heads: Mapping[str, Head]) -> dict[str, HeadwaterError]:
         """See to it that `known` has a vector for every chunk of `new`; `heads`: of their documents, as the index has them.

@@ -74,6 +74,11 @@ class App:
         for topic in self.topics.values():
             bound = {name: e.bind(self.root) if isinstance(e, Lookup) and e.root is None else e for name, e in topic.enrich.items()}
             object.__setattr__(topic, "enrich", bound)
+        kinds = {id(kind) for kind in self.document_types}
+        for rule in self.triggers:
+            for given in rule.inputs:
+                if given.kind is not None and id(given.kind) not in kinds:
+                    raise Misused(f"rule {rule.name!r} asks for documents of type {given.kind.name!r}; name it among the App's documents")
         list(recents(self.topics))
 
     @property

@@ -19,6 +19,7 @@ from headwater.flows.gateway import AHEAD, too_far_ahead
 from headwater.flows.selecting import hinted
 from headwater.flows.sink import Outgoing, outgoing
 from headwater.flows.steps import Work, bury_all
+from headwater.flows.weighing import Line, Weighed, Weigher
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Terminal
 from headwater.lineage.event import Position
@@ -145,15 +146,22 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
         self._name = ""
         self._seen: dict[Lane, int] = {}
         self._unwatched: bytes | None = None
+        self._line = Line()
         if resume is None:
             return
-        name, _, saved = resume.partition(b"\n")
-        if name.decode() not in known:
+        head, _, saved = resume.partition(b"\n")
+        name = head.decode()
+        if name not in known:
             self._unwatched = resume
-            _log.warning("no rules look at just these topics any more: what theirs remembered is dropped", topics=name.decode())
+            _log.warning("no rules look at just these topics any more: what theirs remembered is dropped", topics=name)
             return
-        self._open(known[name.decode()], saved)
+        self._open(known[name], saved)
+        for held in self._state["held"]:
+            self._line.add(Weighed.of(held), self._detector, self._weigher)
         self._tell_ahead()
+
+    def _weigher(self) -> Weigher:
+        return self._run.weigher
 
     def _open(self, detector: Detector, saved: bytes | None = None) -> None:
         self._name, self._detector = detector.name, detector
@@ -176,28 +184,43 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
         far = [lane for lane, many in zip(self._detector.lanes(self._state), ahead, strict=False) if many > AHEAD_MAX]
         for name in self._detector.topics:
             self._run.far_ahead[name] = frozenset(partition for topic, partition in far if topic == name)
+            if self._line.full:
+                self._run.far_ahead[name] = frozenset(range(self._detector.counts[name]))
 
     def on_batch(self, values: list[Signalled]) -> tuple[Iterable[Detected], bool]:
         detected = []
         for signalled in values:
-            topic = signalled.signals.topic
             if not self._name:
-                self._open(_watching(self._known, topic))
-            self._seen[topic, signalled.partition] = signalled.next
-            one = self._detected(self._detector.step(self._state, signalled.signals, self._run.clock(), self._ends()))
-            one.records += signalled.records
-            one.reached.append((topic, signalled.partition, signalled.next))
-            self._run.meter.count("seen by rules", len(signalled.signals.signals))
-            detected.append(one)
+                self._open(_watching(self._known, signalled.signals.topic))
+            if signalled.signals.texts or self._line:
+                detected.append(Detected((), records=signalled.records))
+                self._line.add(Weighed(signalled.signals, signalled.partition, signalled.next), self._detector, self._weigher)
+                detected += self._weighed()
+            else:
+                one = self._step(signalled.signals, signalled.partition, signalled.next)
+                one.records += signalled.records
+                detected.append(one)
         self._tell_ahead()
         return (detected, StatefulBatchLogic.RETAIN)
+
+    def _weighed(self) -> list[Detected]:
+        """Steps of what need not wait for its texts any more."""
+        return [self._step(self._detector.weighed(one.signals, one.near), one.partition, one.next) for one in self._line.ready()]
+
+    def _step(self, signals: Signals, partition: int, following: int) -> Detected:
+        self._seen[signals.topic, partition] = following
+        detected = self._detected(self._detector.step(self._state, signals, self._run.clock(), self._ends()))
+        detected.reached.append((signals.topic, partition, following))
+        self._run.meter.count("seen by rules", len(signals.signals))
+        return detected
 
     def on_notify(self) -> tuple[Iterable[Detected], bool]:
         if self._unwatched is not None:
             return ([self._left(self._unwatched)], StatefulBatchLogic.DISCARD)
-        detected = self._detected(self._detector.tick(self._state, self._run.clock(), self._ends()))
+        detected = self._weighed()
+        detected.append(self._detected(self._detector.tick(self._state, self._run.clock(), self._ends())))
         self._tell_ahead()
-        return ([detected], StatefulBatchLogic.RETAIN)
+        return (detected, StatefulBatchLogic.RETAIN)
 
     def on_eof(self) -> tuple[Iterable[Detected], bool]:
         """Nothing, for a stop is a pause: the state goes on after it. Unless the broker ends too; then what waits is told now."""
@@ -209,21 +232,30 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
         now = self._run.clock()
         if self._unwatched is not None:
             return to_datetime(now)
+        if self._line:
+            return to_datetime(now + REST)
         at = self._detector.wake_at(self._state, now, self._ends())
         return None if at is None else to_datetime(max(at, now + REST))
 
     def snapshot(self) -> bytes:
         if self._unwatched is not None:
             return self._unwatched
+        self._state["held"] = self._line.held
         return self._name.encode() + b"\n" + self._detector.snapshot(self._state)
 
     def _left(self, unwatched: bytes) -> Detected:
         """What waited ends as passed, episodes that run are closed: nobody else would."""
         name, _, saved = unwatched.partition(b"\n")
         topics = [self._run.app.topics.get(each) or Topic(each, _Forgotten) for each in name.decode().split("+")]
-        detector = Detector(topics, [], idle=False)
-        step = detector.finish(detector.restore(saved, self._run.clock()), self._run.clock())
-        return self._detected(step, ())
+        detector, now = Detector(topics, [], idle=False), self._run.clock()
+        state = detector.restore(saved, now)
+        steps = [detector.step(state, Weighed.of(held).signals, now) for held in state["held"]]
+        left = Detected(())
+        for step in (*steps, detector.finish(state, now)):
+            one = self._detected(step, ())
+            left.activations += one.activations
+            left.records += one.records
+        return left
 
     def _detected(self, step: Step, topics: Iterable[str] | None = None) -> Detected:
         now = self._run.clock()

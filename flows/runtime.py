@@ -14,9 +14,10 @@ import structlog
 from headwater.agents.agent import Agent
 from headwater.agents.context import Ports
 from headwater.agents.decider import Decider
+from headwater.agents.meaning import Meaning
 from headwater.agents.model import model_from
 from headwater.agents.room import Room
-from headwater.enrichers.embed import Embedder, minilm
+from headwater.enrichers.embed import Embedder, VectorCache, minilm
 from headwater.enrichers.engine import Index
 from headwater.enrichers.fingerprint import Fingerprint, fingerprint
 from headwater.enrichers.freshness import Progress, StoredProgress
@@ -43,6 +44,7 @@ from headwater.flows.settings import Settings
 from headwater.flows.sink import Writer
 from headwater.flows.source import TopicSource
 from headwater.flows.tables import Tables
+from headwater.flows.weighing import Weigher
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.store import Store
@@ -246,7 +248,19 @@ class Runtime:
     def new_indexer(self, index: Index, former: Index | None = None) -> Indexer:
         """Of one generation; `former`: the one whose vectors it may use."""
         history = duration(self.settings.index_history)
-        return Indexer(index, self.embedder, self.app.document_types, clock=self.clock, history_us=history, former=former)
+        types = self.app.document_types
+        return Indexer(index, self.embedder, types, clock=self.clock, history_us=history, former=former, cache=self.vectors)
+
+    @once
+    def vectors(self) -> VectorCache:
+        """Of texts by their hash, for the index and for the rules that ask for meaning."""
+        return VectorCache()
+
+    @once
+    def weigher(self) -> Weigher:
+        weigher = Weigher(lambda: Meaning(self.embedder, self.vectors), self.stops["detect"])
+        self._open.append(weigher.close)
+        return weigher
 
     @once
     def ladder(self) -> Ladder:

@@ -14,6 +14,7 @@ from headwater.agents.decide import decide
 from headwater.agents.detect import Detector, groups_of
 from headwater.agents.hops import HOPS, bounded
 from headwater.agents.journal import Decided, Outgoing
+from headwater.agents.meaning import Meaning
 from headwater.agents.model import model_from
 from headwater.agents.reins import journal_name
 from headwater.enrichers.edge import EdgeIndex
@@ -75,7 +76,8 @@ def walk(app: App, events: Iterable[Given], *, model: Chooser | None = None, emb
             indexer = Indexer(index, vectors, app.document_types, clock=_clock, history_us=FOREVER)
             _index(app, topics.received, indexer, result)
             retriever = Retriever(index, vectors, topics.progress, reranker=app.reranker)
-            asyncio.run(_decide(app, topics, indexer, retriever, model or model_from(None, vectors), result))
+            chooser, meaning = model or model_from(None, vectors), Meaning(vectors)
+            asyncio.run(_decide(app, topics, indexer, retriever, chooser, meaning, result))
             result.documents = _documents(index, result.records)
         finally:
             index.close()
@@ -174,7 +176,7 @@ class _Detected:
     failed: list[tuple[str, HeadwaterError]] = field(default_factory=list)
 
 
-def _detect(app: App, received: Sequence[Received]) -> _Detected:
+def _detect(app: App, received: Sequence[Received], meaning: Meaning) -> _Detected:
     """Every rule over its topic; at the end a time mark, so that what is complete is told, and windows stay open.
 
     As in the flows, the rules know nothing of the index: they see events whose document function failed, and enrich by themselves, with
@@ -190,7 +192,8 @@ def _detect(app: App, received: Sequence[Received]) -> _Detected:
             mine = [each for each in received if each.position.topic == topic.name]
             ready, refused = enrich(needed[topic.name], mine)
             signals = detector.signals([*ready, *_marks(topic, mine, latest + 1)], topic.name)
-            step = detector.step(state, signals._replace(failures=[]), START)
+            near = detector.near(signals, meaning) if signals.texts else ()
+            step = detector.step(state, detector.weighed(signals, near)._replace(failures=[]), START)
             ended = [*step.outcomes, *_dead([*refused, *signals.failures])]
             told = [*([] if topic.name in app.indexed else refused), *signals.failures]
             result.failed += [(one.event.id, error) for one, error in told]
@@ -206,7 +209,9 @@ def _marks(topic: Topic[Any], received: Sequence[Received], at: int) -> list[Rec
     return [Received(Position(BROKER, topic.name, p, ends[p]), mark, None, at) for p, mark in zip(ends, marks, strict=True)]
 
 
-async def _decide(app: App, topics: _Topics, indexer: Indexer, retriever: Retriever, chooser: Chooser, result: Walk) -> None:
+async def _decide(
+    app: App, topics: _Topics, indexer: Indexer, retriever: Retriever, chooser: Chooser, meaning: Meaning, result: Walk
+) -> None:
     """Decide in event-time order. What a decision publishes is an event like any other: after it the rules look again at all there is."""
     time = _Time()
     ports = Ports(
@@ -215,7 +220,7 @@ async def _decide(app: App, topics: _Topics, indexer: Indexer, retriever: Retrie
     )  # fmt: skip
     decided: set[str] = set()
     while True:
-        detected = _detect(app, topics.received)
+        detected = _detect(app, topics.received, meaning)
         for activation in detected.activations:
             if activation.id not in decided:
                 decided.add(activation.id)

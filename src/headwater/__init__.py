@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headwater.agents.rules import Rate as Rate
     from headwater.agents.rules import Threshold as Threshold
     from headwater.agents.sequence import Sequence as Sequence
+    from headwater.agents.standing import Standing as Standing
     from headwater.agents.table import by_rules as by_rules
     from headwater.agents.tool import Call as Call
     from headwater.agents.tool import Tool as Tool
@@ -92,6 +93,7 @@ _HOME = {
     "Schedule": "flows.schedule",
     "Select": "lineage.select",
     "Sequence": "agents.sequence",
+    "Standing": "agents.standing",
     "Threshold": "agents.rules",
     "Tokens": "enrichers.chunker",
     "Tool": "agents.tool",
