@@ -82,9 +82,9 @@ def declared(rules: Sequence[Rule]) -> dict[str, Known]:
 
 
 def definition(rule: Rule) -> str:
-    """All of a rule's declaration as text: two that say the same fire the same."""
-    given = {name: value for name, value in vars(rule).items() if name != "inputs"}
-    return f"{rule.shape}|{ {name: str(value) for name, value in given.items()} }"
+    """A rule's declaration as text, the same in every process: its shape, its words and numbers. Two that say the same fire the same."""
+    told = {name: value for name, value in vars(rule).items() if isinstance(value, str | int | float)}
+    return f"{rule.shape}|{sorted(told.items())}"
 
 
 def freeze(state: State, machines: Machines) -> bytes:
