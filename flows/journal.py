@@ -22,8 +22,10 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, encode
+from headwater.flows.broker import is_embedded
 from headwater.flows.drain import drain
 from headwater.flows.kafka import Kafka
+from headwater.flows.turns import in_turn
 from headwater.lineage.errors import EffectFailed, HeadwaterError, Terminal, Unavailable
 from headwater.lineage.event import Position, to_binary
 from headwater.lineage.topic import DECISIONS
@@ -97,6 +99,8 @@ class KafkaJournal:
 
     Reading waits until no transaction is open before the end of the partition: one that another agent's killed owner left there hides
     all that comes after it, ours included. That agent's next owner ends it by fencing; so opening must not wait for reading.
+    The embedded broker shows what was aborted to every reader, and may leave a killed owner's transaction open for ever: there reading
+    takes all that lies in the partition and waits for nothing. Every owner then reads the same, whatever was made of the transactions.
 
     While the broker does not answer, the same commit is asked for until it is known how it ended: its callers wait meanwhile, and
     nothing is sent twice. What breaks the journal (a fence, a state it cannot leave) is told to every caller, now and later.
@@ -116,7 +120,8 @@ class KafkaJournal:
             linger_ms=0,
         )
         try:
-            self._producer.init_transactions(30)
+            with in_turn(broker):
+                self._producer.init_transactions(30)
         except KafkaException as error:
             raise Unavailable(f"the journal of {agent}/{partition} cannot be opened: {kafka.told(error)}") from None
         self._since = self._end = since
@@ -143,8 +148,9 @@ class KafkaJournal:
     def _read_back(self) -> list[Entry]:
         self._mark_opened()
         place = (self._kafka, DECISIONS, self._partition, self._since)
-        there = drain(*place, "read_uncommitted")  # ends of partitions cannot be compared: markers count for some readers only
-        messages = drain(*place, until=there[-1].offset + 1 if there else 0, patience_s=_READ_S)
+        messages = drain(*place, "read_uncommitted")
+        if not is_embedded(self._broker):  # ends of partitions cannot be compared: markers count for some readers only
+            messages = drain(*place, until=messages[-1].offset + 1 if messages else 0, patience_s=_READ_S)
         return [entry for message in messages if (entry := self._read(message)) is not None]
 
     def _mark_opened(self) -> None:
@@ -336,7 +342,8 @@ class KafkaJournal:
         until = time.monotonic() + patience_s
         while True:
             try:
-                call(self._commit_s)
+                with in_turn(self._broker):
+                    call(self._commit_s)
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or self._closing.is_set() or time.monotonic() > until:

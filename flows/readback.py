@@ -1,8 +1,8 @@
 """Where a link stands, asked of the target itself: which messages of a source partition can a reader there see?
 
 Within a partition the messages of one link stand in source order, and the last hop of each says which one it is. So it is enough to
-find the last of them: everything up to it is there, nothing after it is. What counts is what readers see, for some brokers
-show aborted messages to every reader: those must not be sent again, and on all others they must.
+find the last of them: everything up to it is there, nothing after it is. What counts is what readers see, for the embedded broker
+shows aborted messages to every reader: those must not be sent again, and on all others they must.
 
 So that not all of a topic must be read, two marks per partition are noted at the target now and then, as offsets of two consumer groups:
 `since`, where the last message of this link lay, and `forwarded`, the source offset after it. Both are facts about what was committed
@@ -12,13 +12,14 @@ and `forwarded` counts only where retention has taken that message meanwhile.
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from headwater.flows.broker import is_embedded
 from headwater.flows.drain import end_of, oldest
 from headwater.flows.kafka import Kafka
 from headwater.flows.route import hops_of
@@ -77,12 +78,21 @@ def read_back(kafka: Kafka, source: str, topic: str, partitions: int, marks: Map
     Raises Unavailable, KafkaException.
     """
     firsts = {p: _first(kafka, topic, p, marks[p].since) for p in range(partitions)}
+    if is_embedded(kafka.broker_id()):  # all that lies there is seen, and it may leave a transaction open for ever: wait for none
+        return _marked(_scan(kafka, topic, firsts, "read_uncommitted", {}, stop), source, topic, firsts, marks)
     # Ends cannot be compared between readers: markers count for some only. So the last message must be passed by both.
     ends: dict[int, int] = {}
     for message in _scan(kafka, topic, firsts, "read_uncommitted", {}, stop):
         ends[message.partition()] = message.offset() + 1
+    return _marked(_scan(kafka, topic, firsts, "read_committed", ends, stop), source, topic, firsts, marks)
+
+
+def _marked(
+    messages: Iterable[KafkaMessage], source: str, topic: str, firsts: Mapping[int, int], marks: Mapping[int, Mark]
+) -> dict[int, Mark]:
+    """The marks, moved on past these messages."""
     found = {p: Mark(marks[p].forwarded, first) for p, first in firsts.items()}
-    for message in _scan(kafka, topic, firsts, "read_committed", ends, stop):
+    for message in messages:
         p = message.partition()
         offset = _offset(message, source, topic)
         if offset is not None and offset >= found[p].forwarded - 1:

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from headwater.agents.journal import Book, Decided, Done, Outgoing
-from headwater.flows.broker import Broker
+from headwater.flows.broker import Broker, is_embedded
 from headwater.flows.drain import drain
 from headwater.flows.journal import LOOK_BACK, Broken, Fenced, KafkaJournal
 from headwater.flows.kafka import Kafka
@@ -32,8 +32,8 @@ def opened(kafka, app):
     """Opens journals, and closes them all."""
     journals = []
 
-    def opening(agent: str, partition: int = 0, since: int = 0) -> KafkaJournal:
-        journals.append(KafkaJournal(kafka, kafka.broker_id(), app, agent, partition, since))
+    def opening(agent: str, partition: int = 0, since: int = 0, broker: str = kafka.broker_id()) -> KafkaJournal:
+        journals.append(KafkaJournal(kafka, broker, app, agent, partition, since))
         return journals[-1]
 
     yield opening
@@ -96,6 +96,7 @@ def test_a_second_owner_fences_the_first(opened, agent):
 def test_a_fenced_owner_publishes_nothing(kafka, opened, agent, app):
     """Effects of a fenced owner do not reach their topic, not even for readers of everything."""
     first = opened(agent)
+    assert first.book == []  # its own commits are over: the embedded broker does not answer those of a fenced owner
     opened(agent)
     decision = decided(agent)
     with pytest.raises(Fenced):
@@ -111,19 +112,41 @@ def test_other_agents_and_partitions_are_not_fenced(opened, agent):
     run(first.append([decided(agent)]))
 
 
-def test_what_lies_behind_an_open_transaction_is_read_too(kafka, opened, agent, app):
+@pytest.fixture
+def killed(kafka, app, agent):
+    """Leaves a transaction of another agent open in partition 0; gives that agent."""
+    producer = kafka.producer(transactional_id=f"headwater-{app}-{agent}x-0", transaction_timeout_ms=60_000)
+    producer.init_transactions(10)
+
+    def leaving() -> str:
+        producer.begin_transaction()
+        producer.produce(DECISIONS, b"{}", b"x", partition=0, headers=[("agent", f"{agent}x".encode())])
+        producer.flush()
+        return f"{agent}x"
+
+    return leaving
+
+
+def test_what_lies_behind_an_open_transaction_is_read_too(opened, agent, killed):
     """Another agent's killed owner left a transaction open: what we committed after it is read, once that agent opens again."""
     journal = opened(agent)
-    killed = kafka.producer(transactional_id=f"headwater-{app}-{agent}x-0", transaction_timeout_ms=60_000)
-    killed.init_transactions(10)
-    killed.begin_transaction()
-    killed.produce(DECISIONS, b"{}", b"x", partition=0, headers=[("agent", f"{agent}x".encode())])
-    killed.flush()
+    other = killed()
     run(journal.append([decided(agent)]))
-    again = opened(agent)
+    again = opened(agent, broker="of another make")
     assert not again.ready
-    opened(agent + "x")
+    opened(other)
     assert [entry.id for entry in again.book] == [f"{agent}-0"]
+
+
+def test_the_embedded_broker_hides_nothing_from_the_journal(kafka, opened, agent, killed):
+    """There it is read at once, whether or not that other agent ever opens again."""
+    if not is_embedded(kafka.broker_id()):
+        pytest.skip("this is another broker")
+    journal = opened(agent)
+    other = killed()
+    run(journal.append([decided(agent)]))
+    assert [entry.id for entry in opened(agent).book] == [f"{agent}-0"]
+    opened(other)  # other tests read what is committed
 
 
 def test_effects_and_done_are_one(kafka, opened, agent, app):
