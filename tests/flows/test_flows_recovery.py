@@ -1,10 +1,13 @@
 """Recovery stores: one per broker life, made once, never half."""
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +140,40 @@ def test_what_no_execution_completed_is_not_resumed_from(tmp_path, fronts, kept)
     Recovery(tmp_path, "detect", "b").close()
     with closing(sqlite3.connect(first.path / "part-2.sqlite3")) as part:
         assert [row[0] for row in part.execute("SELECT snap_epoch FROM snaps ORDER BY 1")] == kept
+
+
+def begin(home, life, how):
+    """A life of the flow in resumed.py."""
+    program = [sys.executable, str(Path(__file__).parent / "resumed.py"), str(home), life, how]
+    return subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def kill_between_state_and_epoch(life, store):
+    """Kill it when the state that 15 made is in the store, and that its epoch is over is not."""
+    parts = {part: sqlite3.connect(part) for part in store.glob("part-*.sqlite3")}
+    [fronts] = [part for part in parts if parts[part].execute("SELECT 1 FROM exs").fetchone()]
+    parts[fronts].execute("BEGIN IMMEDIATE")  # the engine waits to write how far it is
+    life.stdin.write("go on\n")
+    life.stdin.flush()
+    there = "SELECT 1 FROM snaps WHERE state_key = 'k' AND snap_epoch >= 15"
+    while not any(parts[part].execute(there).fetchone() for part in parts if part != fronts):
+        assert life.poll() is None
+        time.sleep(0.005)
+    life.kill()
+    life.communicate()
+    for part in parts.values():
+        part.close()
+
+
+@pytest.mark.parametrize(("how", "met"), [("cut", 5), ("uncut", 15)])
+def test_killed_twice_in_a_row_no_state_is_ahead_of_its_source(tmp_path, how, met):
+    """What a killed life wrote of an epoch it did not complete is not taken up by the life after the next; without the cut it would be."""
+    first = begin(tmp_path, "first", how)
+    assert [first.stdout.readline() for _ in range(2)] == ["5 0\n", "15 5\n"]
+    kill_between_state_and_epoch(first, tmp_path / "recovery" / "small" / "b")
+    idle = begin(tmp_path, "idle", how)
+    assert idle.communicate(timeout=100)[0] == ""
+    assert (first.returncode, idle.returncode) == (-signal.SIGKILL, -signal.SIGKILL)
+    last = begin(tmp_path, "last", how)
+    assert last.communicate(timeout=100)[0] == f"15 {met}\n"
+    assert last.returncode == 0
