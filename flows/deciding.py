@@ -38,11 +38,12 @@ _log = structlog.get_logger("headwater.decide")
 
 
 class Woken(msgspec.Struct):
-    """Activations of one partition for one agent, and the records of what was no activation."""
+    """Activations of one partition for one agent, the records of what ended before it came to it, and the offset after them all."""
 
     partition: int
     items: list[Item]
     records: list[Record]
+    next: int
 
 
 class State(msgspec.Struct):
@@ -89,7 +90,7 @@ def _woken(run: "Runtime", agent: Agent, batch: Batch) -> Woken:
             failures.append(Failure(message, position, error, event))
         outcome = run_of("outcome", flow, position, position.offset + 1, 1, now, "dead_lettered")
         ended.append(msgspec.structs.replace(outcome, parents=(activation.id,) if activation is not None else ()))
-    return Woken(batch.partition, items, [*bury_all(flow, failures, run.writer, now, own=True), *ended])
+    return Woken(batch.partition, items, [*bury_all(flow, failures, run.writer, now, own=True), *ended], batch.next)
 
 
 def _read(run: "Runtime", agent: Agent, message: Message) -> tuple[Event | None, Activation | None, HeadwaterError | None]:
@@ -210,6 +211,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
             if self._journal is None:
                 self._open(woken.partition, 0)
             self._submit(woken.items)
+            self._next = max(self._next, woken.next)
             records += woken.records
         return ([[*records, *self._finished()]], StatefulBatchLogic.RETAIN)
 
