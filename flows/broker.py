@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -63,7 +63,7 @@ class Broker:
         command += ["--advertised-listener-url", known, "--storage-engine", "memory://headwater/", "--silent"]
         self._lines = (log or Path("/dev/null")).open("ab")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self._lines, stderr=self._lines, preexec_fn=_die_with_parent, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=self._lines, stderr=self._lines, preexec_fn=die_with_parent, start_new_session=True
         )
         try:
             self._await()

@@ -81,7 +81,7 @@ def run(settings: Settings, start: date, end: date, *, index: bool = True, watch
     home = settings.home / "demo"
     summary = Summary(start, end, str(home), index)
     events = data.events(start, end)
-    _clear(home)
+    clear(home)
     flows = ("index", "detect", "decide", "audit") if index else ("detect", "audit")
     with Up(app, replace(settings, home=home), flows=flows, http=False, idle=False) as up:
         watch = watching(up.run.meter) if watching is not None else nullcontext()
@@ -95,7 +95,7 @@ def run(settings: Settings, start: date, end: date, *, index: bool = True, watch
     return summary
 
 
-def _clear(home: Path) -> None:
+def clear(home: Path) -> None:
     """Make the folder anew, unless a headwater runs in it. Raises Misused if one does."""
     lock = hold(home / "lock", f"headwater in {home}")
     for entry in home.iterdir():

@@ -48,6 +48,12 @@ def layers(app: App) -> list[list[str]]:
     return found
 
 
+def mark(topic: str, partition: int, at: int) -> Outgoing:
+    """A time mark: in this partition nothing earlier than `at` (µs) follows."""
+    headers, value = to_binary(Event(id=f"mark/{topic}/{partition}/{at}", source="headwater/replay", type=MARK, time=at))
+    return Outgoing(topic, MARK_KEY, value, headers, partition)
+
+
 def fallbacks(agent: Agent) -> list[Agent]:
     """An agent and those who decide in its place."""
     found = [agent]
@@ -147,7 +153,7 @@ class Replay:
             self._await_all(at, layer)
 
     def _marks(self, layer: Sequence[str], at: int) -> list[Outgoing]:
-        return [self._mark(name, partition, at) for name in layer for partition in range(self._run.counts[name])]
+        return [mark(name, partition, at) for name in layer for partition in range(self._run.counts[name])]
 
     def _await_all(self, at: int, marked: Sequence[str]) -> None:
         """Wait until every flow has passed this event time (µs) on these topics, and all that decisions published is decided on too."""
@@ -170,10 +176,6 @@ class Replay:
         found = {place: offset for topic in published_by(self._up.app) for place, offset in self._run.meter.written(topic).items()}
         self._sent.update({place: max(self._sent.get(place, 0), offset) for place, offset in found.items()})
         return found
-
-    def _mark(self, topic: str, partition: int, at: int) -> Outgoing:
-        headers, value = to_binary(Event(id=f"mark/{topic}/{partition}/{at}", source="headwater/replay", type=MARK, time=at))
-        return Outgoing(topic, MARK_KEY, value, headers, partition)
 
     def _await_tables(self) -> None:
         meter = self._run.meter
