@@ -99,6 +99,16 @@ class Detector:
             grow(state["order"], len(state["lanes"]), now)
 
     @property
+    def idle(self) -> bool:
+        """Whether silent partitions stop holding the watermark."""
+        return self._idle_after is not None
+
+    @property
+    def by_meaning(self) -> frozenset[str]:
+        """The names of the rules that ask for documents."""
+        return frozenset(rule.name for rule in self.rules if any(given.kind is not None for given in rule.inputs))
+
+    @property
     def facts(self) -> frozenset[str]:
         """The names of the facts that the rules look at."""
         return frozenset(name for reader in self._readers.values() for name in reader.facts)
@@ -131,6 +141,10 @@ class Detector:
                 found.setdefault(text.offset, {})[text.place] = similarity
         places = [place for place, (name, n) in enumerate(self._reads[batch.topic]) if self.watching[name].rule.inputs[n].kind is not None]
         return batch._replace(signals=[_weighed(signal, places, found.get(signal.offset, {})) for signal in batch.signals], texts=())
+
+    def reads(self, topic: str) -> list[tuple[str, int]]:
+        """(rule name, input) in the order of the readings of a topic's signals."""
+        return self._reads[topic]
 
     def start(self, now: int) -> State:
         """The state before the first event; `now` is the wall clock in µs."""

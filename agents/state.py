@@ -182,6 +182,18 @@ def _reread(signal: Signal, places: Sequence[int | None]) -> Signal:
     return signal._replace(readings=tuple(None if place is None else readings[place] for place in places))
 
 
+def moved(
+    signals: Sequence[Signal], texts: Sequence[Text], before: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]],
+    former: Sequence[Rule], rules: Sequence[Rule],
+) -> tuple[list[Signal], tuple[Text, ...]]:  # fmt: skip
+    """Signals (and texts) of one topic, read for the inputs `before`, in the order of those of `now`, where the rule is the same."""
+    known, today = declared(former), declared(rules)
+    kept = {name for name in today if name in known and known[name].shape == today[name].shape}
+    places = _places(before, now, kept)
+    held = _reheld(Held("", "", list(signals), tuple(texts), 0, 0), places)
+    return held.signals, held.texts
+
+
 def _reheld(held: Held, places: Sequence[int | None]) -> Held:
     now = {before: place for place, before in enumerate(places) if before is not None}
     texts = tuple(text._replace(place=now[text.place]) for text in held.texts if text.place in now)

@@ -16,6 +16,7 @@ from headwater.agents.signals import Batch as Signals
 from headwater.agents.state import Lane
 from headwater.flows.attempt import RUN
 from headwater.flows.gateway import AHEAD, too_far_ahead
+from headwater.flows.rulebook import Rulebook, reread
 from headwater.flows.selecting import hinted
 from headwater.flows.sink import Outgoing, outgoing
 from headwater.flows.steps import Work, bury_all
@@ -40,12 +41,13 @@ REST = 5_000
 
 @dataclass(slots=True)
 class Signalled:
-    """What one source batch says to the rules; `records` of what did not get that far."""
+    """What one source batch says to the rules of a revision; `records` of what did not get that far."""
 
     signals: Signals
     partition: int
     next: int
     records: list[Record]
+    revision: int = 0
 
 
 @dataclass(slots=True)
@@ -85,7 +87,9 @@ def facts_needed(known: dict[str, Detector]) -> dict[str, Topic[Any]]:
     }
 
 
-def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) -> Callable[[list[Work]], list[tuple[str, Signalled]]]:
+def signal_step(
+    run: "Runtime", known: dict[str, Detector] | Rulebook, ahead: int = AHEAD
+) -> Callable[[list[Work]], list[tuple[str, Signalled]]]:
     """Work → signals, keyed by the group of their topic: one owner for each group's rules.
 
     What fails before the rules see it (decode, enrich) on a topic that is indexed too, `index` buries; here only its outcome is told.
@@ -95,10 +99,10 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
     than `ahead` µs beyond it fails, and time marks end as `passed`, unheeded: only a replay sends them, and only a replay needs them.
     """
     elsewhere = frozenset(run.app.indexed) if run.indexes else frozenset()
-    group_of = {topic: detector for detector in known.values() for topic in detector.topics}
+    book = book_of(known)
 
     def step(work: list[Work]) -> list[tuple[str, Signalled]]:
-        found = []
+        found, revision = [], book.revision
         for each in work:
             topic, now = each.batch.topic, run.clock()
             # What may pass is tried again by `index`, where order does no harm; the rules go on without it, and say so.
@@ -106,7 +110,7 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
             alone = [failure for failure in each.failures if not isinstance(failure.error, Terminal)]
             before = len(each.failures)
             unheeded = _unheeded(each, now, ahead) if run.idle else []
-            detector = group_of[topic]
+            detector = _watching(book.at(revision), topic)
             signals = hinted(detector.signals(each.received, topic), each.unwanted, now + ahead if run.idle else None)
             each.fail(signals.failures)
             records = bury_all("detect", shared, run.writer, now, own=topic not in elsewhere)
@@ -114,7 +118,9 @@ def signal_step(run: "Runtime", known: dict[str, Detector], ahead: int = AHEAD) 
             records += bury_all("detect", alone, run.writer, now, own=True, apart=topic in elsewhere)
             ended = [*((f.position, "dead_lettered") for f in each.failures), *((position, "passed") for position in unheeded)]
             records += outcomes("detect", sorted(ended), now)
-            found.append((detector.name, Signalled(signals._replace(failures=[]), each.batch.partition, each.batch.next, records)))
+            found.append(
+                (detector.name, Signalled(signals._replace(failures=[]), each.batch.partition, each.batch.next, records, revision))
+            )
         return found
 
     return step
@@ -129,7 +135,7 @@ def _unheeded(work: Work, now: int, ahead: int) -> list[Position]:
     return marks
 
 
-def detect_logic(run: "Runtime", known: dict[str, Detector]) -> Callable[[bytes | None], "DetectLogic"]:
+def detect_logic(run: "Runtime", known: dict[str, Detector] | Rulebook) -> Callable[[bytes | None], "DetectLogic"]:
     """The builder of the keyed logic."""
     return lambda resume: DetectLogic(run, known, resume)
 
@@ -141,8 +147,9 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
     What a source of another process does is not known: such a partition holds the watermark until it speaks.
     """
 
-    def __init__(self, run: "Runtime", known: dict[str, Detector], resume: bytes | None) -> None:
-        self._run, self._known = run, known
+    def __init__(self, run: "Runtime", known: dict[str, Detector] | Rulebook, resume: bytes | None) -> None:
+        self._run, self._book = run, book_of(known)
+        self._revision = self._book.revision
         self._name = ""
         self._seen: dict[Lane, int] = {}
         self._unwatched: bytes | None = None
@@ -151,13 +158,11 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
             return
         head, _, saved = resume.partition(b"\n")
         name = head.decode()
-        if name not in known:
+        if name not in self._book.at(self._revision):
             self._unwatched = resume
             _log.warning("no rules look at just these topics any more: what theirs remembered is dropped", topics=name)
             return
-        self._open(known[name], saved)
-        for held in self._state["held"]:
-            self._line.add(Weighed.of(held), self._detector, self._weigher)
+        self._open(self._book.at(self._revision)[name], saved)
         self._tell_ahead()
 
     def _weigher(self) -> Weigher:
@@ -166,6 +171,19 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
     def _open(self, detector: Detector, saved: bytes | None = None) -> None:
         self._name, self._detector = detector.name, detector
         self._state = detector.start(self._run.clock()) if saved is None else detector.restore(saved, self._run.clock())
+        for held in self._state["held"]:
+            self._line.add(Weighed.of(held), self._detector, self._weigher)
+
+    def _renew(self, revision: int) -> None:
+        """Go on under the rules of a later revision: what is remembered goes over as in a restart."""
+        if revision <= self._revision or not self._name:
+            self._revision = max(revision, self._revision)
+            return
+        self._revision = revision
+        self._state["held"], heard = self._line.held, self._state["order"]["heard"]
+        saved, self._line = self._detector.snapshot(self._state), Line()
+        self._open(self._book.at(revision)[self._name], saved)
+        self._state["order"]["heard"] = heard
 
     def _ends(self) -> list[int | None]:
         """Where the sources stand, in all partitions that there are by now: those that appeared hold the watermark from here on."""
@@ -190,14 +208,16 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
     def on_batch(self, values: list[Signalled]) -> tuple[Iterable[Detected], bool]:
         detected = []
         for signalled in values:
+            self._renew(signalled.revision)
             if not self._name:
-                self._open(_watching(self._known, signalled.signals.topic))
-            if signalled.signals.texts or self._line:
+                self._open(_watching(self._book.at(self._revision), signalled.signals.topic))
+            signals = reread(signalled.signals, self._book.at(signalled.revision)[self._name], self._detector)
+            if signals.texts or self._line:
                 detected.append(Detected((), records=signalled.records))
-                self._line.add(Weighed(signalled.signals, signalled.partition, signalled.next), self._detector, self._weigher)
+                self._line.add(Weighed(signals, signalled.partition, signalled.next), self._detector, self._weigher)
                 detected += self._weighed()
             else:
-                one = self._step(signalled.signals, signalled.partition, signalled.next)
+                one = self._step(signals, signalled.partition, signalled.next)
                 one.records += signalled.records
                 detected.append(one)
         self._tell_ahead()
@@ -217,6 +237,7 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
     def on_notify(self) -> tuple[Iterable[Detected], bool]:
         if self._unwatched is not None:
             return ([self._left(self._unwatched)], StatefulBatchLogic.DISCARD)
+        self._renew(self._book.revision)
         detected = self._weighed()
         detected.append(self._detected(self._detector.tick(self._state, self._run.clock(), self._ends())))
         self._tell_ahead()
@@ -268,6 +289,11 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
 
 class _Forgotten(msgspec.Struct):
     """The model of a topic that the application does not know any more."""
+
+
+def book_of(known: "dict[str, Detector] | Rulebook") -> Rulebook:
+    """The book of rules that may change, or one of rules that do not."""
+    return known if isinstance(known, Rulebook) else Rulebook(known)
 
 
 def _watching(known: dict[str, Detector], topic: str) -> Detector:

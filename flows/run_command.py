@@ -14,10 +14,11 @@ from headwater.flows.collector import collect_seldom
 from headwater.flows.index_status import warnings
 from headwater.flows.kafka import Kafka
 from headwater.flows.recovery import SLOTS, Recovery
+from headwater.flows.rulebook import follow
 from headwater.flows.runtime import Runtime
 from headwater.flows.screen import causes
 from headwater.flows.settings import Settings
-from headwater.flows.target import application
+from headwater.flows.target import application, file_of
 from headwater.lineage.errors import Misused
 
 NEEDS_INDEX = ("index", "decide")
@@ -70,6 +71,8 @@ def run(
         slots = max(SLOTS, runtime.workers)
         recovery = Recovery(settings.home, flow, runtime.broker, process=process or 0, addresses=addresses, slots=slots)
         runtime.slots[flow] = recovery.slots
+    if flow == "detect":
+        follow(runtime, file_of(settings, target))
     Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")
     failure = broken + _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
     runtime.close()

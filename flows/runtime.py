@@ -40,6 +40,7 @@ from headwater.flows.partitions import PATTERN, Partitions, declared_of
 from headwater.flows.prepare import prepare_topics
 from headwater.flows.recovery import EPOCH, SLOTS
 from headwater.flows.registry import registry_of
+from headwater.flows.rulebook import Rulebook
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Writer
 from headwater.flows.source import TopicSource
@@ -72,6 +73,7 @@ class Runtime:
     hurry    it soon will: what waits on the retry ladder is tried at once
     stops    flow → the event that asks its sources to stop
     ends     where the sources of `detect` stand, for its rules;  far_ahead  topic → partitions that its rules want paused
+    rulebook  the rules of `detect`, once it is wired; they may change while it runs
     slots    flow → slots of its sources, where its recovery store says so;  workers  that share the flow, in all its processes
     epoch    seconds between two snapshots
     failed   called with a name and the error when a part dies that flows lean on; whoever runs the flows sets it, to end them
@@ -106,6 +108,7 @@ class Runtime:
         self.slots: dict[str, int] = {}
         self.workers, self.epoch = 1, EPOCH.total_seconds()
         self.far_ahead: dict[str, frozenset[int]] = {}
+        self.rulebook: Rulebook | None = None
         self.failed: Callable[[str, BaseException], None] | None = None
         self.switch: Switch
         self._embedder = embedder

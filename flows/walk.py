@@ -18,6 +18,7 @@ from headwater.flows.landing import LandingSink
 from headwater.flows.link import links
 from headwater.flows.records import RecordSink
 from headwater.flows.retry import RetrySource, retry_step
+from headwater.flows.rulebook import Rulebook
 from headwater.flows.runtime import Runtime
 from headwater.flows.spread import spread_told
 from headwater.flows.steps import UpsertStep, account_step, decode_step, enrich_step
@@ -64,8 +65,9 @@ def detect(run: Runtime) -> Dataflow:
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_rules))
     known = detectors(run)
     work = op.flat_map_batch("enrich", work, enrich_step(facts_needed(known)))
-    signals = op.flat_map_batch("signal", work, signal_step(run, known))
-    detected = op.map("detected", op.stateful_batch("rules", signals, detect_logic(run, known)), lambda keyed: keyed[1])
+    book = run.rulebook = Rulebook(known)
+    signals = op.flat_map_batch("signal", work, signal_step(run, book))
+    detected = op.map("detected", op.stateful_batch("rules", signals, detect_logic(run, book)), lambda keyed: keyed[1])
     op.output("activations", detected, DetectedSink(run))
     consumed = op.flat_map_batch("account", batches, account_step("detect", run.clock))
     _records(run, "detect", consumed, op.map("ended", detected, lambda each: each.records))

@@ -1,0 +1,203 @@
+"""Rules that change while they run: without restart, missed or doubled activations."""
+
+import random
+import threading
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater import Heartbeat, Rate, Threshold, Topic, When
+from headwater.agents.absence import Absence
+from headwater.agents.activation import activation_of
+from headwater.agents.detect import Detector
+from headwater.agents.machine import Rule
+from headwater.flows.app import load
+from headwater.flows.detecting import DetectLogic, Signalled
+from headwater.flows.ends import Ends
+from headwater.flows.meter import Meter
+from headwater.flows.rulebook import Rulebook, RuleWatch, changes
+from headwater.lineage.decode import MARK, Received
+from headwater.lineage.errors import Misused
+from headwater.lineage.event import Event, Position
+from headwater.lineage.topic import Topic as _Topic
+
+S = 1_000_000
+END = 10**7
+
+
+class Ping(msgspec.Struct):
+    host: str
+    up: bool = True
+    ms: float | None = None
+
+
+pings: _Topic[Any] = Topic("pings", Ping, partitions=2, lateness="2s")
+down = Rate("down", of=pings, where=~pl.col("up"), per="host", within="10s", opens_at=0.5, closes_at=0.2)
+slow = Threshold("slow", of=pings, value=pl.col("ms"), per="host", within="8s", opens_at=5, closes_at=3)
+silent = Heartbeat("silent", of=pings, per="host", every="4s", closes_after="20s")
+stuck = Absence("stuck", of=When(pings, pl.col("up"), per="host"), after=When(pings, ~pl.col("up"), per="host"), within="3s")
+WAYS: list[list[Rule]] = [
+    [down, slow, silent],
+    [replace(down, opens_at=0.9, closes_at=0.5, version="2"), slow, silent],
+    [replace(down, within="4s", version="3"), slow, replace(silent, every="2s")],
+    [silent, replace(down, per=None, version="4"), stuck],
+    [stuck, slow],
+]
+
+
+class Bench:
+    """The rules of one group as `detect` runs them, with a book to change them by."""
+
+    def __init__(self, rules: list[Rule]) -> None:
+        detector = Detector(pings, rules, idle=False)
+        self.book = Rulebook({"pings": detector})
+        self.run: Any = SimpleNamespace(
+            clock=lambda: 0, ends=Ends(lambda: 0), far_ahead={}, meter=Meter(), ending=threading.Event(),
+            partitions=SimpleNamespace(count=lambda name: 2),
+        )  # fmt: skip
+        self.logic = DetectLogic(self.run, self.book, None)
+        self.activations: list[Any] = []
+        self.records: list[Any] = []
+
+    def read(self, batch: list[Received]) -> Signalled:
+        signals = self.book.at(self.book.revision)["pings"].signals(batch)
+        return Signalled(signals, batch[0].position.partition, batch[-1].position.offset + 1, [], self.book.revision)
+
+    def see(self, signalled: Signalled) -> None:
+        for one in self.logic.on_batch([signalled])[0]:
+            self.activations += [
+                activation_of(SimpleNamespace(id=dict(each.headers)["ce_id"].decode(), data=each.value)) for each in one.activations
+            ]
+            self.records += one.records
+
+    def restart(self) -> None:
+        """The process ends and starts again, with the rules that the file has now."""
+        self.logic = DetectLogic(self.run, self.book, self.logic.snapshot())
+
+
+@settings(max_examples=80, deadline=None)
+@given(many=st.integers(1, 60), seed=st.integers(0, 2**32))
+def test_whatever_changes_nothing_is_missed_or_doubled(many: int, seed: int) -> None:
+    """Ids once, `at` strictly increasing, episodes whole, each position ended once; workers may hear of the change at different times."""
+    dice = random.Random(seed)
+    bench, clock, offsets, held = Bench(WAYS[0]), 0, [0, 0], list[Signalled]()
+    for _ in range(many):
+        clock += dice.choice([0, 1, 1, 2, 7])
+        partition = dice.randint(0, 1)
+        batch = []
+        for _ in range(dice.randint(1, 3)):
+            event = Event(id=f"{partition}-{offsets[partition]}", source="t", type="p", time=(clock - dice.randint(0, 2)) * S)
+            model = Ping(dice.choice("ab"), dice.random() < 0.5, dice.choice([None, 1.0, 4.0, 9.0]))
+            batch.append(Received(Position("b", "pings", partition, offsets[partition]), event, model, 0))
+            offsets[partition] += 1
+        held.append(bench.read(batch))
+        if dice.random() < 0.2:
+            bench.book.take(dice.choice(WAYS))
+        if dice.random() < 0.7:  # what was read before the change may come after it, of another partition too
+            for signalled in held:
+                bench.see(signalled)
+            held = []
+        if dice.random() < 0.1 and bench.records:
+            bench.restart()
+    for signalled in held:
+        bench.see(signalled)
+    for partition in (0, 1):
+        mark = Event(id="end", source="t", type=MARK, time=END * S)
+        bench.see(bench.read([Received(Position("b", "pings", partition, offsets[partition]), mark, None, 0)]))
+    assert all(count == 1 for count in Counter(one.id for one in bench.activations).values())
+    for rule, key in {(one.rule, one.key) for one in bench.activations}:
+        ones = [one for one in bench.activations if (one.rule, one.key) == (rule, key)]
+        assert all(one.at < other.at for one, other in pairwise(ones))
+        for before, one in zip([None, *ones], ones, strict=False):
+            opens = before is None or before.phase == "closed"
+            assert (one.phase == "opened") == opens and one.episode == (one.id if opens else before.episode)
+        if rule != "stuck":
+            assert ones[-1].phase == "closed"
+    ended = Counter((one.partition, at) for one in bench.records if one.kind == "outcome" for at in range(one.first, one.next))
+    assert ended == Counter((partition, at) for partition in (0, 1) for at in range(offsets[partition] + 1))
+
+
+def told(second: float, offset: int, partition: int = 0, **given: Any) -> Received:
+    event = Event(id=f"{partition}-{offset}", source="t", type="p" if given else MARK, time=round(second * S))
+    return Received(Position("b", "pings", partition, offset), event, Ping(**given) if given else None, 0)
+
+
+def test_a_changed_rule_is_told_with_what_it_had_seen() -> None:
+    """Levels go over, a rule that reads otherwise closes what runs and begins anew: a record each, with versions and the cut."""
+    bench = Bench([down, slow])
+    bench.see(bench.read([told(100, 0, 1)]))
+    bench.see(bench.read([told(0, 0, host="a", up=False, ms=9), told(3, 1, host="a", ms=9), told(6, 2, host="a", ms=9)]))
+    assert bench.book.take([replace(down, within="4s", version="2"), replace(slow, opens_at=20, closes_at=10, version="2")]) == [
+        "down",
+        "slow",
+    ]
+    bench.see(bench.read([told(7, 3, host="a", up=False, ms=9), told(100, 4)]))
+    assert [(one.rule, one.phase, one.version, one.at / S) for one in bench.activations] == [
+        ("down", "opened", "1", 0), ("slow", "opened", "1", 0), ("down", "closed", "1", 4),
+        ("slow", "closed", "2", 6), ("down", "opened", "2", 7), ("down", "closed", "2", 11),
+    ]  # fmt: skip
+    rules = [
+        (one.ref, one.data["before"], one.data["version"], one.data["afresh"], one.data["cut"])
+        for one in bench.records
+        if one.kind == "rule"
+    ]
+    assert rules == [("down", "1", "2", True, {"pings/0": 2}), ("slow", "1", "2", False, {"pings/0": 2})]
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ([], "no rule looks at pings any more; restart"),
+        ([replace(down, of=Topic("pongs", Ping))], "rules over pongs together are new"),
+        (
+            [replace(down, of=Topic("pings", msgspec.defstruct("Ping", [("host", str), ("up", bool)]), partitions=2))],
+            "the model or the key of topic pings",
+        ),
+    ],
+)
+def test_what_needs_a_restart_is_refused(rules: list[Rule], says: str) -> None:
+    """Topics, models and enrichers are read at the start; the rules that run stay as they are."""
+    book = Bench([down]).book
+    with pytest.raises(Misused, match=says):
+        book.take(rules)
+    assert book.revision == 0
+
+
+FILE = """
+import msgspec, polars as pl
+from headwater import App, Threshold, Topic
+class Ping(msgspec.Struct):
+    ms: float
+pings = Topic("pings", Ping)
+app = App("pinged", triggers=[Threshold("slow", of=pings, value=pl.col("ms"), opens_at={level}, closes_at=1)])
+"""
+
+
+def test_the_file_is_followed(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A saved file changes the rules once; one that cannot be loaded, or needs more, changes nothing and says why."""
+    path = tmp_path / "pinged.py"
+    path.write_text(FILE.format(level=5))
+    app = load(str(path))
+    book = Rulebook({"pings": Detector(app.triggers[0].of, app.triggers)})
+    watch = RuleWatch(changes(str(path)), book.take)
+    watch.close()
+    watch.look()
+    assert book.revision == 0
+    path.write_text(FILE.format(level=7))
+    watch.look()
+    assert (book.revision, book.at(1)["pings"].rules[0].opens_at) == (1, 7)
+    for wrong in ("1 +", FILE.format(level=0), FILE.format(level=8).replace("ms: float", "ms: int")):
+        path.write_text(wrong)
+        watch.look()
+        assert book.revision == 1
+    path.write_text(FILE.format(level=6))
+    watch.look()
+    assert (book.revision, book.at(2)["pings"].rules[0].opens_at) == (2, 6)
