@@ -71,7 +71,7 @@ def run(
         slots = max(SLOTS, runtime.workers)
         recovery = Recovery(settings.home, flow, runtime.broker, process=process or 0, addresses=addresses, slots=slots)
         runtime.slots[flow] = recovery.slots
-    if flow == "detect":
+    if flow == "detect" and len(addresses) < 2:  # several processes would hear of a change at different times, and not agree on it
         follow(runtime, file_of(settings, target))
     Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")
     failure = broken + _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
