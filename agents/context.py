@@ -10,7 +10,7 @@ from headwater.agents.activation import Activation
 from headwater.agents.agent import Agent, Decision
 from headwater.agents.authorise import INDEX, MODEL, Authorise, authorise, principal_of
 from headwater.agents.memory import Memories
-from headwater.agents.reading import only_reads, read
+from headwater.agents.reading import Asking, only_reads, read
 from headwater.agents.reins import Reins
 from headwater.agents.room import Room
 from headwater.agents.tool import Tool
@@ -115,6 +115,7 @@ class Ports:
     indexed    the topics that the index reads: only their positions are waited for; None: all
     largest    bytes of the largest entry that the journal takes
     memories   what agents remember
+    asking     how tools that read are called
     reins      what holds agents back: breakers, rates, budgets;  room  how many attempts are made at once
     """
 
@@ -127,6 +128,7 @@ class Ports:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
     largest: int = 19_000_000
+    asking: Asking = Tool.call
     reins: Reins = field(default_factory=Reins)
     memories: Memories = field(default_factory=Memories)
     room: Room = field(default_factory=Room)
@@ -196,7 +198,7 @@ class Context:
         only_reads(tool)
         checked = tool.checked(arguments)
         self._authorised("call", tool.scope)
-        return await read(tool, checked, self._trail, self._ports.clock)
+        return await read(tool, checked, self._trail, self._ports.clock, self._ports.asking)
 
     @property
     def tools(self) -> tuple[Tool, ...]:

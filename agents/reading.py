@@ -1,11 +1,14 @@
 """A tool that only reads, called while an agent decides: what it was asked and what it answered is on the trail."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from headwater.agents.tool import Tool
 from headwater.agents.trail import Trail
 from headwater.lineage.errors import Misused, Unavailable
+
+Asking: TypeAlias = Callable[[Tool, Mapping[str, Any]], Awaitable[Any]]
+"""How a tool that reads is called; a replay answers with what it answered then."""
 
 
 def only_reads(tool: Tool) -> None:
@@ -19,7 +22,7 @@ def only_reads(tool: Tool) -> None:
         )
 
 
-async def read(tool: Tool, arguments: Mapping[str, Any], trail: Trail, clock: Callable[[], int]) -> Any:
+async def read(tool: Tool, arguments: Mapping[str, Any], trail: Trail, clock: Callable[[], int], asking: Asking = Tool.call) -> Any:
     """The tool's answer as JSON values. Recorded whatever comes of it. Raises Unavailable after its timeout, and what the tool raises."""
     started = clock()
     asked: dict[str, Any] = {"tool": tool.name, "scope": tool.scope, "arguments": dict(arguments)}
@@ -28,7 +31,7 @@ async def read(tool: Tool, arguments: Mapping[str, Any], trail: Trail, clock: Ca
         trail.tool({**asked, **came_of_it, "seconds": (clock() - started) / 1_000_000})
 
     try:
-        answer = await tool.call(arguments)
+        answer = await asking(tool, arguments)
     except TimeoutError as error:
         told = str(error) or f"tool {tool.name} took longer than {tool.timeout}"
         record(error=told)

@@ -231,6 +231,34 @@ def ask(
     ask_command.run(settings(home, url), question, ids or [], as_json, html)
 
 
+@cli.command(rich_help_panel=LOOK)
+def replay(
+    decision: Annotated[str | None, typer.Argument(metavar="[DECISION]", help="A decision's id, or its beginning")] = None,
+    app: Target = None,
+    every: Annotated[bool, typer.Option("--all", help="Every decision, or those --since and of --agent: a back-test")] = False,
+    since: Annotated[str | None, typer.Option(metavar="24h|TIME", help="With --all: from this event time on")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME[@VERSION]", help="Who decides now, and with --all: whose decisions")] = None,
+    now: Annotated[bool, typer.Option("--now", help="With what is known now, not with what was found then")] = False,
+    without: Annotated[list[str] | None, typer.Option(metavar="CHUNK", help="Leave this chunk out; may be repeated")] = None,
+    export: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the cases as lines of JSON; replay nothing")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Decide again what was decided: with exactly what the agent saw then, or with one thing changed. Nothing is done outside.
+
+    headwater replay DECISION                        the same agent, the same context: is the answer the same?
+
+    headwater replay DECISION --without CHUNK        what if it had not seen this?
+
+    headwater replay --all --since 24h next.py:app   what would the next version have decided?
+    """
+    import headwater.flows.replay_command as replay_command
+
+    wish = replay_command.Wish(decision, every, since, agent, now, tuple(without or ()))
+    replay_command.run(settings(home, url), app, wish, as_json=as_json, export=export)
+
+
 @audit.command()
 def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Read the topics again and compare every message with its records")] = False,

@@ -16,6 +16,7 @@ import headwater.flows.agent_routes as agent_routes
 import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
 import headwater.flows.index_routes as index_routes
+import headwater.flows.replay_routes as replay_routes
 import headwater.flows.topics_web as topics_web
 import headwater.flows.web as flows_web
 import headwater.lineage.web as lineage_web
@@ -40,6 +41,7 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     app.include_router(enrichers_web.routes(lambda: run.retriever))
     app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name, deep=lambda: deep.whole(deep.deep_verdict(run))))
     app.include_router(deep.routes(lambda: run))
+    app.include_router(replay_routes.routes(lambda: run.store, run.clock))
     app.include_router(index_routes.routes(lambda: run))
     app.include_router(agent_routes.routes(lambda: run))
     dead = DeadLetters(run)

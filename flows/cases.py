@@ -1,0 +1,75 @@
+"""Cases of decisions, from the headwater that runs or from the files of one that is stopped; and a search of what is known now."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from headwater.agents.case import Case, case_of, decided_since
+from headwater.agents.replay import Hit, Results
+from headwater.flows.door import Door
+from headwater.lineage.errors import Misused, Unavailable
+from headwater.lineage.event import Position
+
+
+def which(found: Door, agent: str | None, since: str | None) -> list[str]:
+    """Ids of decisions in event-time order. `since`: an event time, or so long ago. Raises Misused, NotFound, Unavailable."""
+    if found.running:
+        asked = {name: value for name, value in (("agent", agent), ("since", since)) if value is not None}
+        return list(found.ask("GET", "/v1/cases", params=asked)["decisions"])
+    from headwater.flows.dead_routes import moment
+
+    with found.lineage_file() as source:
+        return decided_since(source, agent=agent, since=moment(since, time.time_ns() // 1000))
+
+
+def cases(found: Door, ids: Sequence[str]) -> Iterator[Case]:
+    """The cases of decisions, one after another. Raises NotFound, Misused, Unavailable."""
+    if found.running:
+        for id in ids:
+            yield msgspec.convert(found.ask("GET", f"/v1/decisions/{quote(id, safe='')}/case"), Case)
+        return
+    with found.lineage_file() as source:
+        for id in ids:
+            yield case_of(source, id)
+
+
+def read_cases(lines: Iterator[bytes], name: str) -> Iterator[Case]:
+    """Cases as `write_cases` wrote them. Raises Misused, naming the line."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield msgspec.json.decode(line, type=Case)
+            except msgspec.DecodeError as error:
+                told = f"{name}, line {number} is no case: {error}; write cases with: headwater replay DECISION --export {name}"
+                raise Misused(told) from None
+
+
+def line_of(case: Case) -> bytes:
+    """A case as one line of JSON."""
+    return msgspec.json.encode(case, enc_hook=str) + b"\n"
+
+
+class Today:
+    """What is known now, searched over HTTP: not as of the activation's event time, and waiting for nothing."""
+
+    def __init__(self, found: Door) -> None:
+        if not found.running:
+            raise Unavailable("--now searches what is known now, and nothing runs here; start it with: headwater up, or leave --now away")
+        self._door = found
+
+    def search(
+        self, text: str, *, limit: int, where: Mapping[str, Any] | None, after: Sequence[Position], wait_s: float, as_of: int | None
+    ) -> Results:
+        answer = self._door.ask("POST", "/v1/search", json={"text": text, "limit": limit, "where": dict(where or {})})
+        return Results([_hit(found) for found in answer["results"]], answer["as_of"], answer["staleness_ms"] or 0.0, answer["too_new"])
+
+
+_UNKNOWN = {"n": 0, "section": "", "score": 0.0, "dense": 0.0, "position": ""}
+
+
+def _hit(found: Mapping[str, Any]) -> Hit:
+    known = {name: value for name, value in found.items() if value is not None}
+    return msgspec.convert({**_UNKNOWN, **known}, Hit, strict=False)
