@@ -20,7 +20,7 @@ from headwater.flows.bench.show import figure, show, tell
 from headwater.flows.collector import collect_seldom
 from headwater.lineage.errors import Misused
 
-NAMES = ("source", "ingest", "accounting", "scale", "embed", "warm", "lineage", "freshness", "quality", "search")
+NAMES = ("source", "ingest", "accounting", "scale", "embed", "warm", "lineage", "agents", "freshness", "quality", "search")
 """In the order in which they run; each is the module of its name, imported when it is its turn."""
 
 
