@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from headwater.agents.agent import Agent, Decision, Option, Publish
+from headwater.agents.agent import Agent, Decision, Effect, Option, Publish
 from headwater.agents.journal import Decided, decode, encode
+from headwater.agents.tool import Call, Tool
 from headwater.lineage.errors import AgentFailed
 from headwater.lineage.record import Record, encode_batch
 from headwater.lineage.topic import Topic
@@ -36,7 +37,7 @@ def checked(agent: Agent, answer: Any) -> Decision[Any]:
             evidence=_all("evidence", answer.evidence, _text),
             without=_named("without", answer.without, _option),
             cost=_named("cost", answer.cost, _number),
-            effects=_all("effects", answer.effects, _publish),
+            effects=_all("effects", answer.effects, _effect),
         )
     except (TypeError, ValueError) as error:
         raise AgentFailed(f"agent {agent.name} answered with {error}") from None
@@ -104,9 +105,11 @@ def _option(name: str, value: Any) -> Option:
     return Option(_text(f"{name}: name", value.name), _number(f"{name}: confidence", value.confidence))
 
 
-def _publish(name: str, value: Any) -> Publish:
+def _effect(name: str, value: Any) -> Effect:
+    if isinstance(value, Call) and isinstance(value.tool, Tool) and isinstance(value.arguments, Mapping):
+        return value
     if not isinstance(value, Publish) or not isinstance(value.topic, Topic):
-        raise ValueError(f"{name} {value!r:.100}; a Publish on a Topic is needed")
+        raise ValueError(f"{name} {value!r:.100}; a Publish on a Topic or a Call of a Tool is needed")
     return value if value.key is None else Publish(value.topic, value.data, _text(f"{name}: key", value.key))
 
 

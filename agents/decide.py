@@ -5,22 +5,22 @@ import enum
 import functools
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import pydantic
 
 from headwater.agents.activation import Activation
-from headwater.agents.agent import Agent, Decision, Option, Publish, decision_id, effect_id
+from headwater.agents.agent import Agent, Decision, Option, decision_id
 from headwater.agents.answer import checked, fitted, survives, words
 from headwater.agents.authorise import Principal, principal_of
 from headwater.agents.context import Context, Ports
-from headwater.agents.hops import told_of
-from headwater.agents.journal import Decided, Done, Outgoing, State
+from headwater.agents.effect import outgoing
+from headwater.agents.journal import Calling, Decided, Outgoing, State
 from headwater.agents.leave import leave, turn
 from headwater.agents.reins import Held, Pass, journal_name
-from headwater.agents.review import Reason, question_of, review_event, review_id
+from headwater.agents.review import Reason, question_of, resource_of, review_data, review_event, review_id
 from headwater.agents.trail import Trail, content_hash
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import AgentFailed, Forbidden
@@ -35,7 +35,7 @@ class Answered(NamedTuple):
 
     by: Agent
     decision: Decision[Any] | None
-    effects: tuple[Outgoing, ...]
+    effects: tuple[Outgoing | Calling, ...]
     attempts: int
     errors: tuple[str, ...]
     forbidden: str = ""
@@ -72,14 +72,6 @@ async def decide(agent: Agent, activation: Activation, ports: Ports, *, position
     return fitted(msgspec.structs.replace(decided, records=records), ports.largest)
 
 
-def effect_records(decided: Decided, done: Done, tokens: Sequence[str], sent: int) -> tuple[Record, ...]:
-    """One record for each effect that went out, with the token of its position; `sent` in µs."""
-    if decided.state != "acted":
-        return ()
-    tokens = (*tokens, *[""] * (len(done.effects) - len(tokens)))
-    return tuple(_effect_record(decided, effect, token, sent) for effect, token in zip(decided.effects, tokens, strict=True))
-
-
 async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: Trail, journal: str) -> Answered:
     """Ask the agent, then its fallbacks, in place. One that is held back is passed over at once where another may be asked."""
     refused = _refused(principal_of(agent), "decide", activation.rule, activation, ports, trail)
@@ -112,7 +104,7 @@ async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: T
     return Answered(candidate, None, (), attempts, tuple(errors))
 
 
-Answer: TypeAlias = tuple[Decision[Any], tuple[Outgoing, ...]]
+Answer: TypeAlias = tuple[Decision[Any], tuple[Outgoing | Calling, ...]]
 
 
 async def _asked(
@@ -153,38 +145,17 @@ async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: T
             trail.note(changed)
 
 
-async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> tuple[Decision[Any], tuple[Outgoing, ...]]:
+async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> Answer:
     context = Context(agent, activation, ports, trail)
     async with asyncio.timeout(duration(agent.timeout) / 1_000_000):
         answer = agent.function(activation, context)
         if not inspect.isawaitable(answer):
             raise AgentFailed(f"agent {agent.name} is no coroutine function; write: async def {agent.name}(activation, context)")
         decision = checked(agent, await answer)
-    effects = _outgoing(agent, activation, trail.decision, [each for each in decision.effects if isinstance(each, Publish)])
+    effects = outgoing(agent, activation, trail.decision, decision.effects)
     answered = Answered(agent, decision, effects, 1, ())
     survives(agent, _decided(agent, activation, answered, "acted", trail, {}, 0), ports.largest)
     return decision, effects
-
-
-def _outgoing(agent: Agent, activation: Activation, decision: str, effects: Sequence[Publish]) -> tuple[Outgoing, ...]:
-    """The events of a decision's effects. Their time is the activation's: what follows in event time follows from it."""
-    events = []
-    for ordinal, effect in enumerate(effects):
-        topic = effect.topic
-        try:
-            data = topic.encode(effect.data)
-            topic.decode(data)
-            key = effect.key if effect.key is not None else topic.key_of(effect.data)
-        except Exception as error:
-            raise AgentFailed(f"agent {agent.name}: effect {ordinal} does not fit the topic {topic.name}: {error}") from None
-        event = Outgoing(
-            id=effect_id(decision, ordinal), ordinal=ordinal, topic=topic.name, type=topic.name,
-            source=f"headwater/decide/{agent.name}", time=activation.at, data=msgspec.Raw(data), key=key, subject=key,
-            causationid=decision, correlationid=activation.correlationid, actor=principal_of(agent).name,
-            via=told_of(activation.via, agent.name),
-        )  # fmt: skip
-        events.append(event)
-    return tuple(events)
 
 
 def _refused(principal: Principal, action: str, resource: str, activation: Activation, ports: Ports, trail: Trail, **about: Any) -> str:
@@ -199,7 +170,7 @@ def _forbidden(answered: Answered, activation: Activation, ports: Ports, trail: 
     """Every effect is asked for, so that every ruling is recorded; one refusal holds back them all."""
     principal = principal_of(answered.by)
     refusals = [
-        _refused(principal, "publish", effect.topic, activation, ports, trail, ordinal=effect.ordinal, effect_key=effect.key)
+        _refused(principal, *resource_of(effect), activation, ports, trail, ordinal=effect.ordinal, effect_key=getattr(effect, "key", None))
         for effect in answered.effects
     ]
     return "; ".join(dict.fromkeys(filter(None, refusals)))
@@ -232,7 +203,9 @@ def _decided(
         id=trail.decision, agent=agent.name, by=by.name, version=by.version, digest=_digest(by), activation=activation.id,
         key=activation.key, at=activation.at, state=state, choice=plain(decision.choice), summary=summary(decision.choice),
         options=tuple(decision.options), rationale=decision.rationale, confidence=decision.confidence, evidence=tuple(decision.evidence),
-        without=dict(decision.without), cost={**decision.cost, **spent, **cost}, effects=answered.effects, decided=now,
+        without=dict(decision.without), cost={**decision.cost, **spent, **cost}, decided=now,
+        effects=tuple(each for each in answered.effects if isinstance(each, Outgoing)),
+        calls=tuple(each for each in answered.effects if isinstance(each, Calling)), expires=duration(agent.expires),
         attempts=answered.attempts, error=answered.error,
     )  # fmt: skip
 
@@ -259,21 +232,10 @@ def _decision_record(decided: Decided, activation: Activation, trail: Trail) -> 
 
 
 def _review_record(decided: Decided, trail: Trail, reason: Reason, question: str) -> Record:
-    data = {"reason": reason, "question": question, "agent": decided.agent, "key": decided.key, "decision": decided.id}
+    data = review_data(decided, reason, question)
     return fact(
         "review", trail.flow, "decide", review_id(decided.id), logged=decided.decided, parents=(decided.id,), at=decided.at,
         ordinal=content_hash(data), data=data,
-    )  # fmt: skip
-
-
-def _effect_record(decided: Decided, effect: Outgoing, token: str, sent: int) -> Record:
-    data = {
-        "decision": decided.id, "effect": "publish", "ordinal": effect.ordinal, "target": effect.topic, "key": effect.key,
-        "state": "done", "position": token, "sent": sent, "data": msgspec.json.decode(effect.data),
-    }  # fmt: skip
-    return fact(
-        "effect", f"decide/{decided.agent}", "effects", effect.id, logged=sent, parents=(decided.id,), at=decided.at,
-        ordinal=effect.ordinal, data=data,
     )  # fmt: skip
 
 

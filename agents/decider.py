@@ -8,27 +8,36 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from headwater.agents.accept import Refused, judged
 from headwater.agents.activation import Activation
 from headwater.agents.agent import Agent, decision_id
+from headwater.agents.book import Book
 from headwater.agents.context import Ports
-from headwater.agents.decide import decide, effect_records
-from headwater.agents.journal import Book, Decided, Done, Journal, State
+from headwater.agents.course import Course, End, Wait
+from headwater.agents.course import Outcome as Ending
+from headwater.agents.decide import decide
+from headwater.agents.effect import effect_records
+from headwater.agents.journal import Answered, Decided, Done, Entry, Journal, Judged
+from headwater.agents.perform import Performer, persist
 from headwater.agents.reins import journal_name
-from headwater.lineage.errors import Retryable
+from headwater.agents.verdict import Verdict, Waiting, verdict_record
+from headwater.lineage.errors import EffectFailed, HeadwaterError, NotFound
+from headwater.lineage.event import Position
 from headwater.lineage.record import Record
 
 MAX_IN_FLIGHT = 1000
-_RETRY_S, _LONGEST_RETRY_S = 0.05, 2.0
 _PARKED = 4
 """Items held beyond their key's share are at most this many times the bound."""
 
-Outcome: TypeAlias = State | Literal["passed"]
+Outcome: TypeAlias = Ending | Literal["waiting", "passed"]
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -38,21 +47,36 @@ class Item(msgspec.Struct, frozen=True):
     position: str
     woken: int = 0
 
+    @property
+    def place(self) -> str:
+        """What it is held under while it is on its way."""
+        return self.position
+
 
 class Finished(NamedTuple):
-    """How one item's position ended. `decision` is empty where the agent was not woken."""
+    """How a position of activations ended: that of the item, or that of the decision which a verdict was about.
 
-    item: Item
+    decision   empty where the agent was not woken
+    position   empty where nothing ended: a verdict that does not count, or that another one followed
+    failure    why it is a dead letter
+    closes     the reviews that no longer wait
+    """
+
+    item: Item | Verdict
     outcome: Outcome
     records: tuple[Record, ...]
     decision: str = ""
+    activation: str = ""
+    position: str = ""
+    failure: HeadwaterError | None = None
+    closes: tuple[str, ...] = ()
 
 
 @dataclass
 class _Chain:
     """The items of one key, in order; the first is running or about to."""
 
-    items: deque[Item] = field(default_factory=deque)
+    items: deque[Item | Verdict] = field(default_factory=deque)
 
 
 class Decider:
@@ -62,6 +86,7 @@ class Decider:
     book            what the journal says already, read to its end after the former owner was fenced
     loop            a running event loop of another thread
     max_in_flight   how many are decided at once; of what `room` counts, one key takes at most a tenth
+    waiting         reviews that had no verdict when the former owner gave its state
     """
 
     def __init__(
@@ -73,6 +98,7 @@ class Decider:
         loop: asyncio.AbstractEventLoop,
         *,
         max_in_flight: int = MAX_IN_FLIGHT,
+        waiting: Iterable[Waiting] = (),
     ) -> None:
         self._agent = agent
         self._ports = ports
@@ -82,7 +108,9 @@ class Decider:
         self._bound = max(1, max_in_flight)
         self._share = max(1, self._bound // 10)
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, Item] = OrderedDict()
+        self._performer = Performer(agent, ports, journal, book)
+        self._waiting = {each.review: each for each in waiting}
+        self._held: OrderedDict[str, Item | Verdict] = OrderedDict()
         self._chains: dict[str, _Chain] = {}
         self._ready: deque[str] = deque()
         self._running: dict[str, asyncio.Task[Any]] = {}
@@ -92,13 +120,13 @@ class Decider:
         self._closing = False
         self._broken: BaseException | None = None
 
-    def submit(self, item: Item) -> None:
+    def submit(self, item: Item | Verdict) -> None:
         """Take one item; one whose position is already held is not taken again. Never blocks; mind `room`."""
         with self._lock:
-            if item.position in self._held:
+            if item.place in self._held:
                 return
-            self._held[item.position] = item
-            key = item.activation.key
+            self._held[item.place] = item
+            key = item.activation.key if isinstance(item, Item) else self._key_of(item)
             chain = self._chains.setdefault(key, _Chain())
             self._counted += len(chain.items) < self._share
             chain.items.append(item)
@@ -121,13 +149,26 @@ class Decider:
             finished = list(self._finished)
             self._finished.clear()
             for done in finished:
-                del self._held[done.item.position]
+                del self._held[done.item.place]
+                for review in done.closes:  # not before: until then a snapshot needs both
+                    self._waiting.pop(review, None)
             return finished
 
-    def in_flight(self) -> list[Item]:
+    def in_flight(self) -> list[Item | Verdict]:
         """What was submitted and not yet polled, in the order it came: to be submitted again after a crash."""
         with self._lock:
             return list(self._held.values())
+
+    def waiting(self) -> list[Waiting]:
+        """The reviews without a verdict. Ask for it after `in_flight`: what is in neither has ended."""
+        with self._lock:
+            return list(self._waiting.values())
+
+    def expire(self, now: int) -> None:
+        """Submit the end of reviews that have waited long enough."""
+        for each in self.waiting():
+            if each.expires <= now:
+                self.submit(_expired(self._agent.name, each, now))
 
     def close(self, grace_s: float) -> None:
         """Begin nothing more, give what runs a grace, then cancel it: it stays in flight. Blocks at most that long, and a moment."""
@@ -162,7 +203,7 @@ class Decider:
                 key = self._ready.popleft()
                 self._running[key] = self._loop.create_task(self._run(key, self._chains[key].items[0]))
 
-    async def _run(self, key: str, item: Item) -> None:
+    async def _run(self, key: str, item: Item | Verdict) -> None:
         """One item to its end; then its key's next may begin."""
         finished: Finished | None = None
         broken: BaseException | None = None
@@ -190,51 +231,140 @@ class Decider:
         else:
             del self._chains[key]
 
-    async def _end(self, item: Item) -> Finished:
+    async def _end(self, item: Item | Verdict) -> Finished:
+        if isinstance(item, Verdict):
+            return await self._judge(item)
         activation = item.activation
+        ended = partial(Finished, item, activation=activation.id, position=item.position)
         if not any(rule.name == activation.rule for rule in self._agent.wakes_on):
-            return Finished(item, "passed", ())
+            return ended("passed", ())
         if not self._agent.wakes(activation):
-            return Finished(item, "no_action", ())
+            return ended("no_action", ())
         decision = decision_id(self._agent.name, activation.id)
-        ended = self._book.ended(decision)
-        if ended is not None:
+        before = self._book.ended(decision)
+        if before is not None:
             # The same position again was in flight at a crash; another position is the same activation sent twice.
-            return Finished(item, ended.state if ended.position == item.position else "passed", (), decision)
+            return ended(before.state if before.position == item.position else "passed", (), decision)
         decided = self._book.decided(decision) or await self._decide(item)
         if decided.position != item.position:
-            return Finished(item, "passed", (), decision)
-        records = decided.records + await self._perform(decided)
-        self._book.end(decided)
-        return Finished(item, decided.state, records, decision)
+            return ended("passed", (), decision)
+        course = self._book.course(decision)
+        assert course is not None
+        step = await self._performer.perform(course)
+        told = (*decided.records, *effect_records(course), *self._verdicts(course))
+        return self._ended(item, course, step, told)
 
     async def _decide(self, item: Item) -> Decided:
         """Decide, and have it committed before anything happens outside; what the log had first is the decision."""
         decided = await decide(self._agent, item.activation, self._ports, position=item.position, woken=item.woken)
-        await self._persist(lambda: self._journal.append([decided]))
+        await persist(lambda: self._journal.append([decided]), self._ports)
         self._book.apply(decided)
         kept = self._book.decided(decided.id) or decided
         self._ports.memories.keep(journal_name(self._agent, item.position), [kept])
         return kept
 
-    async def _perform(self, decided: Decided) -> tuple[Record, ...]:
-        if not decided.outbox:
-            return ()
-        done = self._book.done(decided.id)
-        if done is None:
-            entry = Done(id=decided.id, effects=tuple(effect.id for effect in decided.outbox), at=self._ports.clock())
-            tokens = await self._persist(lambda: self._journal.perform(decided.outbox, entry))
-            done = entry.placed(tokens)
-            self._book.apply(done)
-            return effect_records(decided, done, done.positions, self._ports.clock())
-        return effect_records(decided, done, done.positions, done.at)
+    def _ended(self, item: Item | Verdict, course: Course, step: End | Wait, records: tuple[Record, ...]) -> Finished:
+        """Hand over how a decision ended; one that waits is remembered by its review."""
+        decided = course.decided
+        assert decided is not None
+        finished = Finished(
+            item, "waiting", records, decided.id, decided.activation, decided.position, closes=tuple(course.judged)
+        )  # fmt: skip
+        if isinstance(step, Wait):
+            again = isinstance(item, Verdict)
+            place = self._waiting[item.review].place if isinstance(item, Verdict) else self._journal.place(decided.id)
+            with self._lock:
+                self._waiting[step.review] = _waits(course, step.review, place)
+            self._book.end(decided, "waiting")
+            return finished._replace(position="") if again else finished
+        self._book.end(decided, step.outcome)
+        failure = EffectFailed(step.error) if step.outcome == "dead_lettered" else None
+        return finished._replace(outcome=step.outcome, failure=failure)
 
-    async def _persist(self, write: Any) -> Any:
-        """Until it is committed: a journal that does not answer holds this key, it loses nothing."""
-        pause = _RETRY_S
-        while True:
-            try:
-                return await write()
-            except Retryable:
-                await self._ports.sleep(pause * (0.5 + self._ports.random()))
-                pause = min(2 * pause, _LONGEST_RETRY_S)
+    def _key_of(self, verdict: Verdict) -> str:
+        """The key of its decision, whose turn it waits for; any other if it is about none."""
+        waiting = self._waiting.get(verdict.review)
+        known = self._book.decided(verdict.decision) if waiting is None else None
+        return waiting.key if waiting is not None else known.key if known is not None else verdict.review
+
+    async def _judge(self, verdict: Verdict) -> Finished:
+        """A verdict is written down, then its decision goes on. One whose activation is yet to come again after a crash is only written."""
+        waiting = self._waiting.get(verdict.review)
+        before = self._book.ended(verdict.decision)
+        if before is not None and before.state != "waiting":
+            waiting = None  # it ended a moment ago, and this is one verdict more
+        try:
+            course = await self._taken_up(waiting) if waiting is not None else self._book.course(verdict.decision)
+        except NotFound as error:
+            return self._lost(verdict, waiting, str(error))
+        try:
+            entry = judged(self._agent, self._ports, before, course, verdict)
+        except Refused as error:
+            if waiting is not None and course is not None and course.decided is not None:
+                self._book.end(course.decided, "waiting")
+            records = (*error.records, verdict_record(verdict, self._ports.clock(), refused=str(error)))
+            return Finished(verdict, "passed", records, verdict.decision)
+        assert course is not None
+        if entry is not None:
+            await persist(lambda: self._journal.append([entry]), self._ports)
+            self._book.apply(entry)
+        if waiting is None:
+            return Finished(verdict, "passed", (), verdict.decision)
+        step = await self._performer.perform(course)
+        told = {name for known in waiting.entries for name in _named(known)}
+        return self._ended(verdict, course, step, (*effect_records(course, told), *self._verdicts(course)))
+
+    async def _taken_up(self, waiting: Waiting) -> Course:
+        course = self._book.course(waiting.decision)
+        if course is None or course.decided is None:
+            decided = await persist(lambda: self._journal.recall(waiting.decision, waiting.place), self._ports)
+            course = self._book.take_up(decided, waiting.entries)
+        return course
+
+    def _lost(self, verdict: Verdict, waiting: Waiting | None, why: str) -> Finished:
+        """The decision is no longer in the journal, so nothing of it can be done: that ends it."""
+        assert waiting is not None
+        record = verdict_record(verdict, self._ports.clock(), refused=why)
+        finished = Finished(verdict, "dead_lettered", (record,), waiting.decision, waiting.activation, waiting.position)
+        return finished._replace(failure=EffectFailed(why), closes=(verdict.review,))
+
+    def _verdicts(self, course: Course) -> tuple[Record, ...]:
+        """The verdicts that counted."""
+        assert course.decided is not None
+        agent, decision = course.decided.agent, course.decided.id
+        return tuple(verdict_record(_verdict(agent, decision, each), each.at) for each in course.judged.values())
+
+
+def _waits(course: Course, review: str, place: int) -> Waiting:
+    decided = course.decided
+    assert decided is not None
+    asked = max((each.at for each in course.answered.values()), default=0) if decided.review is None or decided.review.id != review else 0
+    return Waiting(
+        review=review, decision=decided.id, activation=decided.activation, key=decided.key, position=decided.position, place=place,
+        expires=(asked or decided.decided) + decided.expires, entries=tuple(course.entries),
+    )  # fmt: skip
+
+
+def _expired(agent: str, waiting: Waiting, now: int) -> Verdict:
+    partition = Position.parse(waiting.position).partition
+    return Verdict(
+        review=waiting.review, decision=waiting.decision, agent=agent, partition=partition, verdict="expired", by="headwater", at=now,
+        reason="nobody answered in time",
+    )  # fmt: skip
+
+
+def _verdict(agent: str, decision: str, judged: Judged) -> Verdict:
+    return Verdict(
+        review=judged.review, decision=decision, agent=agent, partition=-1, verdict=judged.verdict, by=judged.by, reason=judged.reason,
+        choice=judged.choice, at=judged.at, position=judged.position,
+    )  # fmt: skip
+
+
+def _named(entry: Entry) -> tuple[str, ...]:
+    """The effects that an entry of the journal tells the end of."""
+    match entry:
+        case Answered():
+            return (entry.effect,)
+        case Done():
+            return entry.effects
+    return ()

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from headwater.lineage.errors import Limited, Terminal
+from headwater.lineage.errors import Limited, Terminal, retryable
 
 Fate = Literal["refused", "untouched", "unknown"]
 """refused    the receiver says no, and will again: it did not happen
@@ -32,3 +32,9 @@ def fate_of(error: BaseException) -> Fate:
     if status in _LATER:
         return "untouched"
     return "refused" if 400 <= status < 500 else "unknown"
+
+
+def passing(error: BaseException) -> bool:
+    """Whether it is a trouble of the network or the receiver, that may pass; anything else is likely a defect of the tool."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(status, int) or fate_of(error) == "untouched" or retryable(error)

@@ -1,10 +1,11 @@
 """The journal: the decisions topic, read back after a crash so that nothing is decided or done twice (law 2).
 
-Three entries: `decided` is committed before the first effect, `started` before a call whose fate could stay unknown,
-`done` together with the published effects. The first `decided` of a decision id in log order is the decision.
+Its entries: `decided` is committed before the first effect, `started` before a call whose fate could stay unknown, `answered` after a
+call, `done` together with events that were published, `judged` before what a verdict lets happen. The first `decided` of a decision id
+in log order is the decision; so it is with the verdict of a review.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -13,6 +14,7 @@ from headwater.agents.agent import Option
 from headwater.agents.budget import Spent
 from headwater.agents.hops import VIA
 from headwater.agents.memory import Memory
+from headwater.agents.tool import Kind
 from headwater.lineage.errors import Undecodable
 from headwater.lineage.event import Event
 from headwater.lineage.record import Record
@@ -50,16 +52,28 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )  # fmt: skip
 
 
+class Calling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call ready to be made: `id` is the effect id, `kind` what the tool was declared to be when it was decided."""
+
+    id: str
+    ordinal: int
+    tool: str
+    scope: str
+    kind: Kind
+    arguments: dict[str, Any] = {}
+
+
 class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="entry", tag="decided"):
     """One activation decided by one agent: everything that effects, lineage and a person's review need.
 
     agent      who was woken; `by` who decided: the agent itself or one of its fallbacks; `version` and `digest` are of `by`
     position   the token of the activation's position; a second one with the same activation is a duplicate
     choice     JSON value of the choice, None for nothing to do; `summary` is its short text
-    effects    what the decision does outside; held back while it waits for a verdict
+    effects, calls   what the decision does outside, in the order of their ordinals; held back while it waits for a verdict
     review     the question to a person, if it waits
     spent      of the agents asked that have a budget: what this journal's decisions have spent of it on that day, this one included
     memory     what the agent remembers from here on, if this decision changed it
+    expires    how long a review of it waits, µs
     woken, decided   wall clock, µs since 1970
     """
 
@@ -82,7 +96,9 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     without: dict[str, Option] = {}
     cost: dict[str, float] = {}
     effects: tuple[Outgoing, ...] = ()
+    calls: tuple[Calling, ...] = ()
     review: Outgoing | None = None
+    expires: int = 0
     woken: int = 0
     decided: int = 0
     attempts: int = 1
@@ -90,13 +106,6 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     spent: dict[str, Spent] = {}
     memory: Memory | None = None
     records: tuple[Record, ...] = ()
-
-    @property
-    def outbox(self) -> tuple[Outgoing, ...]:
-        """What goes out now: the effects if it acts, the question if it waits."""
-        if self.state == "acted":
-            return self.effects
-        return (self.review,) if self.review is not None else ()
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="started"):
@@ -107,8 +116,20 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag=
     at: int
 
 
+class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="entry", tag="answered"):
+    """What became of a call (µs since 1970): it happened, the receiver refused it, or nobody knows."""
+
+    id: str
+    effect: str
+    state: Literal["done", "failed", "unknown"]
+    at: int
+    answer: Any = None
+    error: str = ""
+    attempts: int = 1
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="entry", tag="done"):
-    """A decision's effects went out: their ids, and the tokens of the positions they took, if the journal knew them when it wrote."""
+    """Events of a decision went out: their ids, and the tokens of the positions they took, if the journal knew them when it wrote."""
 
     id: str
     effects: tuple[str, ...]
@@ -119,7 +140,24 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
         return msgspec.structs.replace(self, positions=tuple(positions))
 
 
-Entry: TypeAlias = Decided | Started | Done
+class Judged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="entry", tag="judged"):
+    """A review of a decision has its verdict.
+
+    position   the token of the verdict's event; empty where it expired
+    choice     JSON value to put in the place of the decision's choice, None: as it was
+    """
+
+    id: str
+    review: str
+    verdict: Literal["approved", "declined", "expired"]
+    at: int
+    by: str = ""
+    reason: str = ""
+    choice: Any = None
+    position: str = ""
+
+
+Entry: TypeAlias = Decided | Started | Answered | Done | Judged
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _decoder = msgspec.json.Decoder(Entry)
@@ -154,68 +192,10 @@ class Journal(Protocol):
         """Publish the events and write `done.placed(tokens)`, together. Gives the positions' tokens in the order of the effects."""
         ...
 
+    def place(self, decision: str) -> int:
+        """Where the `decided` lies that was read or written under this id."""
+        ...
 
-class Ended(msgspec.Struct, frozen=True):
-    """What the book keeps of a decision that is finished: enough to tell a resubmitted activation from a duplicate."""
-
-    state: State
-    position: str
-
-
-KEPT = 100_000
-
-
-class Book:
-    """What a journal says, folded. Finished decisions are kept shortened, the newest `kept` of them."""
-
-    def __init__(self, entries: Iterable[Entry] = (), *, kept: int = KEPT) -> None:
-        self._decided: dict[str, Decided] = {}
-        self._started: dict[str, set[str]] = {}
-        self._done: dict[str, Done] = {}
-        self._ended: dict[str, Ended] = {}
-        self._kept = kept
-        for entry in entries:
-            self.apply(entry)
-
-    def apply(self, entry: Entry) -> None:
-        """Take one entry in log order; later ones of the same kind and id change nothing."""
-        if entry.id in self._ended:
-            return
-        match entry:
-            case Decided():
-                self._decided.setdefault(entry.id, entry)
-            case Started():
-                self._started.setdefault(entry.id, set()).add(entry.effect)
-            case Done():
-                self._done.setdefault(entry.id, entry)
-
-    def decided(self, decision: str) -> Decided | None:
-        """The decision, while it is not ended."""
-        return self._decided.get(decision)
-
-    def done(self, decision: str) -> Done | None:
-        return self._done.get(decision)
-
-    def ended(self, decision: str) -> Ended | None:
-        return self._ended.get(decision)
-
-    def unknown_fate(self, decision: str) -> frozenset[str]:
-        """Effects that were started and not done: never to be called again, a person must look."""
-        if decision in self._done:
-            return frozenset()
-        return frozenset(self._started.get(decision, ()))
-
-    def state(self, decision: str) -> Literal["unknown", "decided", "started", "done"]:
-        if decision in self._ended or decision in self._done:
-            return "done"
-        if decision in self._started:
-            return "started"
-        return "decided" if decision in self._decided else "unknown"
-
-    def end(self, decided: Decided) -> None:
-        """The decision's outcome is handed over: keep its end only."""
-        self._ended[decided.id] = Ended(decided.state, decided.position)
-        for known in (self._decided, self._started, self._done):
-            known.pop(decided.id, None)
-        while len(self._ended) > self._kept:
-            self._ended.pop(next(iter(self._ended)))
+    async def recall(self, decision: str, place: int) -> Decided:
+        """The `decided` that lies there, however long ago it was written. Raises NotFound: it is there no more. Unavailable: call again."""
+        ...

@@ -8,9 +8,10 @@ import msgspec
 
 from headwater.agents.activation import Activation, activation_id
 from headwater.agents.agent import Decision, Option
+from headwater.agents.book import Book
 from headwater.agents.context import Chooser, Chosen, Context, Evidence
-from headwater.agents.journal import Book, Done, Entry, Outgoing, decode, encode
-from headwater.lineage.errors import Behind
+from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, encode
+from headwater.lineage.errors import Behind, NotFound
 from headwater.lineage.event import Position
 
 SECOND = 1_000_000
@@ -167,3 +168,13 @@ class MemoryJournal:
         self.log.entries.append(encode(done.placed(tokens)))
         self._step()
         return tokens
+
+    def place(self, decision: str) -> int:
+        return next(n for n, entry in enumerate(self.log.read()) if isinstance(entry, Decided) and entry.id == decision)
+
+    async def recall(self, decision: str, place: int) -> Decided:
+        self._step()
+        entry = decode(self.log.entries[place])
+        if not isinstance(entry, Decided) or entry.id != decision:
+            raise NotFound(f"the journal has no decision {decision} at {place}")
+        return entry

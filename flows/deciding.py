@@ -8,19 +8,21 @@ import msgspec
 import structlog
 from bytewax.operators import StatefulBatchLogic
 
-from headwater.agents.activation import Activation, activation_of
 from headwater.agents.agent import Agent, decision_id
+from headwater.agents.book import Book
 from headwater.agents.budget import Spent
 from headwater.agents.decider import Decider, Finished, Item
-from headwater.agents.hops import bounded
-from headwater.agents.journal import Book, Decided, Entry
+from headwater.agents.journal import Decided, Entry
 from headwater.agents.memory import Memory
-from headwater.flows.batch import Batch
+from headwater.agents.verdict import Verdict, Waiting
 from headwater.flows.journal import Broken, KafkaJournal
+from headwater.flows.recall import message_at
 from headwater.flows.steps import bury_all
+from headwater.flows.waking import Woken
 from headwater.lineage.decode import Failure
+from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import HeadwaterError, Unavailable
-from headwater.lineage.event import Event, Message, Position, from_binary
+from headwater.lineage.event import Message, Position
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, run_of
 from headwater.lineage.topic import ACTIVATIONS
@@ -31,84 +33,31 @@ if TYPE_CHECKING:
 POLL = timedelta(milliseconds=5)
 GRACE_S = 5.0
 MAX_IN_FLIGHT = 200
+EXPIRE_AFTER_US = 10_000_000
+"""After a start verdicts that came meanwhile are read first; then reviews that have waited too long end."""
+LOOK_US = 200_000
+"""How often reviews are looked at for that."""
 REOPEN_S = 0.5
 """How long it waits before it asks again for a journal that could not be opened."""
 
 _log = structlog.get_logger("headwater.decide")
 
 
-class Woken(msgspec.Struct):
-    """Activations of one partition for one agent, the records of what ended before it came to it, and the offset after them all."""
-
-    partition: int
-    items: list[Item]
-    records: list[Record]
-    next: int
-
-
 class State(msgspec.Struct):
-    """What survives of one (agent, partition): the items in flight, from where its journal is read, what was spent and is remembered."""
+    """What survives of one (agent, partition): what is in flight, which reviews wait, from where its journal is read, what is known."""
 
     partition: int
     items: list[Item]
     since: int
-    form: int = 1
+    form: int = 2
     spent: dict[str, Spent] = {}
     memory: list[Memory] = []
+    verdicts: list[Verdict] = []
+    waiting: list[Waiting] = []
 
 
 _encode_state = msgspec.json.Encoder().encode
 _decode_state = msgspec.json.Decoder(State).decode
-
-
-def wake_step(run: "Runtime", agent: Agent) -> Callable[[list[Batch]], list[tuple[str, Woken]]]:
-    """Batches of activations → what each partition's decider is to take, keyed so that each has one owner."""
-
-    def step(batches: list[Batch]) -> list[tuple[str, Woken]]:
-        return [(f"{agent.name}/{batch.partition}", _woken(run, agent, batch)) for batch in batches]
-
-    return step
-
-
-def _woken(run: "Runtime", agent: Agent, batch: Batch) -> Woken:
-    """What the decider takes. What is no activation, and what came through too many decisions, ends here as dead letters.
-
-    Every agent reads every activation; one of those that end it buries it.
-    """
-    items: list[Item] = []
-    failures: list[Failure] = []
-    ended: list[Record] = []
-    flow, now = f"decide/{agent.name}", run.clock()
-    for message in batch.plain():
-        position = Position(batch.broker, *message[:3])
-        event, activation, error = _read(run, agent, message)
-        if error is None:
-            assert activation is not None
-            items.append(Item(activation, str(position), now))
-            continue
-        if _first_to_end(run, activation) is agent:
-            failures.append(Failure(message, position, error, event))
-        outcome = run_of("outcome", flow, position, position.offset + 1, 1, now, "dead_lettered")
-        ended.append(msgspec.structs.replace(outcome, parents=(activation.id,) if activation is not None else ()))
-    return Woken(batch.partition, items, [*bury_all(flow, failures, run.writer, now, own=True), *ended], batch.next)
-
-
-def _read(run: "Runtime", agent: Agent, message: Message) -> tuple[Event | None, Activation | None, HeadwaterError | None]:
-    """The event, its activation, and why this agent does not decide on it."""
-    event: Event | None = None
-    try:
-        event = from_binary(message.headers, message.value, topic=message.topic, appended=message.timestamp * 1000)
-        activation = activation_of(event)
-    except HeadwaterError as error:
-        return event, None, error
-    if not agent.wakes(activation):
-        return event, activation, None
-    return event, activation, bounded(activation.rule, activation.key, activation.via, run.settings.agents_hops)
-
-
-def _first_to_end(run: "Runtime", activation: Activation | None) -> Agent:
-    """The agent that buries it: every agent reads every activation, and several may end it."""
-    return next(each for each in run.app.agents if activation is None or each.wakes(activation))
 
 
 def decide_logic(run: "Runtime", agent: Agent) -> Callable[[bytes | None], "DecideLogic"]:
@@ -131,7 +80,9 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._flow = f"decide/{agent.name}"
         self._decider: Decider | None = None
         self._journal: KafkaJournal | None = None
-        self._early: list[Item] = []
+        self._early: list[Item | Verdict] = []
+        self._waiting: list[Waiting] = []
+        self._look_at = run.clock() + EXPIRE_AFTER_US
         self._partition = -1
         self._since = 0
         self._next = 0
@@ -140,7 +91,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         if resume is not None:
             state = _decode_state(resume)
             self._open(state.partition, state.since)
-            self._early = state.items
+            self._early, self._waiting = [*state.items, *state.verdicts], state.waiting
             self._known = state
 
     def _open(self, partition: int, since: int) -> None:
@@ -159,7 +110,9 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
             self._begin_anew(error)
             return
         self._recall(entries)
-        decider = Decider(self._agent, self._run.ports, self._journal, Book(entries), self._run.loop, max_in_flight=MAX_IN_FLIGHT)
+        decider = Decider(
+            self._agent, self._run.ports, self._journal, Book(entries), self._run.loop, max_in_flight=MAX_IN_FLIGHT, waiting=self._waiting
+        )  # fmt: skip
         self._decider = self._run.deciders[self._agent.name, self._partition] = decider
         self._run.opening.discard((self._agent.name, self._partition))
         early, self._early = self._early, []
@@ -169,7 +122,8 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         """What is in flight waits for another decider."""
         assert self._journal is not None
         self._early = self._in_flight()
-        self._since = self._journal.since(decision_id(self._agent.name, item.activation.id) for item in self._early)
+        self._waiting = decider.waiting()
+        self._since = self._journal.since(self._decisions(self._early))
         del self._run.deciders[self._agent.name, self._partition]
         self._decider = None
         decider.close(0.0)
@@ -192,17 +146,24 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
                     raise
                 _log.warning("the journal cannot be opened; trying again", agent=self._agent.name, error=str(refused))
 
-    def _submit(self, items: Iterable[Item]) -> None:
+    def _decisions(self, items: Iterable[Item | Verdict]) -> list[str]:
+        """The decisions that what is in flight is about."""
+        return [item.decision if isinstance(item, Verdict) else decision_id(self._agent.name, item.activation.id) for item in items]
+
+    def _submit(self, items: Iterable[Item | Verdict]) -> None:
         if self._decider is None:
             self._early += items
             return
         for item in items:
+            if isinstance(item, Verdict):
+                self._decider.submit(item)
+                continue
             offset = Position.parse(item.position).offset
             self._next = max(self._next, offset + 1)
             if not self._told.overlap(offset, offset + 1):
                 self._decider.submit(item)
 
-    def _in_flight(self) -> list[Item]:
+    def _in_flight(self) -> list[Item | Verdict]:
         return [*(self._decider.in_flight() if self._decider is not None else ()), *self._early]
 
     def on_batch(self, values: list[Woken]) -> tuple[Iterable[list[Record]], bool]:
@@ -210,7 +171,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         for woken in values:
             if self._journal is None:
                 self._open(woken.partition, 0)
-            self._submit(woken.items)
+            self._submit((*woken.items, *woken.verdicts))
             self._next = max(self._next, woken.next)
             records += woken.records
         return ([[*records, *self._finished()]], StatefulBatchLogic.RETAIN)
@@ -228,18 +189,25 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
 
     def notify_at(self) -> datetime | None:
         opening = self._journal is not None and self._decider is None
-        return datetime.now(UTC) + POLL if opening or self._in_flight() else None
+        if opening or self._in_flight():
+            return datetime.now(UTC) + POLL
+        expires = min((each.expires for each in self._decider.waiting()), default=0) if self._decider is not None else 0
+        return to_datetime(max(expires, self._look_at)) if expires else None
 
     def snapshot(self) -> bytes:
         assert self._journal is not None
-        items = self._in_flight()
+        held = self._in_flight()  # before the reviews that wait: what is in neither has ended
         if self._decider is not None:
-            self._since = self._journal.since(decision_id(self._agent.name, item.activation.id) for item in items)
+            self._since = self._journal.since(self._decisions(held))
+            self._waiting = self._decider.waiting()
+        items = [each for each in held if isinstance(each, Item)]
+        verdicts = [each for each in held if isinstance(each, Verdict)]
         ports, name = self._run.ports, self._journal_name
         spent, memory = ports.reins.totals(self._agent, name), ports.memories.kept(name, self._run.clock())
         if self._known is not None:  # nothing is known yet of what came after it
             spent, memory = self._known.spent, self._known.memory
-        return _encode_state(State(self._partition, items, self._since, spent=spent, memory=memory))
+        state = State(self._partition, items, self._since, spent=spent, memory=memory, verdicts=verdicts, waiting=self._waiting)
+        return _encode_state(state)
 
     def _recall(self, entries: Sequence[Entry]) -> None:
         """What was spent and is remembered: the snapshot's, then the journal's behind it. What this process has known since is newer."""
@@ -262,6 +230,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._begin()
         if self._decider is None:
             return []
+        self._expire()
         try:
             done = self._decider.poll()
         except Broken as error:
@@ -273,17 +242,36 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         for finished in done:
             records += finished.records
             self._run.meter.wrote(_effects(finished))
-            records.append(self._outcome(finished, now))
-            self._run.meter.count(f"decisions {finished.outcome}", 1 if finished.decision else 0)
+            if finished.position:
+                records += self._buried(finished, now)
+                records.append(self._outcome(finished, now))
+                self._run.meter.count(f"decisions {finished.outcome}", 1 if finished.decision else 0)
             self._forget(finished)
         self._tell()
         return records
 
     def _outcome(self, finished: Finished, now: int) -> Record:
-        where = Position.parse(finished.item.position)
+        where = Position.parse(finished.position)
         self._told.add(where.offset, where.offset + 1)
         record = run_of("outcome", self._flow, where, where.offset + 1, 1, now, finished.outcome, ref=finished.decision)
-        return msgspec.structs.replace(record, parents=(finished.item.activation.id,))
+        return msgspec.structs.replace(record, parents=(finished.activation,))
+
+    def _buried(self, finished: Finished, now: int) -> list[Record]:
+        """The dead letter of an activation whose decision failed outside."""
+        if finished.failure is None:
+            return []
+        where = Position.parse(finished.position)
+        message = message_at(self._run.kafka, where.topic, where.partition, where.offset)
+        if message is None:  # retention took it: what is left is its name
+            message = Message(*where[1:], now // 1000, None, None, [("ce_id", finished.activation.encode())])
+        return bury_all(self._flow, [Failure(message, where, finished.failure)], self._run.writer, now, own=True, apart=True)
+
+    def _expire(self) -> None:
+        """End reviews that have waited too long: not at once after a start, for verdicts may have come meanwhile."""
+        now = self._run.clock()
+        if self._decider is not None and now >= self._look_at:
+            self._look_at = now + LOOK_US
+            self._decider.expire(now)
 
     def _forget(self, finished: Finished) -> None:
         if self._journal is not None and finished.decision:
@@ -292,7 +280,8 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
     def _tell(self) -> None:
         """How far this agent is: everything below its oldest item in flight."""
         assert self._decider is not None
-        reached = oldest(self._decider.in_flight(), self._next)
+        items = [each for each in self._decider.in_flight() if isinstance(each, Item)]
+        reached = oldest(items, self._next)
         self._run.meter.reached(self._flow, ACTIVATIONS, self._partition, reached)
 
 

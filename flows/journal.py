@@ -25,6 +25,7 @@ from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, enc
 from headwater.flows.broker import is_embedded
 from headwater.flows.drain import drain
 from headwater.flows.kafka import Kafka
+from headwater.flows.recall import decided_at
 from headwater.flows.turns import in_turn
 from headwater.lineage.errors import EffectFailed, HeadwaterError, Terminal, Unavailable
 from headwater.lineage.event import Position, to_binary
@@ -178,6 +179,13 @@ class KafkaJournal:
     def forget(self, decision: str) -> None:
         """This decision's outcome is in a snapshot; no later owner asks for it."""
         self._decided_at.pop(decision, None)
+
+    def place(self, decision: str) -> int:
+        """The offset of the decision's entry, until it is forgotten."""
+        return self._decided_at[decision]
+
+    async def recall(self, decision: str, place: int) -> Decided:
+        return await asyncio.to_thread(decided_at, self._kafka, self._partition, place, decision)
 
     async def append(self, entries: Sequence[Entry]) -> None:
         await self._ask(entries, ())

@@ -12,7 +12,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 
 from headwater.flows.bridging import LinkSource, forward_logic
-from headwater.flows.deciding import decide_logic, wake_step
+from headwater.flows.deciding import decide_logic
 from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed, signal_step
 from headwater.flows.landing import LandingSink
 from headwater.flows.link import links
@@ -22,8 +22,9 @@ from headwater.flows.rulebook import Rulebook
 from headwater.flows.runtime import Runtime
 from headwater.flows.spread import spread_told
 from headwater.flows.steps import UpsertStep, account_step, decode_step, enrich_step
+from headwater.flows.waking import REVIEWS_FLOW, judge_step, verdict_step, wake_step
 from headwater.lineage.record import Record
-from headwater.lineage.topic import ACTIVATIONS, LINEAGE
+from headwater.lineage.topic import ACTIVATIONS, LINEAGE, REVIEWS
 
 INDEX_BATCH = 64
 """Messages per poll and part: a batch is embedded at once, and its first event waits for its last."""
@@ -75,15 +76,20 @@ def detect(run: Runtime) -> Dataflow:
 
 
 def decide(run: Runtime) -> Dataflow:
-    """Activations → retrieve, decide, journal, effects; a source and a chain of decisions for each agent."""
+    """Activations → retrieve, decide, journal, effects; a source and a chain of decisions for each agent. Verdicts come back by reviews."""
     flow = Dataflow("decide")
-    told = []
+    many = len(run.app.agents)
+    reviews = op.input("reviews_read", flow, run.source(REVIEWS_FLOW, {REVIEWS: None}, beside=many, slots=None, batch=100))
+    judging = op.flat_map_batch("reviews_judging", reviews, verdict_step(run))
+    told = [op.flat_map_batch("reviews_account", reviews, account_step(REVIEWS_FLOW, run.clock))]
+    told.append(op.map("reviews_ended", judging, lambda each: each.records))
     for agent in run.app.agents:
         name = f"decide/{agent.name}"
-        source = run.source(name, {ACTIVATIONS: None}, beside=len(run.app.agents) - 1, slots=None, batch=100, gate=run.gate(agent))
+        source = run.source(name, {ACTIVATIONS: None}, beside=many, slots=None, batch=100, gate=run.gate(agent))
         batches = op.input(f"{agent.name}_read", flow, source)
         told.append(op.flat_map_batch(f"{agent.name}_account", batches, account_step(name, run.clock)))
         woken = op.flat_map_batch(f"{agent.name}_wake", batches, wake_step(run, agent))
+        woken = op.merge(f"{agent.name}_woken", woken, op.flat_map_batch(f"{agent.name}_judge", judging, judge_step(agent)))
         decided = op.stateful_batch(f"{agent.name}_decide", woken, decide_logic(run, agent))
         told.append(op.map(f"{agent.name}_ended", decided, lambda keyed: keyed[1]))
     _records(run, "decide", *told)

@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from headwater.agents.agent import Agent, Decision, Option, Publish, decision_id, effect_id
 from headwater.agents.authorise import Ruling
 from headwater.agents.context import Ports
-from headwater.agents.decide import decide, effect_records, plain, summary
+from headwater.agents.course import Course
+from headwater.agents.decide import decide, plain, summary
+from headwater.agents.effect import effect_records
 from headwater.agents.journal import Done, decode, encode
 from headwater.agents.review import review_id
 from headwater.agents.testing import MemoryHit, MemorySearch, ScriptedModel, activation, scripted
@@ -63,7 +65,7 @@ def test_a_sure_decision_is_acted_on():
     """At or above the threshold a decision acts; its effects carry deterministic ids, the activation's time and its causes."""
     decided, slept = run(an_agent(scripted(HOLD)))
     assert (decided.id, decided.state, decided.summary, decided.choice) == (ID, "acted", "hold", {"response": "hold"})
-    (effect,) = decided.outbox
+    (effect,) = decided.effects
     assert (effect.id, effect.topic, effect.key, effect.time) == (effect_id(ID, 0), "plans", "EWR", 42)
     assert (effect.causationid, effect.correlationid, effect.actor) == (ID, WOKEN.episode, "agent/recover@1")
     assert bytes(effect.data) == b'{"response":"hold"}'
@@ -76,7 +78,7 @@ def test_an_unsure_decision_asks_a_person():
     unsure = Decision(HOLD.choice, options=HOLD.options, confidence=0.69).with_effects(*HOLD.effects)
     decided, _ = run(an_agent(scripted(unsure)))
     assert decided.state == "waiting" and len(decided.effects) == 1
-    (question,) = decided.outbox
+    question = decided.review
     assert (question.topic, question.id, question.type) == (REVIEWS, review_id(ID), "headwater.review.requested")
     data = msgspec.json.decode(question.data)
     assert data["reason"] == "unsure" and data["effects"][0]["data"] == {"response": "hold"} and "0.69" in data["question"]
@@ -86,7 +88,7 @@ def test_an_unsure_decision_asks_a_person():
 def test_nothing_to_do_is_a_decision():
     """choice=None ends as no_action, at any confidence, with nothing to send."""
     decided, _ = run(an_agent(scripted(Decision(None, rationale="all is well", confidence=0.1))))
-    assert (decided.state, decided.outbox, decided.choice, decided.summary) == ("no_action", (), None, "")
+    assert (decided.state, decided.effects, decided.review, decided.choice, decided.summary) == ("no_action", (), None, None, "")
 
 
 def test_failures_are_tried_again_in_place():
@@ -116,7 +118,7 @@ def test_without_a_fallback_a_person_is_asked():
     """When all attempts fail and there is no fallback the question says what failed."""
     decided, _ = run(an_agent(scripted(RuntimeError("the model is down"))))
     assert (decided.state, decided.confidence) == ("waiting", 0.0)
-    data = msgspec.json.decode(decided.outbox[0].data)
+    data = msgspec.json.decode(decided.review.data)
     assert data["reason"] == "failed" and "the model is down" in data["question"] and data["error"]
 
 
@@ -263,8 +265,8 @@ def test_forbidden_effects_hold_back_all():
     """Law 7: one effect outside `publishes` and none goes out; each ruling is recorded and a person is asked."""
     both = HOLD.with_effects(Publish(CREWS, Crew(name="ann")))
     decided, _ = run(an_agent(scripted(both)))
-    assert decided.state == "waiting" and [event.topic for event in decided.outbox] == [REVIEWS]
-    assert msgspec.json.decode(decided.outbox[0].data)["reason"] == "forbidden"
+    assert decided.state == "waiting" and decided.review.topic == REVIEWS
+    assert msgspec.json.decode(decided.review.data)["reason"] == "forbidden"
     rulings = {record.data["resource"]: record.data["allowed"] for record in decided.records if record.kind == "ruling"}
     assert rulings == {"cancellations": True, "plans": True, "crews": False}
 
@@ -292,7 +294,7 @@ def test_forbidden_is_not_tried_again():
 
     decided, slept = run(an_agent(reads, attempts=3), authorise=closed)
     assert decided.state == "waiting" and calls == [1] and not slept
-    assert msgspec.json.decode(decided.outbox[0].data)["reason"] == "forbidden"
+    assert msgspec.json.decode(decided.review.data)["reason"] == "forbidden"
 
 
 async def considered(activation, context):
@@ -345,10 +347,10 @@ def test_effects_leave_records():
     """Each effect that went out has a record under its decision, with the token of its position."""
     decided, _ = run(an_agent(scripted(HOLD)))
     done = Done(id=ID, effects=(decided.effects[0].id,), at=5)
-    (record,) = effect_records(decided, done, ["B/plans/0/17"], 6)
+    (record,) = effect_records(Course(decided).applied([done.placed(["B/plans/0/17"])]))
     assert (record.kind, record.step, record.ref, record.parents) == ("effect", "effects", effect_id(ID, 0), (ID,))
     assert record.data["position"] == "B/plans/0/17" and record.data["target"] == "plans" and record.data["data"] == {"response": "hold"}
-    assert effect_records(decided, done, [], 9)[0].id == record.id
+    assert effect_records(Course(decided).applied([done]))[0].id == record.id
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from headwater.agents.agent import Agent, Decision, Publish, decision_id, effect_id
+from headwater.agents.book import Book
 from headwater.agents.context import Ports
 from headwater.agents.decider import Decider, Item
-from headwater.agents.journal import Book, Decided
+from headwater.agents.journal import Decided
 from headwater.agents.testing import Died, MemoryJournal, MemoryLog, MemorySearch, ScriptedModel, activation
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.topic import Topic

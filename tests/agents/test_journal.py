@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.agents.agent import Option
-from headwater.agents.journal import Book, Decided, Done, Outgoing, Started, decode, encode
+from headwater.agents.book import Book
+from headwater.agents.journal import Answered, Calling, Decided, Done, Judged, Outgoing, Started, decode, encode
 from headwater.agents.testing import Died, MemoryJournal, MemoryLog
 from headwater.lineage.errors import Undecodable
 from headwater.lineage.record import fact
@@ -19,17 +20,29 @@ outgoings = st.builds(
     Outgoing, id=words, ordinal=st.integers(0, 9), topic=words, type=words, source=words, time=st.integers(0, 2**53),
     data=values.map(lambda value: msgspec.Raw(msgspec.json.encode(value))), key=st.none() | words,
 )  # fmt: skip
+callings = st.builds(
+    Calling, id=words, ordinal=st.integers(0, 9), tool=words, scope=words, kind=st.sampled_from(["plain", "idempotent", "reconcilable"]),
+    arguments=st.dictionaries(words, values, max_size=2),
+)  # fmt: skip
 options = st.builds(Option, words, st.floats(0, 1))
 ids = st.sampled_from(["d0", "d1", "d2"])
 decideds = st.builds(
     Decided, id=ids, agent=words, by=words, version=words, digest=words, activation=words, key=words, at=st.integers(0, 2**53),
     state=st.sampled_from(["acted", "waiting", "no_action"]), position=words, choice=values, options=st.tuples(options),
-    without=st.dictionaries(words, options, max_size=2), effects=st.lists(outgoings, max_size=2).map(tuple), review=st.none() | outgoings,
+    without=st.dictionaries(words, options, max_size=2), effects=st.lists(outgoings, max_size=2).map(tuple),
+    calls=st.lists(callings, max_size=2).map(tuple), review=st.none() | outgoings,
     records=words.map(lambda ref: (fact("note", "decide/x", "decide", ref, logged=1, data={"text": ref}),)),
 )  # fmt: skip
 startedes = st.builds(Started, id=ids, effect=words, at=st.integers(0, 9))
 dones = st.builds(Done, id=ids, effects=st.tuples(words), at=st.integers(0, 9), positions=st.tuples(words))
-entries = st.one_of(decideds, startedes, dones)
+answers = st.builds(
+    Answered, id=ids, effect=words, state=st.sampled_from(["done", "failed", "unknown"]), at=st.integers(0, 9), answer=values, error=words
+)
+judgeds = st.builds(
+    Judged, id=ids, review=words, verdict=st.sampled_from(["approved", "declined", "expired"]), at=st.integers(0, 9), by=words,
+    choice=values,
+)  # fmt: skip
+entries = st.one_of(decideds, startedes, answers, dones, judgeds)
 
 
 @given(entries)
@@ -69,10 +82,12 @@ def test_the_first_in_log_order_is_the_decision(log):
     for decision in ("d0", "d1", "d2"):
         mine = [entry for entry in log if entry.id == decision]
         assert book.decided(decision) == next((entry for entry in mine if isinstance(entry, Decided)), None)
-        assert book.done(decision) == next((entry for entry in mine if isinstance(entry, Done)), None)
         assert (book.state(decision) == "unknown") == (not mine)
-        begun = {entry.effect for entry in mine if isinstance(entry, Started)}
-        assert book.unknown_fate(decision) == (frozenset() if book.done(decision) else begun)
+        course = book.course(decision)
+        for judged in (entry for entry in mine if isinstance(entry, Judged)):
+            assert course.judged[judged.review] == next(e for e in mine if isinstance(e, Judged) and e.review == judged.review)
+        for answered in (entry for entry in mine if isinstance(entry, Answered)):
+            assert course.answered[answered.effect] == next(e for e in mine if isinstance(e, Answered) and e.effect == answered.effect)
 
 
 @given(st.lists(entries, max_size=8), st.integers(1, 3))
@@ -83,12 +98,12 @@ def test_an_ended_decision_stays_ended(log, kept):
     for entry in log:
         book.apply(entry)
         if isinstance(entry, Decided) and book.ended(entry.id) is None:
-            book.end(book.decided(entry.id))
+            book.end(book.decided(entry.id), "acted")
             ended.append(entry)
     for entry in ended[-kept:]:
         book.apply(entry)
         assert book.decided(entry.id) is None and book.state(entry.id) == "done"
-        assert book.ended(entry.id).state == entry.state
+        assert book.ended(entry.id).state == "acted"
     assert sum(book.ended(decision) is not None for decision in ("d0", "d1", "d2")) <= kept
 
 
