@@ -107,6 +107,13 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     memory: Memory | None = None
     records: tuple[Record, ...] = ()
 
+    @property
+    def outbox(self) -> tuple[Outgoing, ...]:
+        """The events that go out without a verdict: the effects if it acts, the question if it waits."""
+        if self.state == "acted":
+            return self.effects
+        return (self.review,) if self.review is not None else ()
+
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="started"):
     """A call whose fate could stay unknown is about to be made (µs since 1970)."""
