@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from headwater.enrichers.chunking import chunk
-from headwater.enrichers.document import Document, DocumentType
+from headwater.enrichers.document import Chunk, Document, DocumentType
 from headwater.enrichers.embed import Embedder, VectorCache
 from headwater.enrichers.engine import Vector
 from headwater.enrichers.said import measure_of
-from headwater.lineage.errors import Unavailable
+from headwater.enrichers.vectors import PROBE
+from headwater.lineage.errors import Unavailable, retryable
 
 SLICE = 256
 """Passages that are embedded at once."""
@@ -50,15 +51,28 @@ class Meaning:
         passages: dict[str, str] = {}
         hashes: list[list[str]] = []
         for question, text in asked:
-            pieces = chunk(Document(text.document, text.text), question.kind.chunk, self._tokens)
+            pieces = self._pieces(question, text)
             passages.update({piece.hash: piece.passage for piece in pieces})
             hashes.append([piece.hash for piece in pieces])
         vectors = self._vectors(passages)
         return [_nearest(situations[question.like], own, vectors) for (question, _), own in zip(asked, hashes, strict=True)]
 
+    def _pieces(self, question: Question, text: Text) -> list[Chunk]:
+        """What a chunker cannot cut is near nothing; the index tells of it."""
+        try:
+            return chunk(Document(text.document, text.text), question.kind.chunk, self._tokens)
+        except Unavailable:
+            raise
+        except Exception:
+            return []
+
     def _situation(self, like: str) -> Vector:
         if like not in self._situations:
-            self._situations[like] = self._embedder.embed([like])[0]
+            try:
+                self._situations[like] = self._embedder.embed([like])[0]
+            except Exception as error:
+                why = f"the embedder {self._embedder.name} does not answer: {type(error).__name__}: {error}"
+                raise Unavailable(why) from error
         return self._situations[like]
 
     def _vectors(self, passages: Mapping[str, str]) -> dict[str, Vector]:
@@ -72,18 +86,30 @@ class Meaning:
         return known
 
     def _computed(self, hashes: Sequence[str], passages: Sequence[str]) -> dict[str, Vector]:
-        """If the embedder refuses a batch, each text is tried alone; what it refuses then the index tells of."""
+        """If the embedder refuses a batch, each text is tried alone; what it refuses then the index tells of.
+
+        Raises Unavailable if it answers nothing at all.
+        """
         try:
             return dict(zip(hashes, self._embedder.embed(passages), strict=True))
         except Unavailable:
             raise
-        except Exception:
+        except Exception as error:
             if len(hashes) == 1:
-                return {}
+                return self._refused(error)
         found: dict[str, Vector] = {}
         for hash, passage in zip(hashes, passages, strict=True):
             found |= self._computed([hash], [passage])
         return found
+
+    def _refused(self, error: Exception) -> dict[str, Vector]:
+        """Nothing, if it is this one text; an embedder that fails for now fails on any other as well."""
+        if retryable(error):
+            try:
+                self._embedder.embed([PROBE])
+            except Exception as other:
+                raise Unavailable(f"the embedder {self._embedder.name} does not answer: {type(other).__name__}: {other}") from other
+        return {}
 
 
 def _nearest(situation: Vector, hashes: Sequence[str], vectors: Mapping[str, Vector]) -> float | None:

@@ -12,7 +12,6 @@ from headwater.agents.detect import Detector
 from headwater.agents.meaning import Meaning
 from headwater.agents.signals import Batch as Signals
 from headwater.agents.state import Held
-from headwater.lineage.errors import Unavailable
 
 _log = structlog.get_logger("headwater.detect")
 
@@ -73,9 +72,7 @@ class Weigher:
                     one.near = detector.near(one.signals, meaning)
                     one.ready.set()
                 except Exception as error:  # whatever it is, the thread must outlive it; the line waits and says so
-                    _log.warning(
-                        "texts cannot be weighed; trying again", error=str(error), seconds=pause, known=isinstance(error, Unavailable)
-                    )
+                    _log.warning("texts cannot be weighed; trying again", rules=detector.name, error=str(error), seconds=pause)
                     if self._stop.wait(pause):
                         return
                     pause = min(2 * pause, LONGEST_PAUSE_S)

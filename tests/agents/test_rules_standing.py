@@ -201,7 +201,7 @@ def test_a_slow_embedder_holds_only_who_asks_for_meaning(monkeypatch: pytest.Mon
 
 
 def test_texts_are_embedded_once_and_a_refused_one_is_near_nothing() -> None:
-    """The cache answers for what was seen; one text that the embedder refuses does not take the others with it."""
+    """The cache answers for what was seen; one text that the embedder refuses does not take the others with it, but a dead one says so."""
 
     class Picky(HashEmbedder):
         asked = 0
@@ -221,3 +221,10 @@ def test_texts_are_embedded_once_and_a_refused_one_is_near_nothing() -> None:
     before = embedder.asked
     detector.near(batch._replace(texts=batch.texts[1:]), meaning)
     assert embedder.asked == before
+
+    class Dead(HashEmbedder):
+        def embed(self, texts: Any) -> Any:
+            raise TimeoutError("no answer")
+
+    with pytest.raises(Unavailable, match="does not answer: TimeoutError"):
+        detector.near(batch, Meaning(Dead()))
