@@ -15,6 +15,8 @@ from typing import Any, Self, TypeAlias
 
 from pydantic_ai.models import Model
 
+from headwater.agents.context import Chooser
+from headwater.agents.model import ModelChooser
 from headwater.agents.openai_form import CHAT, RESPONSES, Said, ToolCall, body_of, output_tool
 from headwater.lineage.errors import Misused
 
@@ -108,6 +110,10 @@ class ModelEndpoint:
 
         provider = OpenAIProvider(openai_client=AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0))
         return OpenAIResponsesModel(self.name, provider=provider) if responses else OpenAIChatModel(self.name, provider=provider)
+
+    def chooser(self) -> Chooser:
+        """The endpoint as what answers choices: `walk(app, events, model=endpoint.chooser())`."""
+        return ModelChooser(self.model())
 
     def next(self, asked: dict[str, Any]) -> tuple[int, Reply]:
         """The number of a request, and the reply to it."""
