@@ -64,6 +64,7 @@ def demo(
     start: Annotated[str, typer.Option("--from", metavar="DAY", help="First New York day of 2013")] = "2013-02-07",
     end: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Last day, inclusive [2013-02-09, or the first day]")] = None,
     no_index: Annotated[bool, typer.Option("--no-index", help="Decode and detect only: whole years in minutes")] = False,
+    crash: Annotated[bool, typer.Option("--crash", help="Kill the flows with -9 five times mid-storm, and tell what was lost")] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Stay up afterwards: pages, search and SQL over what happened")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole summary as data")] = None,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the last screen as a picture")] = None,
@@ -74,6 +75,11 @@ def demo(
 
     first = _day(start, "--from")
     default_end = "2013-02-09" if start == "2013-02-07" else start
+    if crash:
+        if no_index or serve or svg:
+            raise Misused("--crash goes with --from, --to and --json only: leave --no-index, --serve and --svg out")
+        demo_command.crash(settings(home), first, _day(end or default_end, "--to"), json_file)
+        return
     demo_command.run(settings(home), first, _day(end or default_end, "--to"), index=not no_index, serve=serve, json_file=json_file, svg=svg)
 
 

@@ -1,4 +1,4 @@
-"""`headwater demo`: run it, show it, keep it."""
+"""`headwater demo`: run it, show it, keep it; or kill it while it runs."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
 import headwater.flows.demo as demo
@@ -39,3 +40,18 @@ def _picture(summary: demo.Summary, commands: str, path: Path) -> None:
         console = Console(record=True, width=PIPED, file=nowhere)
         show.last_screen(console, summary, commands)
         console.save_svg(str(path), title="headwater demo")
+
+
+def crash(settings: Settings, start: date, end: date, json_file: Path | None) -> None:
+    """Replay while the flows are killed; exit 1 if anything was lost or doubled."""
+    import headwater.flows.storm as storm
+    import headwater.flows.storm_show as storm_show
+
+    console = terminal()
+    with storm_show.watching(console) as told:
+        found = storm.run(settings, start, end, told)
+    storm_show.last_screen(console, found)
+    if json_file is not None:
+        json_file.write_text(json.dumps(found.as_data(), indent=2, default=str, ensure_ascii=False))
+    if not found.whole:
+        raise typer.Exit(1)
