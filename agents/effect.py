@@ -46,7 +46,7 @@ def effect_records(course: Course, told: Collection[str] = ()) -> tuple[Record, 
         records.append(_record(course, call, answered.at, data))
         if review_id(call.id) in course.sent:
             record = fact(
-                "review", f"decide/{decided.agent}", "effects", review_id(call.id), logged=answered.at, parents=(decided.id, call.id),
+                "review", f"decide/{decided.agent}", "effects", review_id(call.id), logged=answered.at, parents=(decided.id,),
                 at=decided.at, data=fate_data(decided, call, answered),
             )  # fmt: skip
             records.append(record)

@@ -59,6 +59,9 @@ def things(record: Record) -> Iterator[Thing]:
         yield Thing("event", data.get("event") or "")
         yield Thing("position", data.get("position") or "")
         yield from (Thing("position", parent) for parent in record.parents)
+    elif kind == "verdict":
+        yield Thing("review", record.ref)
+        yield Thing("decision", data.get("decision", ""))
     elif kind == "outcome":
         yield Thing("position" if record.outcome == "moved" else "decision", record.ref)
     elif kind in _OF_A_DECISION:
