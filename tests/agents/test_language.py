@@ -94,6 +94,15 @@ def test_what_acts_is_proposed_and_not_done():
     assert "tool" not in {record.kind for record in trail.records}
 
 
+def test_what_was_proposed_goes_out_with_the_decision():
+    """The journal's decision carries the call beside the event, in order, each allowed by a ruling."""
+    with ModelEndpoint(Calls("announce", text="We hold."), SURE) as endpoint:
+        found = decided(endpoint)
+    assert found.state == "acted" and [effect.topic for effect in found.effects] == ["plans"]
+    assert [(call.ordinal, call.tool, call.arguments) for call in found.calls] == [(1, "announce", {"text": "We hold."})]
+    assert ("call", "announce", True) in [(one["action"], one["resource"], one["allowed"]) for one in of(found, "ruling")]
+
+
 def test_a_model_searches_by_itself():
     """A search that the model asks for is a retrieval like any other, and what it finds may be cited."""
     with ModelEndpoint(Calls("search_context", query="runway open"), {**SURE, "evidence": ["q", "made up"]}) as endpoint:
