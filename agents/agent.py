@@ -84,6 +84,7 @@ class Agent:
     expires     how long a review waits for its verdict, by the wall clock
     breaker     when it is left alone because it keeps failing; None: never
     rate        at most so many decisions within a duration, such as "20/1m"; more of them wait their turn
+    awaits      trigger rules that it may suspend for; it is woken by them while it is suspended
     remembers   how long what it remembers is kept after it was last changed
     budget      what it may spend per UTC day; beyond it the fallback decides, or a review asks a person
     """
@@ -104,6 +105,7 @@ class Agent:
     rate: str | None = None
     budget: Budget | None = None
     remembers: str = "7d"
+    awaits: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.act_above <= 1:
@@ -149,6 +151,10 @@ class Agent:
             source = self.name
         return hashlib.sha256(source.encode()).hexdigest()[:16]
 
+    def hears(self, activation: Activation) -> bool:
+        """Whether it is woken by it, or may be waiting for it."""
+        return self.wakes(activation) or any(rule.name == activation.rule for rule in self.awaits)
+
     def wakes(self, activation: Activation) -> bool:
         return activation.phase in self.phases and any(rule.name == activation.rule for rule in self.wakes_on)
 
@@ -169,6 +175,7 @@ def agent(
     rate: str | None = None,
     budget: Budget | None = None,
     remembers: str = "7d",
+    awaits: Sequence[Any] = (),
 ) -> Callable[[AgentFunction], Agent]:
     """Declare an agent: `@agent(wakes_on=[rule], publishes=[topic], act_above=0.7, timeout="10s")`."""
 
@@ -177,7 +184,7 @@ def agent(
         return Agent(
             name, function, tuple(wakes_on), tuple(publishes), act_above, timeout, attempts, fallback, version, tuple(phases),
             tuple(tools), expires,
-            breaker=breaker, rate=rate, budget=budget, remembers=remembers,
+            breaker=breaker, rate=rate, budget=budget, remembers=remembers, awaits=tuple(awaits),
         )  # fmt: skip
 
     return declare

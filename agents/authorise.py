@@ -43,7 +43,8 @@ class Authorise(Protocol):
 @functools.lru_cache(maxsize=256)
 def principal_of(agent: Agent) -> Principal:
     """An agent as a principal: it may wake on its rules, search, ask the model, publish to its topics, call its tools, ask a person."""
-    grants = {("decide", rule.name) for rule in agent.wakes_on}
+    grants = {("decide", rule.name) for rule in (*agent.wakes_on, *agent.awaits)}
+    grants.update(("await", rule.name) for rule in agent.awaits)
     grants.update(("publish", topic.name) for topic in agent.publishes)
     grants.update(("call", tool.scope) for tool in agent.tools)
     grants.update({("retrieve", INDEX), ("choose", MODEL), ("ask", REVIEWS)})

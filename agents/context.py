@@ -16,7 +16,7 @@ from headwater.agents.room import Room
 from headwater.agents.tool import Tool
 from headwater.agents.trail import Trail
 from headwater.lineage.duration import duration, format_time
-from headwater.lineage.errors import Behind, DeadLettered, Forbidden, HeadwaterError
+from headwater.lineage.errors import AgentFailed, Behind, DeadLettered, Forbidden, HeadwaterError
 from headwater.lineage.event import Position
 
 T = TypeVar("T")
@@ -209,6 +209,25 @@ class Context:
     def chooser(self) -> Chooser:
         """What answers `choose`: the model that the settings name."""
         return self._ports.chooser
+
+    @property
+    def resumes(self) -> Activation | None:
+        """The activation over which this agent suspended, if this is what it waited for; None: it is woken anew."""
+        return self._trail.resumes
+
+    def suspend(self, *rules: Any, expires: str = "24h") -> Decision[Any]:
+        """Be woken again when one of these rules (of the agent's `awaits`) fires for the same key, with what it remembers.
+
+        Counts once this decision is written. Gives a decision to do nothing more; the agent may also return another one. Nothing is held
+        meanwhile but an entry in the journal; after `expires` (wall clock) nothing is waited for any more. Raises Forbidden, Misused.
+        """
+        if not rules or duration(expires) <= 0:
+            raise AgentFailed(f"agent {self._agent.name} suspends for nothing: name a rule, and expires= above 0")
+        for rule in rules:
+            self._authorised("await", rule.name)
+        names = [rule.name for rule in rules]
+        self._trail.draft.suspend(names, duration(expires))
+        return Decision(None, rationale=f"suspended until {' or '.join(names)}, at most {expires}")
 
     def remember(self, name: str, value: Any) -> None:
         """Keep a JSON value for later decisions of this agent on the same key and correlation id, once this decision is written.

@@ -54,15 +54,23 @@ async def decide(agent: Agent, activation: Activation, ports: Ports, *, position
     trail = Trail(agent.name, decision_id(agent.name, activation.id), activation.id, ports.clock)
     started = ports.clock()
     journal = journal_name(agent, position)
+    resumed = ports.memories.suspended(journal, activation, ports.clock())
+    waited = resumed.suspended if resumed is not None else None
+    if resumed is not None and waited is not None:
+        activation = msgspec.structs.replace(activation, correlation=resumed.correlation)
+        trail.resumes, trail.resumed = waited.activation, waited.decision
+        trail.note(f"resumes what {agent.name} suspended by decision {waited.decision}", resumes=waited.decision)
     answered = await _answered(agent, activation, ports, trail, journal)
     forbidden = answered.forbidden or _forbidden(answered, activation, ports, trail)
     state, reason, detail = _verdict(answered, forbidden)
     seconds = (ports.clock() - started) / 1_000_000
     decided = _decided(agent, activation, answered, state, trail, {"seconds": seconds}, ports.clock())
     decided = msgspec.structs.replace(decided, position=position, woken=woken, spent=ports.reins.totals(agent, journal))
-    if answered.decision is not None:  # what a failed attempt wanted to keep is not kept
-        memory = trail.draft.written(activation, ports.clock() + duration(agent.remembers))
-        decided = msgspec.structs.replace(decided, memory=memory)
+    if answered.decision is None:  # what a failed attempt wanted to keep is not kept
+        trail.draft = ports.memories.draft(agent.name, journal, activation, ports.clock())
+    waits = trail.draft.waited if waited is None else None
+    memory = trail.draft.written(activation, trail.decision, ports.clock(), duration(agent.remembers), waits)
+    decided = msgspec.structs.replace(decided, memory=memory)
     asked: list[Record] = []
     if reason is not None:
         question = question_of(decided, activation, reason, detail)
@@ -223,10 +231,13 @@ def _decision_record(decided: Decided, activation: Activation, trail: Trail) -> 
         data["recalled"] = trail.draft.before
     if decided.memory is not None:
         data["remembered"] = msgspec.json.decode(decided.memory.values)
+    if trail.draft.awaits:
+        data["suspended"] = {"awaits": trail.draft.awaits, "seconds": trail.draft.expires / 1_000_000}
     if decided.spent:
         data["spent"] = msgspec.to_builtins(decided.spent)
+    parents = tuple(filter(None, (activation.id, trail.resumed, *trail.retrievals)))
     return fact(
-        "decision", trail.flow, "decide", decided.id, logged=decided.decided, parents=(activation.id, *trail.retrievals),
+        "decision", trail.flow, "decide", decided.id, logged=decided.decided, parents=parents,
         ordinal=content_hash(data), at=activation.at, outcome=decided.state, data=data,
     )  # fmt: skip
 

@@ -236,10 +236,11 @@ class Decider:
             return await self._judge(item)
         activation = item.activation
         ended = partial(Finished, item, activation=activation.id, position=item.position)
-        if not any(rule.name == activation.rule for rule in self._agent.wakes_on):
-            return ended("passed", ())
-        if not self._agent.wakes(activation):
-            return ended("no_action", ())
+        if not self._resumes(item):
+            if not any(rule.name == activation.rule for rule in self._agent.wakes_on):
+                return ended("passed", ())
+            if not self._agent.wakes(activation):
+                return ended("no_action", ())
         decision = decision_id(self._agent.name, activation.id)
         before = self._book.ended(decision)
         if before is not None:
@@ -253,6 +254,16 @@ class Decider:
         step = await self._performer.perform(course)
         told = (*decided.records, *effect_records(course), *self._verdicts(course))
         return self._ended(item, course, step, told)
+
+    def _resumes(self, item: Item) -> bool:
+        """Whether the agent is suspended for this activation, or was: then it stands in the book."""
+        if not any(rule.name == item.activation.rule for rule in self._agent.awaits):
+            return False
+        decision = decision_id(self._agent.name, item.activation.id)
+        if self._book.ended(decision) is not None or self._book.decided(decision) is not None:
+            return True
+        journal = journal_name(self._agent, item.position)
+        return self._ports.memories.suspended(journal, item.activation, self._ports.clock()) is not None
 
     async def _decide(self, item: Item) -> Decided:
         """Decide, and have it committed before anything happens outside; what the log had first is the decision."""

@@ -2,10 +2,11 @@
 
 It is written with the decision, into its journal, and so is as durable: neither a kill nor another worker loses it, and what an attempt
 that failed wanted to keep is not kept. A snapshot holds what lies before the part of the journal that is read back.
+A suspended agent is a memory that names what it waits for: it costs nothing else.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -20,27 +21,49 @@ MOST_IN_ALL = 8_000_000
 LONGEST_NAME = 200
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class Suspended(msgspec.Struct, frozen=True, kw_only=True):
+    """What a suspended agent waits for: one of these rules to fire for its key, until when (wall clock, µs since 1970).
+
+    decision, activation   the decision that suspended, and what it was about
+    """
+
+    decision: str
+    activation: Activation
+    awaits: tuple[str, ...]
+    until: int
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is kept under one correlation id for one key: a JSON object of named values, until when (wall clock, µs since 1970)."""
 
     correlation: str
     key: str
     values: msgspec.Raw
     until: int
+    suspended: Suspended | None = None
 
     @property
     def place(self) -> tuple[str, str]:
         return (self.correlation, self.key)
 
+    @property
+    def size(self) -> int:
+        return len(msgspec.json.encode(self))
+
 
 class Draft:
     """The memory as one attempt reads and changes it. `room`: bytes that are left for it."""
 
-    def __init__(self, before: Mapping[str, Any] | None = None, *, agent: str = "", room: int = MOST_BYTES) -> None:
+    def __init__(
+        self, before: Mapping[str, Any] | None = None, *, agent: str = "", room: int = MOST_BYTES, waited: Suspended | None = None
+    ) -> None:
         self.before = dict(before or {})
+        self.waited = waited
         self._agent, self._room = agent, room
         self._encoded = {name: msgspec.json.encode(value) for name, value in self.before.items()}
         self.changed = False
+        self.awaits: tuple[str, ...] = ()
+        self.expires = 0
 
     def recall(self, name: str, default: Any = None) -> Any:
         """A copy of the value, as JSON gives it back."""
@@ -73,12 +96,21 @@ class Draft:
     def values(self) -> dict[str, Any]:
         return {name: msgspec.json.decode(encoded) for name, encoded in self._encoded.items()}
 
-    def written(self, activation: Activation, until: int) -> Memory | None:
-        """What the journal is to keep; None: nothing has changed."""
-        if not self.changed:
+    def suspend(self, awaits: Sequence[str], expires: int) -> None:
+        """Wait for one of these rules, at most `expires` µs."""
+        self.awaits, self.expires = tuple(awaits), expires
+
+    def written(self, activation: Activation, decision: str, now: int, kept: int, waits: Suspended | None) -> Memory | None:
+        """What the journal is to keep, for `kept` µs; None: nothing has changed. `waits`: what was waited for before, and still is."""
+        suspended = waits
+        if self.awaits:
+            suspended = Suspended(decision=decision, activation=activation, awaits=self.awaits, until=now + self.expires)
+        if not self.changed and suspended == self.waited:
             return None
-        values = msgspec.Raw(msgspec.json.encode(self.values))
-        return Memory(correlation=activation.correlationid, key=activation.key, values=values, until=until)
+        return Memory(
+            correlation=activation.correlationid, key=activation.key, values=msgspec.Raw(msgspec.json.encode(self.values)),
+            until=now + max(kept, self.expires), suspended=suspended,
+        )  # fmt: skip
 
 
 class Remembering(Protocol):
@@ -94,16 +126,42 @@ class Memories:
     def __init__(self) -> None:
         self._kept: dict[str, dict[tuple[str, str], Memory]] = {}
         self._size: dict[str, int] = {}
+        self._waiting: dict[str, dict[str, dict[tuple[str, str], None]]] = {}
         self._lock = threading.Lock()
 
     def draft(self, agent: str, journal: str, activation: Activation, now: int) -> Draft:
         """For one attempt of an agent at `now` (µs)."""
         with self._lock:
             known = self._kept.get(journal, {}).get((activation.correlationid, activation.key))
-            own = len(known.values) if known is not None else 0
+            own = known.size if known is not None else 0
             room = min(MOST_BYTES, MOST_IN_ALL - self._size.get(journal, 0) + own)
-        alive = known is not None and known.until > now
-        return Draft(msgspec.json.decode(known.values) if known is not None and alive else {}, agent=agent, room=room)
+        if known is None or known.until <= now:
+            return Draft(agent=agent, room=room)
+        return Draft(msgspec.json.decode(known.values), agent=agent, room=room, waited=known.suspended)
+
+    def suspended(self, journal: str, activation: Activation, now: int) -> Memory | None:
+        """What waits for this activation: under its own correlation id, else the one that has waited longest."""
+        with self._lock:
+            kept = self._kept.get(journal, {})
+            places = self._waiting.get(journal, {}).get(activation.key, ())
+            found = [kept[place] for place in places if _waits_for(kept[place], activation.rule, now)]
+        own = [memory for memory in found if memory.correlation == activation.correlationid]
+        return next(iter([*own, *found]), None)
+
+    def next_lapse(self, journal: str) -> int | None:
+        """When the next suspension ends unanswered (µs)."""
+        with self._lock:
+            kept = self._kept.get(journal, {})
+            waiting = [kept[place] for places in self._waiting.get(journal, {}).values() for place in places]
+            return min((memory.suspended.until for memory in waiting if memory.suspended is not None), default=None)
+
+    def lapsed(self, journal: str, now: int) -> list[Suspended]:
+        """The suspensions that ended unanswered, each told once."""
+        with self._lock:
+            kept = self._kept.get(journal, {})
+            over = [memory for memory in kept.values() if memory.suspended is not None and memory.suspended.until <= now]
+        self.keep(journal, [msgspec.structs.replace(memory, suspended=None) for memory in over])
+        return [memory.suspended for memory in over if memory.suspended is not None]
 
     def keep(self, journal: str, said: "Iterable[Memory | Remembering]") -> None:
         """What a snapshot and then the journal's decisions say, in its order. A memory without values is kept no longer."""
@@ -113,17 +171,32 @@ class Memories:
                 memory = each if isinstance(each, Memory) else each.memory
                 if memory is None:
                     continue
-                before = kept.pop(memory.place, None)
-                self._size[journal] = self._size.get(journal, 0) - (len(before.values) if before is not None else 0)
-                if bytes(memory.values) != b"{}":
+                self._drop(journal, memory.place)
+                if bytes(memory.values) != b"{}" or memory.suspended is not None:
                     kept[memory.place] = memory
-                    self._size[journal] += len(memory.values)
+                    self._size[journal] = self._size.get(journal, 0) + memory.size
+                if memory.suspended is not None:
+                    self._waiting.setdefault(journal, {}).setdefault(memory.key, {})[memory.place] = None
 
     def kept(self, journal: str, now: int) -> list[Memory]:
         """For a snapshot; what is too old is let go of."""
         with self._lock:
             kept = self._kept.get(journal, {})
-            for memory in [memory for memory in kept.values() if memory.until <= now]:
-                del kept[memory.place]
-                self._size[journal] -= len(memory.values)
+            for memory in [memory for memory in kept.values() if memory.until <= now and memory.suspended is None]:
+                self._drop(journal, memory.place)
             return list(kept.values())
+
+    def _drop(self, journal: str, place: tuple[str, str]) -> None:
+        before = self._kept[journal].pop(place, None)
+        if before is None:
+            return
+        self._size[journal] -= before.size
+        waiting = self._waiting.get(journal, {})
+        if place in waiting.get(before.key, {}):
+            del waiting[before.key][place]
+            if not waiting[before.key]:
+                del waiting[before.key]
+
+
+def _waits_for(memory: Memory, rule: str, now: int) -> bool:
+    return memory.suspended is not None and rule in memory.suspended.awaits and memory.suspended.until > now

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from headwater.agents.activation import Activation
 from headwater.agents.authorise import Principal, Ruling
 from headwater.agents.memory import Draft
 from headwater.lineage.record import Kind, Record, fact
@@ -24,6 +25,8 @@ class Trail:
         self.clock = clock
         self.records: list[Record] = []
         self.draft = Draft()
+        self.resumes: Activation | None = None
+        self.resumed = ""
         self.spent: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._ruled: set[str] = set()

@@ -68,7 +68,7 @@ class App:
         unique((bridge.name for bridge in self.bridges), "bridges")
         known = {id(rule) for rule in self.triggers}
         for agent in self.agents:
-            for rule in agent.wakes_on:
+            for rule in (*agent.wakes_on, *agent.awaits):
                 if id(rule) not in known:
                     raise Misused(f"agent {agent.name} wakes on {rule.name!r}, which is not among the App's triggers")
         for topic in self.topics.values():

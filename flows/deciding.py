@@ -13,7 +13,7 @@ from headwater.agents.book import Book
 from headwater.agents.budget import Spent
 from headwater.agents.decider import Decider, Finished, Item
 from headwater.agents.journal import Decided, Entry
-from headwater.agents.memory import Memory
+from headwater.agents.memory import Memory, Suspended
 from headwater.agents.verdict import Verdict, Waiting
 from headwater.flows.journal import Broken, KafkaJournal
 from headwater.flows.recall import message_at
@@ -24,13 +24,15 @@ from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import HeadwaterError, Unavailable
 from headwater.lineage.event import Message, Position
 from headwater.lineage.ranges import Ranges
-from headwater.lineage.record import Record, run_of
+from headwater.lineage.record import Record, fact, run_of
 from headwater.lineage.topic import ACTIVATIONS
 
 if TYPE_CHECKING:
     from headwater.flows.runtime import Runtime
 
 POLL = timedelta(milliseconds=5)
+LAPSE = timedelta(seconds=1)
+"""The soonest that the end of a suspension is looked for."""
 GRACE_S = 5.0
 MAX_IN_FLIGHT = 200
 EXPIRE_AFTER_US = 10_000_000
@@ -191,8 +193,14 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         opening = self._journal is not None and self._decider is None
         if opening or self._in_flight():
             return datetime.now(UTC) + POLL
-        expires = min((each.expires for each in self._decider.waiting()), default=0) if self._decider is not None else 0
-        return to_datetime(max(expires, self._look_at)) if expires else None
+        if self._decider is None:
+            return None
+        expires = [max(each.expires, self._look_at) for each in self._decider.waiting()]
+        lapse = self._run.ports.memories.next_lapse(self._journal_name)
+        soonest = [to_datetime(min(expires))] if expires else []
+        if lapse is not None:
+            soonest.append(max(to_datetime(lapse), datetime.now(UTC) + LAPSE))
+        return min(soonest, default=None)
 
     def snapshot(self) -> bytes:
         assert self._journal is not None
@@ -248,7 +256,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
                 self._run.meter.count(f"decisions {finished.outcome}", 1 if finished.decision else 0)
             self._forget(finished)
         self._tell()
-        return records
+        return records + [_lapse_record(self._flow, each, now) for each in self._run.ports.memories.lapsed(self._journal_name, now)]
 
     def _outcome(self, finished: Finished, now: int) -> Record:
         where = Position.parse(finished.position)
@@ -283,6 +291,13 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         items = [each for each in self._decider.in_flight() if isinstance(each, Item)]
         reached = oldest(items, self._next)
         self._run.meter.reached(self._flow, ACTIVATIONS, self._partition, reached)
+
+
+def _lapse_record(flow: str, suspended: Suspended, now: int) -> Record:
+    """That nothing came which a suspended agent waited for; it stands beside the decision that suspended."""
+    text = f"suspended until {' or '.join(suspended.awaits)}: nothing came in time, it is not waited for any more"
+    ref = f"{suspended.decision}:lapsed"
+    return fact("note", flow, "suspend", ref, logged=now, parents=(suspended.decision,), data={"text": text, "awaits": suspended.awaits})
 
 
 def _effects(finished: Finished) -> list[Position]:

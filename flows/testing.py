@@ -238,7 +238,8 @@ async def _decide(
 async def _woken(app: App, activation: Activation, ports: Ports, result: Walk) -> list[Outgoing]:
     """Every agent that this activation wakes. Gives what their decisions publish."""
     effects: list[Outgoing] = []
-    agents = [agent for agent in app.agents if agent.wakes(activation)]
+    waits = {agent.name for agent in app.agents if ports.memories.suspended(journal_name(agent), activation, ports.clock()) is not None}
+    agents = [agent for agent in app.agents if agent.wakes(activation) or agent.name in waits]
     endless = bounded(activation.rule, activation.key, activation.via, HOPS)
     if agents and endless is not None:
         result.failed.append((activation.id, endless))

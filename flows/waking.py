@@ -82,14 +82,14 @@ def _read(run: "Runtime", agent: Agent, message: Message) -> tuple[Event | None,
         activation = activation_of(event)
     except HeadwaterError as error:
         return event, None, error
-    if not agent.wakes(activation):
+    if not agent.hears(activation):
         return event, activation, None
     return event, activation, bounded(activation.rule, activation.key, activation.via, run.settings.agents_hops)
 
 
 def _first_to_end(run: "Runtime", activation: Activation | None) -> Agent:
     """The agent that buries it: every agent reads every activation, and several may end it."""
-    return next(each for each in run.app.agents if activation is None or each.wakes(activation))
+    return next(each for each in run.app.agents if activation is None or each.hears(activation))
 
 
 def verdict_step(run: "Runtime") -> Callable[[list[Batch]], list[Judging]]:

@@ -119,6 +119,7 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A decision with all it came from and led to. `outcome` is what became of it; times in µs.
 
     notes   what the agent said, and what held it back;  recalled, remembered  its memory before, and after if it changed it
+    resumed_by  the decision that went on where this one suspended
     before  the decisions whose events woke it;  after  those that its own events woke; each with those behind it
     """
 
@@ -147,6 +148,7 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[dict[str, Any], ...] = ()
     recalled: dict[str, Any] = {}
     remembered: dict[str, Any] | None = None
+    resumed_by: tuple[str, ...] = ()
     before: tuple[Link, ...] = ()
     after: tuple[Link, ...] = ()
 

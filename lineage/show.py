@@ -101,6 +101,8 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
         tree.add(Text.assemble(("recalled  ", "dim"), _clip(json.dumps(decision.recalled, ensure_ascii=False), 200)))
     if decision.remembered is not None:
         tree.add(Text.assemble(("remembers ", "dim"), _clip(json.dumps(decision.remembered, ensure_ascii=False), 200)))
+    for resumed in decision.resumed_by:
+        tree.add(Text.assemble(("resumed   ", "dim"), "by decision ", (_short(resumed), "cyan")))
     if decision.options:
         tree.add(Text.assemble(("options   ", "dim"), " · ".join(f"{option.name} {option.confidence:.2f}" for option in decision.options)))
     for ruling in decision.rulings:

@@ -38,6 +38,7 @@ def decision_seen(record: Record, about: Sequence[Record], activations: Mapping[
         notes=tuple(other.data for other in own if other.kind == "note"),
         recalled=data.get("recalled") or {},
         remembered=data.get("remembered"),
+        resumed_by=tuple({other.ref: None for other in own if other.kind == "decision" and other.ref != record.ref}),
         models=tuple(other.data for other in own if other.kind == "model"),
         tools=tuple(other.data for other in own if other.kind == "tool"),
     )

@@ -119,7 +119,7 @@ def test_what_cannot_be_kept_fails_clearly(name, value, says):
 
 def test_all_memories_of_a_partition_are_bounded(monkeypatch):
     """Many correlation ids together keep no more than the bound, and letting go makes room again."""
-    monkeypatch.setattr("headwater.agents.memory.MOST_IN_ALL", 100)
+    monkeypatch.setattr("headwater.agents.memory.MOST_IN_ALL", 250)
 
     async def remembers(woken, context):
         context.remember("x", "y" * 40)
