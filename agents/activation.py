@@ -1,8 +1,9 @@
 """An activation: a trigger rule fired for a key. One episode per key is opened, updated and closed."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -99,8 +100,13 @@ def activation_of(event: Event) -> Activation:
     return activation
 
 
-def activation_record(activation: Activation, broker: str, *, appended: int | None, logged: int) -> Record:
-    """The record of a firing; `appended` is when the newest event behind it was appended, `logged` the wall clock, both in µs."""
+def activation_record(
+    activation: Activation, broker: str, *, appended: int | None, logged: int, reads: Mapping[str, Mapping[str, Any]] = {}
+) -> Record:
+    """The record of a firing; `appended` is when the newest event behind it was appended, `logged` the wall clock, both in µs.
+
+    reads  of its events' facts, where they are from: `topic/partition@offset` → enricher → what it read
+    """
     return fact(
         "activation", "detect", "rules", activation.id,
         logged=logged, at=activation.at,
@@ -110,5 +116,6 @@ def activation_record(activation: Activation, broker: str, *, appended: int | No
             "value": activation.value, "count": activation.count, "total": activation.total, "version": activation.version,
             "events": msgspec.to_builtins(activation.events), "cut": activation.cut, "appended": appended,
             "via": list(activation.via), "correlation": activation.correlationid,
+            **({"reads": reads} if reads else {}),
         },
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """A rule at work: a small pure state machine per key, over events in event-time order. No clock, no I/O; the detector drives it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 from headwater.agents.activation import Phase
@@ -20,6 +20,7 @@ class Entry(NamedTuple):
     value: float
     appended: int
     hops: Hops = NONE
+    reads: Mapping[str, Any] | None = None
 
 
 class Mind(TypedDict):

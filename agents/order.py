@@ -15,9 +15,9 @@ All state is plain data (dictionaries, lists, tuples), for it goes into snapshot
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
-from typing import NamedTuple, TypeAlias, TypedDict
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from headwater.agents.hops import NONE, Hops
 
@@ -42,7 +42,7 @@ class Signal(NamedTuple):
 
     thing     the topic key, or the event id where the topic has none
     readings  one per rule, None where the event says nothing to that rule; `readings=None` is a time mark
-    hops      the decisions that it came from
+    hops      the decisions that it came from;  reads  where its enrichers have their facts from, None if there are none
     time, appended are µs since 1970
 
     Without an id and with empty readings it is a hint: that of an event which no rule wants there is this time, and no more.
@@ -56,6 +56,7 @@ class Signal(NamedTuple):
     appended: int = 0
     readings: tuple[Reading | None, ...] | None = None
     hops: Hops = NONE
+    reads: Mapping[str, Any] | None = None
 
     @property
     def is_event(self) -> bool:

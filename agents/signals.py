@@ -88,7 +88,8 @@ class Reader:
         key, event = self.topic.key, one.event
         thing = event.id if key is None else str(getattr(one.model, key))
         hops = hops_of(event.extensions, event.correlationid)
-        return Signal(event.time, event.id, one.position.partition, one.position.offset, thing, one.appended, readings, hops)
+        place = one.position.partition, one.position.offset
+        return Signal(event.time, event.id, *place, thing, one.appended, readings, hops, one.reads or None)
 
     def _texts(self, events: list[Received], readings: list[tuple[Reading | None, ...]]) -> Iterator[Text]:
         """The texts of the documents that events make, for the readings that hang on them. One that makes none is near nothing."""

@@ -1,6 +1,6 @@
 """One step of a detector at work: signals in, in order through the rules, what comes of it out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,7 +119,8 @@ class Pace:
         known = groups.get(key)
         if known is None:
             known = groups[key] = machine.begin()
-        entry = Entry(signal.time, signal.id, signal.partition, signal.offset, signal.thing, value, signal.appended, signal.hops)
+        place = signal.partition, signal.offset
+        entry = Entry(signal.time, signal.id, *place, signal.thing, value, signal.appended, signal.hops, signal.reads)
         fired = machine.take(known, stream, entry)
         if fired is not None:
             self._fire(watching, key, known, fired, signal.time, cut)
@@ -174,7 +175,7 @@ class Pace:
             episode=episode, count=fired.many, total=fired.total, events=tuple(map(self._cause, causes[:EVENTS_KEPT])),
             cut=self._cut(watching.topics) if cut is None else cut, version=rule.version, via=hops.via, correlation=hops.correlation,
         )  # fmt: skip
-        self._tell(activation, causes[0].appended if causes else None)
+        self._tell(activation, causes[0].appended if causes else None, _reads(activation, causes))
 
     def _hops(self, known: Mind, causes: Sequence[Entry]) -> Hops:
         """Of the event at hand and those behind it; what fires without any follows from the firing before."""
@@ -183,9 +184,9 @@ class Pace:
         here = [] if self.hops is None else [self.hops]
         return longest([*here, *(entry.hops for entry in causes)])
 
-    def _tell(self, activation: Activation, appended: int | None) -> None:
+    def _tell(self, activation: Activation, appended: int | None, reads: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.activations.append(activation)
-        self.records.append(activation_record(activation, self.state["broker"], appended=appended, logged=self.now))
+        self.records.append(activation_record(activation, self.state["broker"], appended=appended, logged=self.now, reads=reads or {}))
 
     def _part(self) -> None:
         """Tell which rules changed, and close the episodes of those that go or read otherwise."""
@@ -235,3 +236,9 @@ class Pace:
 
 def _place(ended: tuple[Position, Outcome]) -> tuple[str, int, int]:
     return ended[0][1:]
+
+
+def _reads(activation: Activation, causes: Sequence[Entry]) -> dict[str, Mapping[str, Any]]:
+    """Of an activation's events, as it names them: `topic/partition@offset` → where the facts of each are from."""
+    pairs = zip(activation.events, causes, strict=False)
+    return {f"{cause.topic}/{cause.partition}@{cause.offset}": entry.reads for cause, entry in pairs if entry.reads}

@@ -17,6 +17,8 @@ from headwater.enrichers.engine import Vector
 from headwater.lineage.errors import Unavailable
 
 GPU_BATCH = 256
+CHARACTERS, GPU_CHARACTERS = 8_000, 150_000
+"""Of the texts that are embedded at once: a pack on a CPU, a batch on a GPU. A question waits for no more than one of these."""
 WORDS_KEPT = 100_000
 LONGEST = 256
 """Tokens that MiniLM looks at; our chunks are cut to stay below."""
@@ -25,7 +27,8 @@ LONGEST = 256
 class Embedder(Protocol):
     """Texts → float32 array of shape (n, size), each row of length 1. The same text gives the same row in any company.
 
-    One that also has `tokens(word) -> int` makes chunkers count as its model does.
+    One that also has `tokens(word) -> int` makes chunkers count as its model does. One that also has `batch`, a number of characters, is
+    asked for about so much at once, texts of several documents together, and by one thread at a time (`batching`).
     """
 
     name: str
@@ -48,7 +51,7 @@ class MiniLM:
     size = 384
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._loading, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
         self._model: Any = None
         self._packed: Bert | None = None
         self._tokens: dict[str, int] = {}
@@ -61,14 +64,17 @@ class MiniLM:
             model = self._loaded()
             if self._packed is None:
                 return _padded(model, texts)
-            return self._packed.embed(_tokenize(model, texts))
+            with self._reading:
+                tokens = _tokenize(model, texts)
+            return self._packed.embed(tokens)
 
     def tokens(self, word: str) -> int:
         """How many tokens a word is. Raises Unavailable."""
         known = self._tokens.get(word)
         if known is None:
-            with self._lock:
-                known = len(self._loaded().tokenizer(word, add_special_tokens=False)["input_ids"])
+            model = self._loaded()
+            with self._reading:  # while a batch is computed words are counted all the same
+                known = len(model.tokenizer(word, add_special_tokens=False)["input_ids"])
             if len(self._tokens) < WORDS_KEPT:
                 self._tokens[word] = known
         return known
@@ -76,18 +82,24 @@ class MiniLM:
     @property
     def model(self) -> Any:
         """The sentence-transformers model itself, loaded. Raises Unavailable."""
-        with self._lock:
-            return self._loaded()
+        return self._loaded()
+
+    @property
+    def batch(self) -> int:
+        """Characters that it embeds at once."""
+        return GPU_CHARACTERS if self._model is not None and self._packed is None else CHARACTERS
 
     def _loaded(self) -> Any:
-        if self._model is None:
-            try:
-                self._model = _load()
-                self._packed = Bert.of(self._model[0].model) if self._model.device.type == "cpu" else None
-            except (ImportError, OSError) as error:
-                why = f"the bundled embedding model cannot be loaded: {error}; install headwater with its dependencies"
-                raise Unavailable(why) from error
-        return self._model
+        with self._loading:
+            if self._model is None:
+                try:
+                    model = _load()
+                    self._packed = Bert.of(model[0].model) if model.device.type == "cpu" else None
+                    self._model = model
+                except (ImportError, OSError) as error:
+                    why = f"the bundled embedding model cannot be loaded: {error}; install headwater with its dependencies"
+                    raise Unavailable(why) from error
+            return self._model
 
 
 @functools.cache

@@ -15,6 +15,8 @@ import msgspec
 from headwater.enrichers.document import Chunk, Field, point_id, tie_of
 
 ENTRIES_KEPT = 50
+GONE_KEPT = 100
+"""Entries that a head tells of as gone, at most: as many revisions were swept since by somebody."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -46,7 +48,7 @@ class Head(msgspec.Struct, frozen=True):
     version, event, time   the newest event about it, though it may have changed nothing
     entries                versions with content, oldest first, the last one current; at most `ENTRIES_KEPT`
     hashes                 of the current chunks, in order
-    gone                   entries that left the history with this revision: their points are to be removed
+    gone                   entries that left the history with this revision, or before it and may not be removed yet
     floor                  event time (µs) before which versions are forgotten; 0: nothing is
     rev                    counts replacements, from 1
     """
@@ -122,8 +124,11 @@ class Fold:
     replayed: bool
 
 
-def fold(head: Head | None, changes: Sequence[Change], history_us: int) -> Fold:
-    """Apply the changes of one document in turn. At least one change is needed."""
+def fold(head: Head | None, changes: Sequence[Change], history_us: int, *, swept: bool = True) -> Fold:
+    """Apply the changes of one document in turn. At least one change is needed.
+
+    swept  what the head says is gone was removed; else the new head goes on saying so, for its writer may have died before
+    """
     outcomes: list[str] = []
     replayed = False
     new = head
@@ -137,7 +142,8 @@ def fold(head: Head | None, changes: Sequence[Change], history_us: int) -> Fold:
         outcomes.append(outcome)
     assert new is not None
     if head is not None and new is not head:
-        new = msgspec.structs.replace(new, rev=head.rev + 1, gone=tuple(entry for entry in new.gone if entry not in head.gone))
+        left = [entry for entry in dict.fromkeys(new.gone) if entry not in new.entries and not (swept and entry in head.gone)]
+        new = msgspec.structs.replace(new, rev=head.rev + 1, gone=tuple(left[-GONE_KEPT:]))
     return Fold(new, tuple(outcomes), replayed)
 
 

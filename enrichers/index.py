@@ -7,6 +7,7 @@ come again, and every step may be done again.
 
 import collections
 import itertools
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,10 @@ from headwater.lineage.record import GRAVEST, Record, fact
 HISTORY_US = 24 * 3_600_000_000
 ATTEMPTS = 100
 """How often a writer meets another one on the same documents before it gives up. Each time the other one got on."""
+
+
+SWEPT_KEPT = 20_000
+"""Documents of which an indexer knows that what left their history is removed. Of others their heads go on telling what is to be."""
 
 
 @dataclass
@@ -118,6 +123,8 @@ class Indexer:
         self._history_us = history_us
         self.vectors = Vectors(index, embedder, former, cache)
         self._tokens = measure_of(embedder)
+        self._swept: dict[str, int] = {}
+        self._sweeping = threading.Lock()
         self._types: dict[str, list[DocumentType]] = collections.defaultdict(list)
         for kind in types:
             self._types[kind.topic.name].append(kind)
@@ -207,16 +214,20 @@ class Indexer:
         raise Unavailable(f"other writers kept changing {len(pending)} documents, such as {pending[0]}; give the batch again")
 
     def _fold(self, work: Work, document: str) -> Fold:
-        return fold(work.heads.get(document), [one.change for one in work.said[document]], self._history_us)
+        head = work.heads.get(document)
+        swept = head is not None and self._swept.get(document) == head.rev
+        return fold(head, [one.change for one in work.said[document]], self._history_us, swept=swept)
 
     def _sweep(self, work: Work) -> Generator[str, None, None]:
         """Mark superseded points, then remove those that left the history."""
         superseded: dict[int, list[str]] = {}
         removed: list[str] = []
+        swept_now: list[str] = []
         for document in work.said:
             head, base = work.heads[document], work.base.get(document)
             if head is base and document not in work.replayed:
                 continue
+            swept_now.append(document)
             swept = {} if base is None or document in work.replayed else _untils(base)
             for entry, until in _untils(head).items():
                 if until is not None and swept.get(entry) != until:
@@ -229,6 +240,16 @@ class Indexer:
         if removed:
             self._index.delete(list(dict.fromkeys(removed)))
             yield "delete"
+        self._note_swept(work, swept_now)
+
+    def _note_swept(self, work: Work, documents: Sequence[str]) -> None:
+        """Up to which revision of its head a document is known to be swept, of the documents last written."""
+        with self._sweeping:
+            for document in documents:
+                self._swept.pop(document, None)
+                self._swept[document] = work.heads[document].rev
+            while len(self._swept) > SWEPT_KEPT:
+                del self._swept[next(iter(self._swept))]
 
     def _report(self, work: Work) -> Indexed:
         settled = self._clock()

@@ -23,6 +23,11 @@ class Batch:
     def next(self) -> int:
         return self.runs[-1][1]
 
+    @property
+    def first(self) -> int:
+        """The lowest offset that this tells of."""
+        return min(self.runs[0][0], self.absent[0][0]) if self.absent else self.runs[0][0]
+
     def values(self) -> list[bytes]:
         """The values, a missing one as empty."""
         return [message.value() or b"" for message in self.messages]

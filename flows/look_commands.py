@@ -12,14 +12,14 @@ from headwater.flows.frames import print_frame
 from headwater.flows.options import print_json
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
-from headwater.lineage.errors import NotFound, Unavailable
+from headwater.lineage.errors import Unavailable
 
 
 def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
     """Print hits, best first, and how fresh they are."""
     found = door(settings)
     question = {name: value for name, value in question.items() if value is not None}
-    answer = found.ask("POST", "/v1/search", json=question) if found.running else _search_files(found, question)
+    answer = found.ask("POST", "/v1/search", json=question) if found.running else _search_files(found, settings, question)
     if as_json:
         print_json(answer)
         return
@@ -45,37 +45,10 @@ def _as_of(as_of: dict[str, int]) -> str:
     return " ".join(f"{place}@{offset}" for place, offset in as_of.items()) or "the last stop"
 
 
-def _search_files(found: Door, question: dict[str, Any]) -> Any:
-    """Search the index of a stopped headwater; its model has to be loaded first, which takes a while."""
-    from headwater.enrichers.fingerprint import stored
-    from headwater.enrichers.generations import EdgeGenerations
-    from headwater.enrichers.switch import by_words
+def _search_files(found: Door, settings: Settings, question: dict[str, Any]) -> Any:
+    from headwater.flows.stopped import search_stopped
 
-    generations = EdgeGenerations(found.home / "index")
-    if not generations.folder.is_dir():
-        raise NotFound(f"nothing runs in {found.home} and no index lies there; start with: headwater demo, or headwater up")
-    import msgspec
-
-    from headwater.enrichers.embed import minilm
-    from headwater.enrichers.freshness import StoredProgress
-    from headwater.enrichers.retrieve import Retriever
-    from headwater.enrichers.web import Search, answer
-    from headwater.flows.recovery import hold
-    from headwater.flows.runtime import wall_clock
-
-    terminal(stderr=True).print("nothing runs: loading the model to search the stopped index …", style="dim")
-    lock = hold(found.home / "lock", f"headwater in {found.home}")
-    index = generations.current(minilm().size)
-    known = stored(index)
-    if known is not None and known.vectors != (minilm().name, minilm().size):
-        index = by_words(index, minilm().size)
-    try:
-        rows = index.load_progress()
-        progress = StoredProgress(index, rows[-1].broker if rows else "", wall_clock)
-        return msgspec.to_builtins(answer(Retriever(index, minilm(), progress), Search(**question)))
-    finally:
-        index.close()
-        lock.close()
+    return search_stopped(settings, found.home, question)
 
 
 def why(settings: Settings, id: str, html: Path | None, as_json: bool) -> None:

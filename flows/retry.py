@@ -80,15 +80,19 @@ def due_at(message: Message) -> int:
 
 @dataclass
 class RetrySource(FixedPartitionedSource[Piece, State]):
-    """The rungs' messages when they are due. `source` must take its `gate` from here; `hurry` says that nothing waits any more."""
+    """The rungs' messages when they are due. `source` must take its `gate` from here; `hurry` says that nothing waits any more.
+
+    room  (topic, partition) → may more of a rung be read now?
+    """
 
     source: TopicSource
     clock: Callable[[], int]
     hurry: Callable[[], bool]
+    room: Callable[[str, int], bool] = lambda topic, partition: True
     _held: dict[Place, deque[Piece]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.source.gate = lambda topic, partition: not self._held.get((topic, partition))
+        self.source.gate = lambda topic, partition: not self._held.get((topic, partition)) and self.room(topic, partition)
 
     def list_parts(self) -> list[str]:
         return self.source.list_parts()
@@ -142,9 +146,11 @@ class Again(Work):
     """Events that are tried again: positions are those of their lives, so that they say what they always said.
 
     tries   the position of a life → its try;  reached  the rung's place and the offset that is dealt with after this
+    lane    the rung's place
     """
 
     tries: dict[Position, Attempt] = field(default_factory=dict)
+    lane: Place = ("", 0)
     reached: tuple[str, int, int] = ("", 0, 0)
 
     def attempt(self, failure: Failure) -> Attempt:
@@ -193,4 +199,4 @@ def _again(topics: Mapping[str, Topic[Any]], broker: str, piece: Piece) -> list[
 
 def _of(piece: Piece, topic: str) -> Again:
     batch: Any = Piece(piece.broker, topic, piece.partition, [], [])
-    return Again(batch, [])
+    return Again(batch, [], lane=(piece.topic, piece.partition))

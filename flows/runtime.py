@@ -17,6 +17,7 @@ from headwater.agents.decider import Decider
 from headwater.agents.meaning import Meaning
 from headwater.agents.model import model_from
 from headwater.agents.room import Room
+from headwater.enrichers.batching import shared
 from headwater.enrichers.embed import Embedder, VectorCache, minilm
 from headwater.enrichers.engine import Index
 from headwater.enrichers.fingerprint import Fingerprint, fingerprint
@@ -128,7 +129,7 @@ class Runtime:
 
     @once
     def embedder(self) -> Embedder:
-        return self._embedder or self.app.embedder or minilm()
+        return shared(self._embedder or self.app.embedder or minilm())
 
     @once
     def index(self) -> Index:

@@ -65,6 +65,16 @@ class Work:
         return outcomes(flow, ended, now)
 
     @property
+    def lane(self) -> tuple[str, int]:
+        """The topic and partition in whose order it is dealt with."""
+        return self.batch.topic, self.batch.partition
+
+    @property
+    def size(self) -> int:
+        """Bytes of its messages' values."""
+        return sum(len(message.value or b"") for message in self.messages)
+
+    @property
     def reached(self) -> tuple[str, int, int]:
         """Topic, partition, and the offset below which all is dealt with after this."""
         return self.batch.topic, self.batch.partition, self.batch.next
@@ -115,15 +125,17 @@ class Told(NamedTuple):
 
 @dataclass
 class Upserted:
-    """The records of one activation, and what other processes must hear of."""
+    """What became of the work of one lane: the records, and what other processes must hear of. `next`: the offset it is settled below."""
 
     records: list[Record] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
+    lane: tuple[str, int] = ("", 0)
+    next: int = 0
 
 
 @dataclass
 class UpsertStep:
-    """Work → records: chunk, embed and upsert a whole activation of batches at once, then move on or bury what failed, then tell progress.
+    """Work → records: chunk, embed and upsert batches of several lanes at once, then move on or bury what failed, then tell progress.
 
     What is tried again is upserted by itself: a life may be here twice after a crash, and each place has an outcome of its own.
     `save` stores progress: what is on the ladder must be known after a kill, before any snapshot goes beyond it.
@@ -142,9 +154,9 @@ class UpsertStep:
         fresh = [each for each in work if type(each) is Work]
         groups = [fresh] if fresh else []
         groups += [[each] for each in work if type(each) is not Work]
-        return [self._settle(group) for group in groups]
+        return [upserted for group in groups for upserted in self._settle(group)]
 
-    def _settle(self, work: list[Work]) -> Upserted:
+    def _settle(self, work: list[Work]) -> list[Upserted]:
         indexed = self._indexed([received for each in work for received in each.received])
         refused = {received.position: (received, error) for received, error in indexed.failures}
         for each in work:
@@ -160,7 +172,7 @@ class UpsertStep:
         ended += [(failure.position, "dead_lettered") for failure, _ in dead]
         told = self._tell(work, ended, [each.attempt for each, _ in places])
         closed = work[0].close(sorted(ended, key=lambda pair: pair[0]), "index", now)
-        return Upserted([*indexed.records, *buried, *moved, *closed], told)
+        return _by_lane(work, [*indexed.records, *buried, *moved, *closed], told)
 
     def _move(self, moving: Sequence[Moving]) -> tuple[list[tuple[Moving, Position]], set[Position]]:
         """Write what moves to its rung and wait until it is safe there; gives the new places, and what no broker takes."""
@@ -209,6 +221,18 @@ class UpsertStep:
                     raise
                 _log.warning("the index does not answer; trying again", error=str(error), seconds=pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _by_lane(work: Sequence[Work], records: list[Record], told: list[Told]) -> list[Upserted]:
+    """What was dealt with together, told apart. What is tried again is of one lane."""
+    if type(work[0]) is not Work:
+        return [Upserted(records, told, work[0].lane, work[0].reached[2])]
+    found = {each.lane: Upserted(lane=each.lane) for each in work}
+    for each in work:
+        found[each.lane].next = each.batch.next
+    for record in records:
+        found[record.topic, record.partition].records.append(record)
+    return list(found.values())
 
 
 def tell(progress: Progress, told: Told) -> None:

@@ -6,28 +6,32 @@
 Each step is a plain function over plain values (`steps`, `detecting`, `deciding`); here they are only wired.
 """
 
+from functools import partial
 from typing import Any
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 
+from headwater.flows.batch import Batch
 from headwater.flows.bridging import LinkSource, forward_logic
+from headwater.flows.crew import Crew
 from headwater.flows.deciding import decide_logic
 from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed, signal_step
 from headwater.flows.landing import LandingSink
 from headwater.flows.link import links
 from headwater.flows.records import RecordSink
-from headwater.flows.retry import RetrySource, retry_step
+from headwater.flows.retry import Piece, RetrySource, retry_step
 from headwater.flows.rulebook import Rulebook
 from headwater.flows.runtime import Runtime
+from headwater.flows.settling import SettledSource, only
 from headwater.flows.spread import spread_told
-from headwater.flows.steps import UpsertStep, account_step, decode_step, enrich_step
+from headwater.flows.steps import Upserted, UpsertStep, account_step, decode_step, enrich_step
 from headwater.flows.waking import REVIEWS_FLOW, judge_step, verdict_step, wake_step
 from headwater.lineage.record import Record
 from headwater.lineage.topic import ACTIVATIONS, LINEAGE, REVIEWS
 
 INDEX_BATCH = 64
-"""Messages per poll and part: a batch is embedded at once, and its first event waits for its last."""
+"""Messages per poll and part: they are settled together, and the first event waits for the last."""
 
 RUNG_MS = 50
 """How often the retry ladder is looked at."""
@@ -40,18 +44,26 @@ def index(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress. What fails for now comes again by the ladder."""
     flow = Dataflow("index")
     topics = run.app.indexed
+    upsert = UpsertStep(run.indexing, run.writer, run.progress, run.meter, run.clock, run.stops["index"], run.ladder, run.save_progress)
+    crew = Crew(upsert)
+    run.closing(crew.close)
     told: dict[str, Any] = {"begun": run.progress.start, "read": run.progress.note_appended, "at_end": run.progress_at_end}
-    batches = op.input("read", flow, run.source("index", topics, beside=bool(run.rungs), batch=INDEX_BATCH, gate=run.index_gate, **told))
+    gate = lambda topic, partition: run.index_gate(topic, partition) and crew.room(topic, partition)  # noqa: E731
+    source = run.source("index", topics, beside=bool(run.rungs), batch=INDEX_BATCH, gate=gate, **told)
+    read = op.input("read", flow, SettledSource(source, crew, partial(run.fail, "index")))
+    batches = op.flat_map_batch("batches", read, only(Batch))
+    upserted = op.flat_map_batch("upserted", read, only(Upserted))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_documents))
     consumed = [op.flat_map_batch("account", batches, account_step("index", run.clock))]
     if run.rungs:
         below = run.source("index", run.rungs, beside=1, slots=None, batch=INDEX_BATCH, rest_ms=RUNG_MS)
-        pieces = op.input("retry", flow, RetrySource(below, run.clock, run.hurry.is_set))
+        rungs = RetrySource(below, run.clock, run.hurry.is_set, crew.room)
+        again = op.input("retry", flow, SettledSource(rungs, crew, partial(run.fail, "index")))
+        pieces = op.flat_map_batch("pieces", again, only(Piece))
         consumed.append(op.map("retry_account", pieces, lambda piece: piece.records("index", run.clock())))
         work = op.merge("work", work, op.flat_map_batch("retry_decode", pieces, retry_step(topics, run.broker)))
-    work = op.flat_map_batch("enrich", work, enrich_step(topics))
-    upsert = UpsertStep(run.indexing, run.writer, run.progress, run.meter, run.clock, run.stops["index"], run.ladder, run.save_progress)
-    upserted = op.flat_map_batch("upsert", work, upsert)
+        upserted = op.merge("all_upserted", upserted, op.flat_map_batch("retry_upserted", again, only(Upserted)))
+    op.flat_map_batch("upsert", op.flat_map_batch("enrich", work, enrich_step(topics)), crew.put)
     spread_told(upserted, run)
     _records(run, "index", *consumed, op.map("ended", upserted, lambda each: each.records))
     return flow

@@ -13,7 +13,10 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class EventSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in a path. `position` is its token, `short` the same for people; `text` what its document says, if it became one."""
+    """An event in a path. `position` is its token, `short` the same for people; `text` what its document says, if it became one.
+
+    reads  enricher → where it has what it knew of the event from
+    """
 
     position: str
     short: str
@@ -22,10 +25,11 @@ class EventSeen(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     document: str = ""
     outcomes: dict[str, str] = {}
+    reads: dict[str, Any] = {}
 
 
 class DocumentSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a document. `at` is the event time; `appended` and `settled` are wall clock; all µs since 1970."""
+    """One version of a document. `at` is the event time; `appended` and `settled` are wall clock; in µs. `reads`: as of an event."""
 
     id: str
     version: int
@@ -36,6 +40,7 @@ class DocumentSeen(msgspec.Struct, frozen=True, kw_only=True):
     at: int | None = None
     appended: int | None = None
     settled: int | None = None
+    reads: dict[str, Any] = {}
 
 
 class ActivationSeen(msgspec.Struct, frozen=True, kw_only=True):

@@ -186,7 +186,13 @@ def _add_event(tree: Tree, event: EventSeen) -> None:
 
 
 def _event_line(event: EventSeen) -> Text:
-    return Text.assemble((event.short, "cyan"), f"  {_clip(event.text) or event.key or event.id}")
+    return Text.assemble((event.short, "cyan"), f"  {_clip(event.text) or event.key or event.id}", (_read(event.reads), "dim"))
+
+
+def _read(reads: Mapping[str, Any]) -> str:
+    """Where what was known beside an event is from: `   knew gauge from letters.csv …`."""
+    told = (f"{name} from {read if isinstance(read, str) else json.dumps(read, ensure_ascii=False)}" for name, read in reads.items())
+    return f"   knew {_clip(', '.join(told), 80)}" if reads else ""
 
 
 def _document_line(document: DocumentSeen) -> Text:
@@ -194,7 +200,8 @@ def _document_line(document: DocumentSeen) -> Text:
     if document.appended and document.settled:
         took = f"   searchable after {_ms((document.settled - document.appended) / 1000)}"
     what = f", version {_version(document.version)}  {document.outcome}   "
-    return Text.assemble(("document  ", "dim"), (document.id, "bold"), what, (f'"{_clip(document.text)}"', "italic"), took)
+    said = (f'"{_clip(document.text)}"', "italic")
+    return Text.assemble(("document  ", "dim"), (document.id, "bold"), what, said, took, (_read(document.reads), "dim"))
 
 
 def _place(token: str) -> str:

@@ -103,7 +103,9 @@ def activation_seen(record: Record, events: Sequence[EventSeen]) -> ActivationSe
 def causes_of(record: Record) -> list[tuple[str, dict[str, Any]]]:
     """The events of an activation with their tokens. Activations name no broker; their records' parents do."""
     broker = record.broker or (record.parents[0].partition("/")[0] if record.parents else "")
-    return [(str(Position(broker, event["topic"], event["partition"], event["offset"])), event) for event in record.data.get("events", ())]
+    places = [(Position(broker, event["topic"], event["partition"], event["offset"]), event) for event in record.data.get("events", ())]
+    reads = record.data.get("reads") or {}
+    return [(str(place), {**event, "reads": reads.get(place.short)}) for place, event in places]
 
 
 def known_at(found: Iterable[Record]) -> dict[str, Record]:
@@ -123,6 +125,7 @@ def event_seen(token: str, cause: Mapping[str, Any], known: Mapping[str, Record]
         text=_text(record) if record and is_document else "",
         document=record.ref if record and is_document else "",
         outcomes=dict(outcomes or {}),
+        reads=cause.get("reads") or (record.data.get("reads") if record else None) or {},
     )
 
 
@@ -139,6 +142,7 @@ def documents_seen(found: Iterable[Record]) -> tuple[DocumentSeen, ...]:
             at=record.at,
             appended=record.data.get("appended"),
             settled=record.data.get("settled"),
+            reads=record.data.get("reads") or {},
         )
         for record in found
         if record.kind == "document"

@@ -2,14 +2,19 @@ import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qdrant_client import QdrantClient
 
 from headwater.enrichers.document import head_id
 from headwater.enrichers.drift import examine, mend, orphaned, orphans
+from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.engine import Embedded
 from headwater.enrichers.head import Head, points_of
 from headwater.enrichers.index import HISTORY_US
+from headwater.enrichers.qdrant import QdrantIndex
 from headwater.enrichers.said import Said
 from headwater.enrichers.truth import Truth
+
+from .conftest import World
 
 HOUR = 3_600_000_000
 TEXTS = ("# A\n\none\n\n# B\n\ntwo", "snow", "# A\n\none\n\n# B\n\nthree\n\n# C\n\nfour", None)
@@ -111,21 +116,28 @@ class Case:
 KINDS = ("head lost", "set back", "point lost", "ended", "ended early", "orphan", "extra", "other version", "other text")
 
 
+HISTORIES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3), min_size=1, max_size=4)
+
+
 @settings(max_examples=12)
-@given(
-    histories=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3), min_size=1, max_size=4),
-    kind=st.sampled_from(KINDS),
-    which=st.integers(0, 3),
-)
+@given(histories=HISTORIES, kind=st.sampled_from(KINDS), which=st.integers(0, 3))
 def test_a_check_names_exactly_the_damage_and_mending_restores_what_was(tmp_path_factory, histories, kind, which):
     """Random damage to a random document: an undisturbed index has no findings; the damage, and it alone, is found; once mended
     the index holds what it held, to the point, and a check is clean."""
-    from headwater.enrichers.edge import EdgeIndex
-
-    from .conftest import World
-
     folder = tmp_path_factory.mktemp("drift")
-    case = Case(World(EdgeIndex(folder / "index", 16)), folder, histories)
+    checked(World(EdgeIndex(folder / "index", 16)), folder, histories, kind, which)
+
+
+@settings(max_examples=25)
+@given(histories=HISTORIES, kind=st.sampled_from(KINDS), which=st.integers(0, 3))
+def test_the_same_by_the_interface_of_a_server(tmp_path_factory, histories, kind, which):
+    """Damage is found and mended on the client's in-memory engine as on the embedded one."""
+    checked(World(QdrantIndex(QdrantClient(":memory:"), "notes", 16)), tmp_path_factory.mktemp("drift"), histories, kind, which)
+
+
+def checked(world, folder, histories, kind, which):
+    """Spoil, check, mend, check."""
+    case = Case(world, folder, histories)
     before = lay_out(case.index)
     assert case.findings() == [] and lay_out(case.index) == before
     document = sorted(case.said)[which % len(case.said)]

@@ -48,6 +48,18 @@ def test_replays_are_unchanged_and_embed_nothing(world):
     assert sorted(world.texts("late three")) == ["three", "two"]
 
 
+def test_what_left_the_history_is_removed_though_two_writers_in_a_row_died_before_it(world):
+    """Killed between flip and sweep, and its successor as well: the third removes what both left behind, to the point."""
+    events = [world.said("a", version, f"text {version}") for version in (1, 2, 3, 4)]
+    options = {"history_us": HOUR}
+    world.writer(**options).index(events[:2])
+    for batch in (events[2:3], events[2:]):
+        assert "flip" in itertools.takewhile(lambda step: step != "reread", world.writer(**options).steps(batch))
+    world.writer(**options).index(events[2:])
+    states, _ = world.index.states_from(None, 100)
+    assert sorted((state.point.text, state.live) for state in states) == [("text 3", False), ("text 4", True)]
+
+
 def test_a_changed_field_alone_is_a_new_version_without_embedding(world):
     """Fields are content: changing one indexes a version, whose vector is the one already there."""
     world.writer().index([world.said("a", 1, "snow", place="EWR")])

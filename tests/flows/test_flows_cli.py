@@ -14,12 +14,17 @@ from typing import NamedTuple
 import pytest
 import structlog
 
+from headwater.enrichers.fingerprint import fingerprint, keep
+from headwater.enrichers.generations import EdgeGenerations
+from headwater.enrichers.index import Indexer
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import load
 from headwater.flows.cli import cli, main
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing
 from headwater.flows.up import Up
+from headwater.lineage.decode import Received
+from headwater.lineage.event import Event, Position
 
 APPLICATION = Path(__file__).parents[1] / "walk" / "application.py"
 
@@ -284,10 +289,58 @@ def test_config_tells_origins_and_no_secret(headwater, tmp_path):
 
 def test_where_nothing_runs_and_nothing_lies(headwater, tmp_path):
     """Every looking command says so in a sentence that names a way to start."""
-    for arguments in (["search", "x"], ["sql", "from records"], ["why", "x"], ["audit", "verify"], ["dead", "list"], ["publish", "t", "-"]):
+    looking = (["search", "x"], ["sql", "from records"], ["why", "x"], ["audit", "verify"], ["dead", "list"], ["publish", "t", "-"])
+    for arguments in (*looking, ["mcp"]):
         done = headwater(*arguments, home=tmp_path)
         assert done.returncode in (1, 75), (arguments, done.stdout, done.stderr)
         assert "headwater up" in done.stderr and len(done.stderr.strip().splitlines()) == 1, (arguments, done.stderr)
+
+
+OWN_MODEL = """
+from headwater import App, Document, Topic, document
+from headwater.enrichers.testing import HashEmbedder
+from pydantic import BaseModel
+
+
+class Note(BaseModel):
+    id: str
+
+
+class Spoken(HashEmbedder):
+    name = "spoken"
+
+    def embed(self, texts):
+        print("spoken by the application's own model")
+        return super().embed(texts)
+
+
+@document(Topic("notes", Note, key="id"))
+def note(note, facts):
+    return Document(note.id, note.id)
+
+
+app = App("own", documents=[note], embedder=Spoken(24))
+"""
+
+
+def test_a_stopped_index_is_searched_by_the_model_it_was_made_with(headwater, tmp_path):
+    """The application's own embedder, where the index is its; without the application by words alone, and that is said."""
+    file, home = tmp_path / "own.py", tmp_path / "home"
+    file.write_text(OWN_MODEL)
+    app = load(str(file))
+    topic = app.document_types[0].topic
+    index = EdgeGenerations(home / "index").current(24)
+    keep(index, fingerprint(app.embedder, app.document_types))
+    event = Event(id="e", source="s", type="t", time=1)
+    said = Received(Position("b", "notes", 0, 0), event, topic.model(id="snow"), 1)
+    Indexer(index, app.embedder, app.document_types, clock=lambda: 1).index([said])
+    index.close()
+    done = headwater("search", "snow", "--json", home=home, HEADWATER_APP=str(file))
+    assert done.returncode == 0, done.stderr
+    assert "spoken by the application's own model" in done.stdout and '"note/snow"' in done.stdout
+    alone = headwater("search", "snow", "--json", home=home)
+    assert [hit["document"] for hit in json.loads(alone.stdout)["results"]] == ["note/snow"]
+    assert "made with spoken (24 dimensions)" in alone.stderr and "words alone" in alone.stderr
 
 
 def test_init_writes_an_application_that_loads(headwater, tmp_path):
