@@ -29,6 +29,7 @@ from headwater.flows.run_file import remove_run_file, write_run_file, write_star
 from headwater.flows.runtime import Runtime, wall_clock
 from headwater.flows.serve import Server, http_app
 from headwater.flows.settings import Settings
+from headwater.flows.switching import switch_often
 from headwater.flows.versions import changed
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.topic import ACTIVATIONS, LINEAGE
@@ -130,6 +131,7 @@ class Up:
     def start(self) -> None:
         """Lock the home, start the broker, open what is shared, then start the flows from the last to the first."""
         collect_seldom()
+        switch_often()
         home = self.settings.home
         home.mkdir(parents=True, exist_ok=True)
         self._lock = hold(home / "lock", f"headwater in {home}")
