@@ -11,6 +11,7 @@ from headwater.flows.dead_cli import dead
 from headwater.flows.default_command import DefaultGroup
 from headwater.flows.logs import to_stderr
 from headwater.flows.options import AsJson, DryRun, Home, Target, Url, settings
+from headwater.flows.review_cli import reviews
 from headwater.flows.trigger_commands import triggers
 from headwater.lineage.errors import HeadwaterError, Misused, Retryable
 
@@ -27,6 +28,7 @@ topics = typer.Typer(help="The application's topics, and what the broker has of 
 index = typer.Typer(help="The index: its state, made anew, compared with the topics.", no_args_is_help=True)
 cli.add_typer(index, name="index", rich_help_panel="Look at what happened")
 cli.add_typer(dead, name="dead", rich_help_panel="Look at what happened")
+cli.add_typer(reviews, name="reviews", rich_help_panel="Look at what happened")
 cli.add_typer(audit, name="audit", rich_help_panel="Look at what happened")
 cli.add_typer(topics, name="topics", rich_help_panel="Look at what happened")
 cli.add_typer(triggers, name="triggers", rich_help_panel="Look at what happened")

@@ -17,13 +17,16 @@ import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
 import headwater.flows.index_routes as index_routes
 import headwater.flows.replay_routes as replay_routes
+import headwater.flows.review_routes as review_routes
 import headwater.flows.topics_web as topics_web
 import headwater.flows.web as flows_web
 import headwater.lineage.web as lineage_web
 from headwater.flows.dead import DeadLetters
 from headwater.flows.desk import Desk
 from headwater.flows.gateways import Gateways
+from headwater.flows.mcp import allowed
 from headwater.flows.mcp import mount as mount_mcp
+from headwater.flows.reviews import Reviews
 from headwater.flows.runtime import Runtime
 from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable, problem
 
@@ -46,6 +49,8 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     app.include_router(agent_routes.routes(lambda: run))
     dead = DeadLetters(run)
     app.include_router(dead_routes.routes(lambda: dead, lambda: run.store, run.clock))
+    reviews = Reviews(run)
+    app.include_router(review_routes.routes(lambda: reviews, lambda: run.store, allowed(run.settings).allowed_hosts))
 
     # These two wait for nothing and answer on the loop itself: the threads that other requests run on may all wait for a dead broker.
     @app.get("/healthz", tags=["process"], summary="The process answers")

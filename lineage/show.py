@@ -112,7 +112,10 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
         tree.add(Text.assemble(("failed    ", "red"), f"{decision.error} (after {decision.attempts} attempts)"))
     for review in decision.reviews:
         said = f"{review.get('question', '')}  {review.get('reason', '')} (review {_short(review['id'])})"
-        tree.add(Text.assemble(("asked     ", "yellow"), said))
+        asked = tree.add(Text.assemble(("asked     ", "yellow"), said))
+        if "verdict" in review:
+            why = f": {review['why']}" if review.get("why") else ""
+            asked.add(Text.assemble((f"{review['verdict']}  ", "bold"), f"by {review.get('by') or 'nobody'}{why}"))
     for effect in decision.effects:
         did = tree.add(_effect_line(effect))
         _add_links(did, [link for link in decision.after if link.over == effect.position], "woke")

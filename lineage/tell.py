@@ -34,7 +34,7 @@ def decision_seen(record: Record, about: Sequence[Record], activations: Mapping[
         retrievals=tuple(_retrieval(other, data) for other in own if other.kind == "retrieval"),
         effects=tuple(_effect(other) for other in own if other.kind == "effect"),
         rulings=tuple(other.data for other in own if other.kind == "ruling"),
-        reviews=tuple({"id": other.ref, **other.data} for other in own if other.kind == "review"),
+        reviews=tuple({"id": other.ref, **other.data, **_verdict(other.ref, own)} for other in own if other.kind == "review"),
         notes=tuple(other.data for other in own if other.kind == "note"),
         recalled=data.get("recalled") or {},
         remembered=data.get("remembered"),
@@ -42,6 +42,14 @@ def decision_seen(record: Record, about: Sequence[Record], activations: Mapping[
         models=tuple(other.data for other in own if other.kind == "model"),
         tools=tuple(other.data for other in own if other.kind == "tool"),
     )
+
+
+def _verdict(review: str, own: Iterable[Record]) -> dict[str, Any]:
+    """How a review was answered, if it was: `verdict`, `by`, `why`."""
+    for other in own:
+        if other.kind == "verdict" and other.ref == review and other.data.get("accepted"):
+            return {"verdict": other.data.get("verdict"), "by": other.data.get("by"), "why": other.data.get("reason")}
+    return {}
 
 
 def _retrieval(record: Record, decision: Mapping[str, Any]) -> Retrieval:
