@@ -11,7 +11,7 @@ from headwater.flows.runtime import Runtime
 from headwater.flows.sink import outgoing
 from headwater.lineage.errors import Closed, Gone, Invalid
 from headwater.lineage.event import Position
-from headwater.lineage.reviews import Review, review
+from headwater.lineage.reviews import Review, refused_since, review
 from headwater.lineage.topic import REVIEWS
 
 LONGEST_NAME = 200
@@ -28,13 +28,17 @@ class Reviews:
 
     def __init__(self, run: Runtime, new_id: Callable[[], str] = _fresh) -> None:
         self._run, self._new_id = run, new_id
-        self._given: OrderedDict[str, str] = OrderedDict()
+        self._given: OrderedDict[str, tuple[str, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def given(self, review: str) -> str:
-        """The verdict that was given here, whether it has landed or not; empty: none."""
+        """The verdict that was given here, whether it has landed or not; empty: none, or one that was refused."""
         with self._lock:
-            return self._given.get(review, "")
+            return self._standing(review)
+
+    def _standing(self, review: str) -> str:
+        verdict, at = self._given.get(review, ("", 0))
+        return "" if verdict and refused_since(self._run.store, review, at) else verdict
 
     def judge(
         self, id: str, verdict: Literal["approved", "declined"], *, by: str, reason: str = "", choice: Any = None
@@ -46,15 +50,15 @@ class Reviews:
         if choice is not None and verdict != "approved":
             raise Invalid("only an approved review takes another choice")
         found = review(self._run.store, id)
-        partition = self._partition(found)
+        partition, now = self._partition(found), self._run.clock()
         event = verdict_event(
             Verdict(
                 review=found.id, decision=found.decision, agent=found.agent, partition=partition, verdict=verdict, by=name,
-                reason=reason.strip(), choice=choice, at=self._run.clock(),
+                reason=reason.strip(), choice=choice, at=now,
             ),
             self._new_id(),
         )  # fmt: skip
-        self._take(found, verdict)
+        self._take(found, verdict, now)
         try:
             (position,) = self._run.writer.write([outgoing(REVIEWS, event, found.id)])
         except BaseException:
@@ -70,12 +74,12 @@ class Reviews:
             raise Gone(f"the review {found.id} was asked with the broker {where.broker}, whose life is over; nothing of it is done")
         return where.partition
 
-    def _take(self, found: Review, verdict: str) -> None:
+    def _take(self, found: Review, verdict: str, now: int) -> None:
         with self._lock:
-            ended = found.state if found.state != "waiting" else self._given.get(found.id)
+            ended = found.state if found.state != "waiting" else self._standing(found.id)
             if ended:
                 raise Closed(f"the review {found.id} was {ended}{f' by {found.by}' if found.by else ''} already; each is judged once")
-            self._given[found.id] = verdict
+            self._given[found.id] = (verdict, now)
             while len(self._given) > KEPT:
                 self._given.popitem(last=False)
 

@@ -74,6 +74,13 @@ def review(source: Source, id: str) -> Review:
     return found[0]
 
 
+def refused_since(source: Source, id: str, at: int) -> bool:
+    """Whether a verdict on this review was refused at `at` (wall clock, µs since 1970) or later."""
+    with source.cursor() as cursor:
+        rows = cursor.execute(_REFUSED, [id, at]).fetchall()
+    return bool(rows)
+
+
 def _review(row: tuple[Any, ...]) -> Review:
     told = dict(zip(Review.__struct_fields__, row, strict=True))
     return Review(**{**told, "choice": _read(told["choice"]), "effects": _read(told["effects"]) or []})
@@ -111,3 +118,6 @@ _SELECT = """
     WHERE ($agent IS NULL OR agent = $agent) AND ($key IS NULL OR "key" = $key) AND ($reason IS NULL OR reason = $reason)
         AND ($state IS NULL OR state = $state) AND ($at IS NULL OR (asked, id) < ($at, $last))
     ORDER BY asked DESC, id DESC LIMIT $limit"""
+
+_REFUSED = """
+    SELECT 1 FROM records WHERE kind = 'verdict' AND ref = ? AND NOT (data->>'$.accepted')::BOOLEAN AND epoch_us(logged) >= ? LIMIT 1"""
