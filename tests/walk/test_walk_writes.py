@@ -24,6 +24,8 @@ def one_publisher(lake, seed, many, misses):
             asked = {"text": f"{gauge} says {said}", "after": [token], "wait": "60s", "limit": 5}
             if source.random() < 0.5:
                 asked["where"] = {"gauge": gauge}
+            else:
+                asked["mode"] = "sparse"  # by words it comes first, for it has them all; both halves together may rank five others above it
             answer = http.post("/v1/search", json=asked)
             assert answer.status_code == 200, answer.text
             if token not in {hit["position"] for hit in answer.json()["results"]}:
