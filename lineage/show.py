@@ -178,7 +178,8 @@ def _first_option(decision: DecisionSeen) -> str:
 
 def _effect_line(effect: EffectSeen) -> Text:
     where = _place(effect.position) if effect.position else effect.target
-    done = "published once" if effect.state == "done" else effect.state
+    did = "called" if effect.effect == "call" else "published once"
+    done = did if effect.state == "done" else f"{effect.effect} {effect.state}"
     return Text.assemble(("did       ", "dim"), (where, "bold"), f"  {done} (id {_short(effect.id)})")
 
 
