@@ -123,20 +123,31 @@ class Store:
             if records:
                 with self._transaction():
                     self._write([Landing("", -1, -1, records)])
-            return sum(record.count for record in records)
+            return sum(record.count for record in records if record.kind == "outcome")
 
     def _unended(self) -> Iterator[Record]:
+        """What is to be told of positions that have no end, and of those that were passed by and whose report died with the broker.
+
+        Reports of neighbouring positions travel apart: a kill may let the later one land and lose the earlier.
+        """
         now = self._clock()
-        for lane, consumed in list(self._known.ranges.items()):
-            if lane[0] != "consumed":
+        known = self._known.ranges
+        for lane in sorted({lane[1:] for lane in known}):
+            flow, broker, topic, partition = lane
+            consumed, absent, ended = (Ranges(known.get((kind, *lane), ())) for kind in ("consumed", "absent", "outcome"))
+            told = [*consumed, *absent, *ended]
+            if not told:
                 continue
-            ended = Ranges(self._known.ranges.get(("outcome", *lane[1:]), ()))
-            for first, following in self._known.ranges.get(("absent", *lane[1:]), ()):
+            passed_by = Ranges([*consumed, *absent]).missing(min(first for first, _ in told), max(following for _, following in told))
+            for begin, end in passed_by:
+                consumed.add(begin, end)
+                yield run_of("consumed", flow, Position(broker, topic, partition, begin), end, end - begin, now)
+            for first, following in absent:
                 ended.add(first, following)
-            flow, place = lane[1], lane[2:]
             for first, following in consumed:
                 for begin, end in ended.missing(first, following):
-                    yield run_of("outcome", flow, Position(*place, begin), end, end - begin, now, "lost_with_broker")
+                    where = Position(broker, topic, partition, begin)
+                    yield run_of("outcome", flow, where, end, end - begin, now, "lost_with_broker")
 
     def _write(self, landings: Sequence[Landing]) -> Landed:
         sifted = self._known.sift(landings)

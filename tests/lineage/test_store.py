@@ -157,6 +157,21 @@ def test_a_new_broker_closes_what_the_old_one_left(store):
     assert totals == {"index": {"lost_with_broker": 3, "indexed": 2, "in_flight": 5}, "decide/a": {"lost_with_broker": 1}}
 
 
+def test_what_an_old_broker_did_not_live_to_report_is_lost_with_it(store):
+    """Positions between others, or before an outcome, that nobody reported: they were passed by, and their fate died with the broker."""
+    place = Position("old", "flights", 0, 3)
+    said = [run_of("consumed", "index", place, 5, 2, 1), run_of("absent", "index", place._replace(offset=7), 8, 1, 1)]
+    said += [run_of("consumed", "index", place._replace(offset=10), 12, 2, 1)]
+    said += [run_of("outcome", "index", place._replace(offset=first), first + 1, 1, 1, "passed") for first in (3, 8, 13)]
+    store.land([Landing("old", 0, 0, said)])
+    assert not verify(store, in_flight_ok=True).ok
+    assert store.lost_with_broker(BROKER) == 11 - 1 - 3
+    assert store.lost_with_broker(BROKER) == 0
+    verdict = verify(store, in_flight_ok=False)
+    assert verdict.ok, verdict.offences
+    assert verdict.totals == {"index": {"lost_with_broker": 7, "passed": 3}}
+
+
 def test_what_a_bridge_receives_outlives_our_broker(store):
     """It lies at another region's broker, whose life goes on; what a bridge sends lay at ours."""
     received, sent = Position("eu", "flights", 0, 0), Position("old", "flights", 0, 0)
