@@ -108,7 +108,7 @@ def _effects(found: Sequence[Record]) -> list[dict[str, Any]]:
 
 def effect_of(data: Mapping[str, Any]) -> dict[str, Any]:
     """Of an effect what does not depend on when it happened."""
-    return {name: data.get(name) for name in ("effect", "target", "key", "data", "arguments") if data.get(name) is not None}
+    return {name: data.get(name) for name in ("effect", "target", "key", "data") if data.get(name) is not None}
 
 
 def _answer(data: Mapping[str, Any], effects: Sequence[dict[str, Any]]) -> Answer:

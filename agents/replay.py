@@ -98,16 +98,22 @@ def steps_of(decided: Decided) -> tuple[Step, ...]:
 
 def _answer(decided: Decided) -> Answer:
     """What it would do is told only where it acts: then, too, nothing was done while a person was asked."""
-    acts = decided.state == "acted"
-    effects = [
-        effect_of({"effect": "publish", "target": effect.topic, "key": effect.key, "data": msgspec.json.decode(effect.data)})
-        for effect in (decided.effects if acts else ())
-    ]
+    effects = [effect_of(data) for data in _outside(decided)] if decided.state == "acted" else []
     return Answer(
         state=decided.state, choice=decided.choice, summary=decided.summary, confidence=decided.confidence,
         options=tuple((option.name, option.confidence) for option in decided.options), rationale=decided.rationale,
         effects=tuple(effects), error=decided.error, cost=dict(decided.cost),
     )  # fmt: skip
+
+
+def _outside(decided: Decided) -> list[dict[str, Any]]:
+    """What a decision does outside, in order, as its records would have it."""
+    told = {
+        event.ordinal: {"effect": "publish", "target": event.topic, "key": event.key, "data": msgspec.json.decode(event.data)}
+        for event in decided.effects
+    }
+    told |= {call.ordinal: {"effect": "call", "target": call.tool, "key": decided.key, "data": call.arguments} for call in decided.calls}
+    return [told[ordinal] for ordinal in sorted(told)]
 
 
 async def _at_once(_: float) -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from headwater import Activation, App, Context, Decision, Document, Publish, Threshold, Topic, agent, document
 from headwater.agents.case import case_of, context_hash, first_difference, inputs
-from headwater.agents.decide import effect_records
+from headwater.agents.course import Course
+from headwater.agents.effect import effect_records
 from headwater.agents.journal import Done
 from headwater.agents.replay import replay
 from headwater.agents.testing import ScriptedModel
@@ -70,7 +71,8 @@ def store():
     given = [(readings, Reading(id=str(n), gauge="pier", metres=metres)) for n, metres in enumerate((0.4, 2.1, 3.4))]
     walked = walk(app, given, model=ScriptedModel(WARN))
     done = [Done(id=decided.id, effects=tuple(effect.id for effect in decided.outbox), at=1) for decided in walked.decisions]
-    sent = [record for each in zip(walked.decisions, done, strict=True) for record in effect_records(*each, ["walk/alarms/0/0"], 1)]
+    courses = [Course().applied(each) for each in zip(walked.decisions, done, strict=True)]
+    sent = [record for course in courses for record in effect_records(course)]
     with Store(":memory:", clock=lambda: 1) as opened:
         opened.land([Landing("walk", 0, 0, [*walked.records, *sent])])
         yield opened

@@ -12,6 +12,7 @@ from headwater.enrichers.head import Head, points_of
 from headwater.enrichers.index import HISTORY_US
 from headwater.enrichers.qdrant import QdrantIndex
 from headwater.enrichers.said import Said
+from headwater.enrichers.sparse import Sparse
 from headwater.enrichers.truth import Truth
 
 from .conftest import World
@@ -108,7 +109,7 @@ class Case:
             self.index.delete(live[:1])
             terms = self.writer.points_of(self.said[document][0])
             other = type(point)(**{**{name: getattr(point, name) for name in point.__struct_fields__}, "text": "x", "hash": "0" * 32})
-            self.index.put([Embedded(other, vector, terms[0].sparse if terms else ((), ()))])
+            self.index.put([Embedded(other, vector, terms[0].sparse if terms else Sparse((), ()))])
             return "differs"
         return None
 

@@ -1,12 +1,14 @@
 """The reference application: its documents, situations, procedures and fallback."""
 
 import asyncio
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from headwater.agents.activation import Activation
+from headwater.enrichers.latest import Latest
 from headwater.flows.nyc import app as nyc
 from headwater.flows.nyc import relief
 from headwater.flows.nyc.app import (
@@ -50,13 +52,14 @@ def firing(rule, value, *, count=0, total=0) -> Activation:
 
 def test_a_flight_reads_as_a_sentence_with_its_airline_aircraft_and_weather():
     """Facts of all five look-ups reach the text; the weather is that known at the event's time, not later."""
-    latest = nyc.flights.enrich["weather"]
+    latest = Latest(weather, on="origin")  # the application's own knows what other tests of this process told it
+    flights = dataclasses.replace(nyc.flights, enrich={**nyc.flights.enrich, "weather": latest})
     early = Received(Position("b", "weather", 0, 0), Event(id=HOUR.id, source="t", type="t", time=NOON - 1), HOUR, 0)
     late = Received(Position("b", "weather", 0, 1), Event(id="later", source="t", type="t", time=NOON + 1), Weather(
         id="later", origin="EWR", hour="", visibility=9.0, precipitation=0.0), 0)  # fmt: skip
     latest.feed([early, late])
     gone = flight(tailnum="N10156", delay=25)
-    document = flight_status(gone, facts_of(nyc.flights, gone))
+    document = flight_status(gone, facts_of(flights, gone))
     assert document.id == gone.id and document.fields["status"] == "departed"
     assert document.text == (
         "United Air Lines Inc. flight UA 1 from Newark Liberty Intl (EWR) to George Bush Intercontinental (IAH), scheduled for "
