@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import time
 import uuid
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -251,6 +253,13 @@ class Hand:
         return self._producer.flush(timeout)
 
 
+def stand_still(pid: int) -> None:
+    """Stop a process, and wait until each of its threads has: one that still ran would answer."""
+    os.kill(pid, signal.SIGSTOP)
+    while any(task.read_text().rpartition(")")[2].split()[0] not in "TtZX" for task in Path(f"/proc/{pid}/task").glob("*/stat")):
+        time.sleep(0.001)
+
+
 @pytest.mark.parametrize("stopped", ["flush", "commit_transaction"])
 def test_a_pause_of_the_broker_is_waited_out(tmp_path, agent, stopped):
     """A call whose answer takes longer than its time limit is made again: the commit goes through once, and the journal goes on."""
@@ -260,8 +269,10 @@ def test_a_pause_of_the_broker_is_waited_out(tmp_path, agent, stopped):
         def before(name):
             if name == stopped:
                 calls.append(name)
-                if len(calls) in (2, 5):  # the first is the opening's
-                    os.kill(broker.process.pid, signal.SIGSTOP if len(calls) == 2 else signal.SIGCONT)
+                if len(calls) == 2:  # the first is the opening's
+                    stand_still(broker.process.pid)
+                elif len(calls) == 5:
+                    os.kill(broker.process.pid, signal.SIGCONT)
 
         kafka = Door(broker.kafka, before)
         kafka.create({DECISIONS: 1, "plans": 1})
