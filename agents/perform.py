@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -73,7 +74,7 @@ class Performer:
                     await self._send(course, events)
                 case Make(call, since):
                     answered = await self._made(course, call, since)
-                    await persist(lambda entry=answered: self._journal.append([entry]), self._ports)  # type: ignore[misc]
+                    await persist(partial(self._journal.append, [answered]), self._ports)
                     self._book.apply(answered)
                 case Ask(call, answered):
                     assert course.decided is not None

@@ -1,12 +1,11 @@
 """A polars frame on the terminal: as many columns as fit, the first rows, and what is not shown told."""
 
-from datetime import datetime
-from typing import Any
-
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from headwater.lineage.show import cell
 
 WIDEST = (60, 40, 28)
 """Characters of a cell at most: the first of these with which all columns fit; where none does, the first."""
@@ -31,23 +30,8 @@ def print_frame(console: Console, frame: pl.DataFrame, *, shown: int = SHOWN) ->
 
 def _cells(frame: pl.DataFrame, widest: int) -> list[list[str]]:
     """Every value in one line of at most so many characters."""
-    texts = [[" ".join(plain(value).split()) for value in row] for row in frame.iter_rows()]
+    texts = [[" ".join(cell(value).split()) for value in row] for row in frame.iter_rows()]
     return [[text if len(text) <= widest else text[: widest - 1] + "…" for text in row] for row in texts]
-
-
-def plain(value: Any) -> str:
-    """A value as text; times to the millisecond, in UTC."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03}"
-    if isinstance(value, list):
-        return ", ".join(plain(each) for each in value)
-    return str(value)
 
 
 def _fitting(names: list[str], cells: list[list[str]], width: int) -> int:

@@ -75,7 +75,7 @@ def routes(desk: Callable[[], Reviews], store: Callable[[], Store], hosts: Colle
             form = await _form(request)
             if not hmac.compare_digest(form.get("token", ""), _token(signing, id)):
                 raise Forbidden("this form is not of this page, or of one that was restarted since; load the page again")
-            answer = Answer(verdict=form.get("verdict"), by=form.get("by"), reason=form.get("reason", ""))  # type: ignore[arg-type]
+            answer = Answer.model_validate({name: form[name] for name in ("verdict", "by", "reason") if name in form})
             await run_in_threadpool(desk().judge, id, answer.verdict, by=answer.by, reason=answer.reason)
         except ValueError:
             return _refused(Invalid("say who you are, and whether you approve or decline"))

@@ -237,8 +237,8 @@ def _clip(text: str, width: int = 60) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def _cell(value: object) -> str:
-    """One value of a frame as text."""
+def cell(value: object) -> str:
+    """One value of a frame as text; times to the millisecond, in UTC."""
     match value:
         case None:
             return ""
@@ -249,11 +249,11 @@ def _cell(value: object) -> str:
         case datetime.datetime():
             return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03}"
         case list():
-            return ", ".join(map(_cell, value))
+            return ", ".join(map(cell, value))
     return str(value)
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms, cell=_cell)
+    environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms, cell=cell)
     return environment
