@@ -45,6 +45,22 @@ def _moment(field: str) -> str:
 
 _PLACE = """topic || '/' || "partition" || '@' || "first" AS position"""
 
+def _decisions(create: str, which: str = "") -> str:
+    """What became of a decision: the outcome of its activation's position, once that is closed."""
+    return f"""{create} VIEW decisions AS
+    WITH ended AS (
+        SELECT ref, arg_max(outcome, (outcome <> 'waiting', seq)) AS outcome FROM records
+        WHERE kind = 'outcome' AND ref <> '' AND starts_with(flow, 'decide/'){which} GROUP BY ref)
+    SELECT d."time", d.data->>'$.agent' AS agent, d.data->>'$.version' AS version, a.rule, a."key",
+        d.data->>'$.summary' AS choice, (d.data->>'$.confidence')::DOUBLE AS confidence, coalesce(ended.outcome, d.outcome) AS outcome,
+        ((d.data->>'$.decided')::BIGINT - (d.data->>'$.woken')::BIGINT) / 1000 AS ms, (d.data->>'$.attempts')::INTEGER AS attempts,
+        d.ref AS id, d.data->>'$.activation' AS activation, d.data->>'$.error' AS error, d.data->>'$.rationale' AS rationale,
+        d.data->'$.cost' AS cost, d.data->>'$.digest' AS digest, {_moment("woken").replace("data", "d.data")} AS woken,
+        {_moment("decided").replace("data", "d.data")} AS decided, d.logged
+    FROM records d LEFT JOIN ended USING (ref) LEFT JOIN activations a ON a.id = d.data->>'$.activation'
+    WHERE d.kind = 'decision' QUALIFY row_number() OVER (PARTITION BY d.ref ORDER BY d.seq) = 1"""
+
+
 _VIEWS = (
     """CREATE VIEW outcomes AS
         SELECT flow, broker, topic, "partition", "first", "next", "count", outcome, ref, logged FROM records WHERE kind = 'outcome'""",
@@ -71,19 +87,7 @@ _VIEWS = (
             (data->>'$.count')::BIGINT AS matched, (data->>'$.total')::BIGINT AS total, json_array_length(data, '$.events') AS events,
             ref AS id, data->>'$.episode' AS episode, logged AS fired
         FROM records WHERE kind = 'activation'""",
-    # What became of a decision: the outcome of its activation's position, once that is closed.
-    f"""CREATE VIEW decisions AS
-        WITH ended AS (
-            SELECT ref, arg_max(outcome, (outcome <> 'waiting', seq)) AS outcome FROM records
-            WHERE kind = 'outcome' AND ref <> '' AND starts_with(flow, 'decide/') GROUP BY ref)
-        SELECT d."time", d.data->>'$.agent' AS agent, d.data->>'$.version' AS version, a.rule, a."key",
-            d.data->>'$.summary' AS choice, (d.data->>'$.confidence')::DOUBLE AS confidence, coalesce(ended.outcome, d.outcome) AS outcome,
-            ((d.data->>'$.decided')::BIGINT - (d.data->>'$.woken')::BIGINT) / 1000 AS ms, (d.data->>'$.attempts')::INTEGER AS attempts,
-            d.ref AS id, d.data->>'$.activation' AS activation, d.data->>'$.error' AS error, d.data->>'$.rationale' AS rationale,
-            d.data->'$.cost' AS cost, d.data->>'$.digest' AS digest, {_moment("woken").replace("data", "d.data")} AS woken,
-            {_moment("decided").replace("data", "d.data")} AS decided, d.logged
-        FROM records d LEFT JOIN ended USING (ref) LEFT JOIN activations a ON a.id = d.data->>'$.activation'
-        WHERE d.kind = 'decision' QUALIFY row_number() OVER (PARTITION BY d.ref ORDER BY d.seq) = 1""",
+    _decisions("CREATE"),
     """CREATE VIEW options AS
         SELECT ref AS decision, data->>'$.agent' AS agent, o->>'$.name' AS "option", (o->>'$.confidence')::DOUBLE AS confidence, "time"
         FROM records, unnest((data->'$.options')::JSON[]) AS t(o) WHERE kind = 'decision'""",
@@ -162,4 +166,6 @@ _DEAD = (
 MIGRATIONS = (
     Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),
     Migration(2, "dead letters with how they ended, and what was tried again", _DEAD),
+    # The position of an activation that came a second time is passed by; that says nothing of the decision.
+    Migration(3, "decisions are not told by activations that came twice", (_decisions("CREATE OR REPLACE", " AND outcome <> 'passed'"),)),
 )

@@ -7,7 +7,7 @@ is passed for the n-th time since, the process sends itself SIGKILL (`kill`) or 
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,21 +83,25 @@ class Step(NamedTuple):
 
 
 class Passing:
-    """Counts what is passed, and does what is planned. `told` is a file that gets a line at once for each new point and disturbance."""
+    """Counts what is passed, and does what is planned. `told` is a file that gets a line at once for each new point and disturbance.
 
-    def __init__(self, plan: Sequence[Step], told: Path) -> None:
-        self._plan = list(plan)
+    points   those that there are;  leaving  gives what else is to be told with a disturbance
+    """
+
+    def __init__(self, plan: Sequence[Step], told: Path, points: Collection[str] = POINTS) -> None:
+        self._plan, self._points = list(plan), points
         self._left = self._plan[0].n if self._plan else 0
         self._seen: set[str] = set()
         self._lock = threading.Lock()
+        self.leaving: Callable[[], Iterable[str]] = tuple
         self._told = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def __call__(self, point: str) -> None:
         with self._lock:
             if point not in self._seen:
-                assert point in POINTS, point
+                assert point in self._points, point
                 self._seen.add(point)
-                os.write(self._told, f"{point}\n".encode())
+                self.tell(point)
             if not self._plan or self._plan[0].point != point:
                 return
             self._left -= 1
@@ -105,37 +109,41 @@ class Passing:
                 return
             step = self._plan.pop(0)
             self._left = self._plan[0].n if self._plan else 0
-            os.write(self._told, f"{step.how} at {point}\n".encode())
+            for line in (f"{step.how} at {point}", *self.leaving()):
+                self.tell(line)
             os.kill(os.getpid(), signal.SIGKILL if step.how == "kill" else signal.SIGSTOP)
+
+    def tell(self, line: str) -> None:
+        os.write(self._told, f"{line}\n".encode())
 
 
 def install(passing: Callable[[str], None]) -> HashEmbedder:
     """Hook every point of this process; gives the embedder to be used."""
     building = [""]
-    _name_flows(building)
+    name_flows(building)
     walk.decode_step = _factory(walk.decode_step, passing, building, "consumed", "decoded")
     walk.enrich_step = _factory(walk.enrich_step, passing, building, "", "enriched")
     walk.signal_step = _factory(walk.signal_step, passing, building, "", "signalled")
     walk.wake_step = _factory(walk.wake_step, passing, building, "consumed", "woken")
-    _after(walk.UpsertStep, "__call__", passing, "index: upserted")
-    _hook_source(passing, building)
+    after(walk.UpsertStep, "__call__", passing, "index: upserted")
+    hook_source(passing, building)
     _hook_indexer(passing)
-    _after(detecting.DetectLogic, "on_batch", passing, "detect: ruled")
-    _before(detecting.DetectLogic, "snapshot", passing, "detect: remembered")
-    _after(deciding.DecideLogic, "on_batch", passing, "decide: submitted")
-    _before(deciding.DecideLogic, "snapshot", passing, "decide: remembered")
-    _after_async(decider, "decide", passing, "decide: decided")
-    _after_async(KafkaJournal, "append", passing, "decide: appended")
-    _after_async(KafkaJournal, "perform", passing, "decide: performed")
-    _before(Store, "land", passing, "audit: consumed")
-    _after(Store, "land", passing, "audit: landed")
-    _after(Store, "_append", passing, "audit: appended")
-    _after(EdgeIndex, "save_progress", passing, "index: progress")
-    kafka.Producer = _producer(passing)  # type: ignore[misc]
+    after(detecting.DetectLogic, "on_batch", passing, "detect: ruled")
+    before(detecting.DetectLogic, "snapshot", passing, "detect: remembered")
+    after(deciding.DecideLogic, "on_batch", passing, "decide: submitted")
+    before(deciding.DecideLogic, "snapshot", passing, "decide: remembered")
+    after_async(decider, "decide", passing, "decide: decided")
+    after_async(KafkaJournal, "append", passing, "decide: appended")
+    after_async(KafkaJournal, "perform", passing, "decide: performed")
+    before(Store, "land", passing, "audit: consumed")
+    after(Store, "land", passing, "audit: landed")
+    after(Store, "_append", passing, "audit: appended")
+    after(EdgeIndex, "save_progress", passing, "index: progress")
+    kafka.Producer = producer(passing)  # type: ignore[misc]
     return _Embedder(passing)
 
 
-def _name_flows(building: list[str]) -> None:
+def name_flows(building: list[str]) -> None:
     """While a flow is wired, what is made belongs to it."""
 
     def named(name: str, build: Any) -> Any:
@@ -167,7 +175,7 @@ def _factory(factory: Any, passing: Any, building: list[str], before: str, after
     return make
 
 
-def _before(owner: Any, name: str, passing: Any, point: str) -> None:
+def before(owner: Any, name: str, passing: Any, point: str) -> None:
     inner = getattr(owner, name)
 
     def hooked(*args: Any, **options: Any) -> Any:
@@ -177,7 +185,7 @@ def _before(owner: Any, name: str, passing: Any, point: str) -> None:
     setattr(owner, name, hooked)
 
 
-def _after(owner: Any, name: str, passing: Any, point: str) -> None:
+def after(owner: Any, name: str, passing: Any, point: str) -> None:
     inner = getattr(owner, name)
 
     def hooked(*args: Any, **options: Any) -> Any:
@@ -188,7 +196,7 @@ def _after(owner: Any, name: str, passing: Any, point: str) -> None:
     setattr(owner, name, hooked)
 
 
-def _after_async(owner: Any, name: str, passing: Any, point: str) -> None:
+def after_async(owner: Any, name: str, passing: Any, point: str) -> None:
     inner = getattr(owner, name)
 
     async def hooked(*args: Any, **options: Any) -> Any:
@@ -199,7 +207,7 @@ def _after_async(owner: Any, name: str, passing: Any, point: str) -> None:
     setattr(owner, name, hooked)
 
 
-def _hook_source(passing: Any, building: list[str]) -> None:
+def hook_source(passing: Any, building: list[str]) -> None:
     """Every part of a source passes `snapshot` when the engine asks it how far it is; `audit` is asked by nobody."""
     make = Runtime.source
 
@@ -210,7 +218,7 @@ def _hook_source(passing: Any, building: list[str]) -> None:
         def build_part(*args: Any, **options: Any) -> Any:
             part = build(*args, **options)
             if flow != "audit":
-                _before(part, "snapshot", passing, f"{flow}: snapshot")
+                before(part, "snapshot", passing, f"{flow}: snapshot")
             return part
 
         made.build_part = build_part
@@ -248,7 +256,7 @@ class _Embedder(HashEmbedder):
         return vectors
 
 
-def _producer(passing: Any) -> Any:
+def producer(passing: Any) -> Any:
     """The client's producer: a message is sent when it is with the client, acknowledged when the client says so, before we hear it."""
     names = {DEAD: "dead", ACTIVATIONS: "activations", LINEAGE: "lineage"}
 

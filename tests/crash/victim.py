@@ -9,6 +9,8 @@ A victim's plan (see `run`):
     idle        whether the wall clock may move the watermark; else what the rules say hangs on the topics' contents alone
     workers     worker threads of each flow
     http_off    open no HTTP door
+    effects     pass the points of `effect_points`, and run no `index`
+    environ     what the application finds in its environment;  ahead  µs that its clock is ahead of this machine's
     steps       what disturbs it, see `points`
     stalls      a folder: a file in it stalls what it is called, `index`, `model` or `store`; see `headwater.enrichers.testing.Stall`
 """
@@ -27,13 +29,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 for _stream in (sys.stdout, sys.stderr):
     _stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
+from crash import effect_points  # noqa: E402
 from crash.points import Passing, Step, install  # noqa: E402
 
 import headwater.flows.runtime as runtime  # noqa: E402
 import headwater.flows.up_command as up_command  # noqa: E402
 from headwater.agents.agent import Decision, Option  # noqa: E402
 from headwater.agents.testing import ScriptedModel, StallingModel  # noqa: E402
-from headwater.enrichers.testing import Stall, stalling  # noqa: E402
+from headwater.enrichers.testing import HashEmbedder, Stall, stalling  # noqa: E402
+from headwater.flows.runtime import wall_clock  # noqa: E402
 from headwater.flows.settings import load  # noqa: E402
 from headwater.flows.up import Up  # noqa: E402
 from headwater.lineage.errors import HeadwaterError  # noqa: E402
@@ -46,10 +50,21 @@ def run(plan: dict[str, Any]) -> None:
     faulthandler.register(signal.SIGUSR1)
     if "stalls" in plan:
         _stall(Path(plan["stalls"]))
-    embedder = install(Passing([Step(*step) for step in plan.get("steps", ())], home / "points"))
-    up_command.Up = partial(Up, embedder=embedder, idle=plan.get("idle", True))  # type: ignore[assignment,misc]
+    os.environ.update(plan.get("environ", {}))
+    steps = [Step(*step) for step in plan.get("steps", ())]
+    options: dict[str, Any] = {"idle": plan.get("idle", True), "clock": partial(_clock, plan.get("ahead", 0))}
+    if plan.get("effects"):
+        effect_points.install(Passing(steps, home / "points", effect_points.EFFECT_POINTS))
+        options |= {"embedder": HashEmbedder(), "flows": ("detect", "decide", "audit")}
+    else:
+        options["embedder"] = install(Passing(steps, home / "points"))
+    up_command.Up = partial(Up, **options)  # type: ignore[assignment,misc]
     given = {"HEADWATER_HOME": str(home), "HEADWATER_HTTP__PORT": "0", **plan.get("settings", {})}
-    up_command.run(load(given, dotenv=Path("/none")), plan["app"], http=True, workers=plan.get("workers", 1))
+    up_command.run(load(given, dotenv=Path("/none")), plan["app"], http=not plan.get("http_off"), workers=plan.get("workers", 1))
+
+
+def _clock(ahead: int) -> int:
+    return wall_clock() + ahead
 
 
 def _stall(folder: Path) -> None:

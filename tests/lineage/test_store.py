@@ -10,7 +10,7 @@ from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.record import fact, outcomes, run_of
 from headwater.lineage.store import Landing, Store
-from headwater.lineage.testing import BROKER, document, landings, sample_records
+from headwater.lineage.testing import BROKER, document, landings, name, sample_records
 from headwater.lineage.verify import verify
 
 OUTCOMES = ("indexed", "unchanged", "stale", "passed")
@@ -93,6 +93,15 @@ def test_a_decision_that_waited_is_closed_once(store):
     assert column(store, "SELECT outcome FROM outcomes ORDER BY ALL") == ["approved", "waiting"]
     verdict = verify(store, in_flight_ok=True)
     assert verdict.ok and verdict.totals == {"decide/a": {"approved": 1}}
+
+
+def test_an_activation_that_came_twice_says_nothing_of_its_decision(store):
+    """The second position of an activation is passed by; its decision is told by how the first ended."""
+    again = Position(BROKER, "headwater.activations", 0, 1)
+    passed = run_of("outcome", "decide/recover", again, 2, 1, 1, "passed", name("decision"))
+    for landing in landings([*sample_records(), run_of("consumed", "decide/recover", again, 2, 1, 1), passed]):
+        store.land([landing])
+    assert column(store, "SELECT outcome FROM decisions") == ["acted"]
 
 
 def test_counts_of_runs_with_holes_survive_cutting(store):

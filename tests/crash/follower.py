@@ -1,0 +1,92 @@
+"""The test's own eyes and hands at the broker: it reads decisions and reviews as they come, answers questions, and doubles activations."""
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import TopicPartition
+from crash.acts import ACTIVATED, AGENTS, DECIDED, verdicts
+
+from headwater.agents.course import Course, End, following
+from headwater.agents.journal import decode
+from headwater.agents.review import REQUESTED
+from headwater.flows.kafka import Kafka
+from headwater.flows.sink import Outgoing, Writer
+from headwater.lineage.topic import ACTIVATIONS, DECISIONS, REVIEWS
+
+DOUBLED = 0.2
+"""The share of activations that come a second time."""
+AT_ONCE = 0.4
+"""How likely a question is answered when it is looked at."""
+
+
+class Follower:
+    """Reads what lies in the journal and on the topics beside it. Each question is answered once, by two people.
+
+    chance  decides what is doubled, and when a question is answered;  clock  gives the µs that verdicts carry
+    """
+
+    def __init__(self, kafka: Kafka, writer: Writer, chance: random.Random, clock: Callable[[], int]) -> None:
+        self._writer, self._chance, self._clock = writer, chance, clock
+        self._consumer = kafka.consumer("test-follower", isolation_level="read_uncommitted")
+        self._consumer.assign([TopicPartition(topic, 0, 0) for topic in (ACTIVATIONS, DECISIONS, REVIEWS)])
+        self.courses: dict[str, Course] = {}
+        self.activations = 0
+        self._doubled: set[str] = set()
+        self._asked: dict[str, dict[str, Any]] = {}
+        self._answered: set[str] = set()
+
+    def look(self) -> None:
+        """Take in what has come since, and do what it asks for."""
+        for message in self._consumer.consume(1000, 0.0):
+            if message.error() is None:
+                self._take(message)
+        for review, question in list(self._asked.items()):
+            if self._chance.random() < AT_ONCE:
+                del self._asked[review]
+                self._answered.add(review)
+                self._writer.write(verdicts(question, self._clock()))
+
+    def _take(self, message: Any) -> None:
+        headers = dict(message.headers() or ())
+        if message.topic() == ACTIVATIONS:
+            self.activations += 1
+            self._double(message, headers["ce_id"].decode())
+        elif message.topic() == REVIEWS:
+            if headers["ce_type"].decode() == REQUESTED and headers["ce_id"].decode() not in self._answered:
+                self._asked[headers["ce_id"].decode()] = json.loads(message.value())
+        elif "agent" in headers:
+            entry = decode(message.value())
+            self.courses.setdefault(entry.id, Course()).apply(entry)
+
+    def _double(self, message: Any, id: str) -> None:
+        if id not in self._doubled and self._chance.random() < DOUBLED:
+            self._writer.write([Outgoing(ACTIVATIONS, message.key(), message.value(), message.headers(), 0)])
+        self._doubled.add(id)
+
+    def decided(self, agent: str) -> int:
+        return sum(course.decided is not None and course.decided.agent == agent for course in self.courses.values())
+
+    @property
+    def suspended(self) -> bool:
+        """Every suspension is written: what is waited for may come."""
+        return self.decided("waiter") >= DECIDED["waiter"] // 2
+
+    @property
+    def ended(self) -> bool:
+        """Every decision is made, and has come to its end."""
+        if len(self._doubled) < ACTIVATED or self._asked or any(self.decided(agent) < DECIDED[agent] for agent in AGENTS):
+            return False
+        return all(course.decided is not None and isinstance(following(course), End) for course in self.courses.values())
+
+    @property
+    def standing(self) -> str:
+        """How far everything is, for who waits in vain."""
+        decided = {agent: f"{self.decided(agent)} of {DECIDED[agent]}" for agent in AGENTS}
+        steps = {id: following(course) if course.decided else course for id, course in self.courses.items()}
+        left = [f"{id}: {step}"[:300] for id, step in steps.items() if not isinstance(step, End)]
+        return f"{len(self._doubled)} of {ACTIVATED} activations, decided {decided}, asked {list(self._asked)}, not ended {left[:5]}"
+
+    def close(self) -> None:
+        self._consumer.close()

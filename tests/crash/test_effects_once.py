@@ -1,0 +1,250 @@
+"""Effects once (law 2): kill -9 at every point from a choice to its last effect, and an owner that stands still while another takes over.
+
+Real processes: `detect`, `decide` and `audit`, a broker and a service that are not killed. A seed deals the points as a deck of cards:
+any five seeds in a row that begin at a multiple of five kill at every point.
+"""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from crash.acts import AGENTS, PARTITIONS, calms, marks, risings
+from crash.done import Done, done_by
+from crash.effect_points import EFFECT_POINTS, RARE
+from crash.follower import Follower
+from crash.points import Step
+
+from headwater.flows.broker import Broker
+from headwater.flows.runtime import wall_clock
+from headwater.flows.sink import Writer
+
+HERE = Path(__file__).parent
+DAY = 86_400_000_000
+HANDS = 5
+KILLED = 800
+CLOSED = """select flow, sum(count)::bigint as n from outcomes where flow <> 'decide' and outcome <> 'waiting' group by flow"""
+"""`decide` alone is what reads the reviews."""
+STOPS = 200
+LEASE_S = 1.5
+"""Of the tool `order` in `acting`."""
+LAST_WORDS_S = 3.0
+"""How long an owner that was taken over may go on for when it wakes: one that is told nothing by the broker asks for ever."""
+
+
+class Service:
+    """The counting service in its process."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "service.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.port = self._process.stdout.readline().strip()
+
+    def counts(self, run: str) -> dict[str, dict[str, int]]:
+        with urlopen(f"http://127.0.0.1:{self.port}/{run}", timeout=30) as answer:
+            found: dict[str, dict[str, int]] = json.load(answer)
+            return found
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    opened = Service()
+    yield opened
+    opened.close()
+
+
+AHEAD = DAY - wall_clock() % DAY + DAY // 24
+"""Clocks of these tests begin an hour into a day: a budget is one day's."""
+
+
+def now() -> int:
+    return wall_clock() + AHEAD
+
+
+class World:
+    """One run: a broker, what it is given by and by, and the processes that live in it."""
+
+    def __init__(self, name: str, home: Path, start: Callable[..., Any], service: Service, chance: random.Random) -> None:
+        self.name, self.home, self.chance, self._start, self._service = name, home, chance, start, service
+        self.broker = Broker(id="effects")
+        self.broker.kafka.create(PARTITIONS)
+        self.writer = Writer(self.broker.kafka, self.broker.id)
+        self.follower = Follower(self.broker.kafka, self.writer, chance, now)
+        self._supply, self._calms = risings(), [*calms(), *marks()]
+        self._read = len(self._supply) + len(self._calms)
+
+    def live(self, steps: list[Step] = (), *, home: Path | None = None, version: str = "1", workers: int = 1, http: bool = False) -> Any:  # type: ignore[assignment]
+        environ = {"ACTING_SERVICE": self._service.port, "ACTING_RUN": self.name, "ACTING_VERSION": version}
+        return self._start(
+            home or self.home, self.broker.address, replay=True, steps=steps, workers=workers, effects=True, environ=environ,
+            app=str(HERE / "acting.py"), ahead=AHEAD, http_off=not http,
+        )  # fmt: skip
+
+    def feed(self, many: int) -> int:
+        """Write the next events; what suspended agents wait for only once they all wait."""
+        queue = self._supply or (self._calms if self.follower.suspended else [])
+        given, queue[:many] = queue[:many], []
+        if given:
+            self.writer.write(given)
+        return len(given)
+
+    def until(self, look: Callable[[], Any], victim: Any, seconds: float = 90) -> None:
+        """Follow and feed until `look` is true."""
+        deadline = time.monotonic() + seconds
+        while not look():
+            assert time.monotonic() < deadline, f"never came true; {self.follower.standing}; {victim.passed[-6:]}\n{victim.standing()}"
+            self.follower.look()
+            self.feed(4)
+            time.sleep(0.02)
+
+    def finish(self, victim: Any) -> None:
+        """To the end of all decisions; then it stops as people do."""
+        self.until(lambda: self.follower.ended, victim)
+
+        def closed() -> bool:
+            every = {"detect": self._read, **dict.fromkeys((f"decide/{name}" for name in AGENTS), self.follower.activations)}
+            return {row["flow"]: row["n"] for row in victim.sql(CLOSED)} == every
+
+        self.until(closed, victim)
+        assert victim.stop(signal.SIGTERM) == 0, victim.said
+
+    def done(self, home: Path | None = None, inside: set[str] = frozenset()) -> Done:  # type: ignore[assignment]
+        return done_by(home or self.home, self.broker.kafka, self._service.counts(self.name), inside)
+
+    def close(self) -> None:
+        self.follower.close()
+        self.broker.stop()
+
+
+def steps_of(seed: int) -> list[Step]:
+    """The kills of a run, one for each life but the last."""
+    chance = random.Random(seed)
+    return [Step(point, 1 if point.startswith(RARE) else chance.randint(1, 8), "kill") for point in hand(seed)]
+
+
+def hand(seed: int) -> list[str]:
+    deck = sorted(EFFECT_POINTS)
+    random.Random(f"effects {seed // HANDS}").shuffle(deck)
+    return deck[seed % HANDS :: HANDS]
+
+
+def brought(world: World, step: Step, share: int, **how: Any) -> Any:
+    """A life that comes to a point. It is given its share of the events, and more only if its point is long in coming."""
+    victim = world.live([step], **how)
+    begun = more_at = time.monotonic()
+    while victim.process.poll() is None and not victim.process.stands:
+        world.follower.look()
+        if share > 0 or time.monotonic() > more_at:
+            given = world.feed(world.chance.randint(2, 6))
+            share, more_at = share - given, time.monotonic() + 1
+        assert not world.follower.ended, f"it never came by {step} again, and all has ended: {victim.passed[-6:]}"
+        assert time.monotonic() - begun < 90, f"never passed {step}; so far: {victim.passed[-6:]}\n{victim.standing()}"
+        time.sleep(world.chance.uniform(0, 0.04))
+    assert victim.process.poll() == (-signal.SIGKILL if step.how == "kill" else None), victim.said
+    return victim
+
+
+def disturbed(world: World, seed: int) -> Done:
+    """What a run leaves that is killed at its seed's points, its agents of another version in each life, with one worker or two."""
+    chance, steps = random.Random(-seed), steps_of(seed)
+    for n, step in enumerate(steps):
+        brought(world, step, 7, version=str(n), workers=chance.choice([1, 2]))
+    victim = world.live(version="last", workers=chance.choice([1, 2]), http=True)
+    world.finish(victim)
+    return world.done()
+
+
+Enter = Callable[[str], World]
+
+
+@pytest.fixture
+def enter(tmp_path: Path, start: Callable[..., Any], service: Service) -> Iterator[Enter]:
+    """Opens a world by its name."""
+    opened: list[World] = []
+
+    def open_one(name: str) -> World:
+        opened.append(World(name, tmp_path / "home", start, service, random.Random(name)))
+        return opened[-1]
+
+    yield open_one
+    for world in opened:
+        world.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, starter: Callable[..., Any], service: Service) -> Done:
+    """What a run leaves that nobody disturbed; it came by every point, and something of everything happened."""
+    world = World("undisturbed", tmp_path_factory.mktemp("undisturbed"), starter, service, random.Random(0))
+    try:
+        victim = world.live(http=True)
+        world.finish(victim)
+        assert set(victim.passed) == set(EFFECT_POINTS)
+        done = world.done()
+    finally:
+        world.close()
+    assert {state for state, *_ in done.decisions.values()} == {"acted", "waiting", "no_action"}
+    assert {verdict for verdict, _ in done.verdicts.values()} == {"approved", "declined"}
+    assert any(text.startswith("instead of") for text in done.deeds.values())
+    return done
+
+
+def test_the_documentation_names_every_point_of_effects():
+    """docs/architecture.md lists them."""
+    page = (HERE.parents[1] / "docs" / "architecture.md").read_text().partition("## What is proved of effects")[2].partition("\n## ")[0]
+    for point in EFFECT_POINTS:
+        where, _, name = point.partition(": ")
+        [row] = [line for line in page.splitlines() if line.startswith(f"| `{where}` | ")]
+        assert name in row, point
+
+
+def test_any_five_seeds_kill_at_every_point_and_stops_come_by_all():
+    """The sample that the normal suite runs is no matter of luck."""
+    for deck in (0, 5, 795):
+        assert {step.point for seed in range(deck, deck + HANDS) for step in steps_of(seed)} == set(EFFECT_POINTS)
+    assert {seed % len(EFFECT_POINTS) for seed in range(STOPS)} == set(range(len(EFFECT_POINTS)))
+
+
+@pytest.mark.parametrize("seed", [*range(HANDS), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(HANDS, KILLED))])
+def test_what_is_done_outside_is_done_once(seed, enter, undisturbed):
+    """Killed at each point: idempotent and reconcilable calls once, plain ones never twice, events by their ids; nothing else differs."""
+    assert disturbed(enter(f"seed-{seed}"), seed) == undisturbed
+
+
+def taken_over(world: World, seed: int) -> Done:
+    """What a run leaves whose first owner stands still for longer than a lease, while another takes over what it had, and wakes then."""
+    chance = random.Random(seed)
+    point = sorted(EFFECT_POINTS)[seed % len(EFFECT_POINTS)]
+    step = Step(point, 1 if point.startswith(RARE) else chance.randint(1, 8), "stop")
+    first = brought(world, step, 12, version="first")
+    other = world.home.with_name("other")
+    shutil.copytree(world.home, other)
+    wake_at = time.monotonic() + LEASE_S + chance.uniform(0, 2)
+    second = world.live(home=other, version="second", workers=chance.choice([1, 2]), http=True)
+    world.until(lambda: time.monotonic() > wake_at and (world.follower.ended or chance.random() < 0.02), second)
+    first.process.send_signal(signal.SIGCONT)
+    gone_at = time.monotonic() + LAST_WORDS_S
+    world.until(lambda: time.monotonic() > gone_at or first.process.poll() is not None, second)
+    first.close()
+    world.finish(second)
+    return world.done(other, {line.split()[1] for line in first.passed if line.startswith("inside ")})
+
+
+@pytest.mark.parametrize("seed", [17, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(STOPS) if seed != 17)])
+def test_an_owner_that_stood_still_does_nothing_twice(seed, enter, undisturbed):
+    """The woken one is fenced: what it had begun is done once, and it begins nothing."""
+    assert taken_over(enter(f"stop-{seed}"), seed) == undisturbed
