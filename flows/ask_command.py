@@ -9,12 +9,13 @@ from headwater.flows.frames import print_frame
 from headwater.flows.options import print_json
 from headwater.flows.screen import console
 from headwater.flows.settings import Settings
-from headwater.lineage.ask import QUESTIONS
 
 
 def run(settings: Settings, question: str | None, ids: list[str], as_json: bool, html: Path | None) -> None:
     """Answer one question; without one, tell which there are. Raises Misused, NotFound, Unavailable."""
     if question is None:
+        from headwater.lineage.ask import QUESTIONS
+
         for each in QUESTIONS.values():
             typer.echo(f"  headwater ask {' '.join((each.name, *each.takes)):32} {each.about}")
         return

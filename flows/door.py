@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
@@ -16,8 +16,9 @@ from headwater.flows.settings import Settings
 from headwater.lineage import errors
 from headwater.lineage.client import Lineage, connect
 from headwater.lineage.errors import HeadwaterError, NotFound, Unavailable
-from headwater.lineage.store import open_database
-from headwater.lineage.verify import Source
+
+if TYPE_CHECKING:
+    from headwater.lineage.verify import Source
 
 LINEAGE_FILE = "lineage.duckdb"
 STARTING_S = 60.0
@@ -45,8 +46,10 @@ class Door:
         return connect(path)
 
     @contextmanager
-    def lineage_file(self) -> Iterator[Source]:
+    def lineage_file(self) -> Iterator["Source"]:
         """The lineage file of a stopped headwater, read-only. Raises NotFound, Unavailable."""
+        from headwater.lineage.store import open_database
+
         self.lineage().close()  # says what is wrong if there is no file
         connection = open_database(self.home / LINEAGE_FILE, read_only=True)
         try:

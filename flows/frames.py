@@ -1,18 +1,22 @@
 """A polars frame on the terminal: as many columns as fit, the first rows, and what is not shown told."""
 
-import polars as pl
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from headwater.lineage.show import cell
 
+if TYPE_CHECKING:
+    import polars as pl
+
 WIDEST = (60, 40, 28)
 """Characters of a cell at most: the first of these with which all columns fit; where none does, the first."""
 SHOWN = 200
 
 
-def print_frame(console: Console, frame: pl.DataFrame, *, shown: int = SHOWN) -> None:
+def print_frame(console: Console, frame: "pl.DataFrame", *, shown: int = SHOWN) -> None:
     """Print the first rows as a table, and in a last line how many there are and which columns had no room."""
     tried = (_cells(frame.head(shown), widest) for widest in WIDEST)
     fits = [(_fitting(frame.columns, cells, console.width), cells) for cells in tried]
@@ -28,7 +32,7 @@ def print_frame(console: Console, frame: pl.DataFrame, *, shown: int = SHOWN) ->
     console.print("; ".join(told), style="dim")
 
 
-def _cells(frame: pl.DataFrame, widest: int) -> list[list[str]]:
+def _cells(frame: "pl.DataFrame", widest: int) -> list[list[str]]:
     """Every value in one line of at most so many characters."""
     texts = [[" ".join(cell(value).split()) for value in row] for row in frame.iter_rows()]
     return [[text if len(text) <= widest else text[: widest - 1] + "…" for text in row] for row in texts]

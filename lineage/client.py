@@ -7,26 +7,25 @@
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import quote
 
 import httpx
 import msgspec
-import polars as pl
-import pyarrow as pa
 
-from headwater.lineage.ask import ask
 from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, NotFound, Unavailable
-from headwater.lineage.guard import TIME_LIMIT_S, reading
+from headwater.lineage.limits import TIME_LIMIT_S
 from headwater.lineage.seen import Why
-from headwater.lineage.store import open_database
-from headwater.lineage.why import why
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
 
 
 class Lineage(Protocol):
     """What `connect` returns; also a context manager."""
 
-    def sql(self, query: str) -> pl.DataFrame:
+    def sql(self, query: str) -> "pl.DataFrame":
         """The answer to one SELECT. Raises Misused, Forbidden, Unavailable."""
         ...
 
@@ -34,7 +33,7 @@ class Lineage(Protocol):
         """The path of an id. Raises NotFound, Misused."""
         ...
 
-    def ask(self, question: str, *ids: str) -> pl.DataFrame:
+    def ask(self, question: str, *ids: str) -> "pl.DataFrame":
         """The answer to a named question: trace, history, compare, cost, conservation, freshness. Raises NotFound, Misused."""
         ...
 
@@ -52,10 +51,14 @@ def connect(where: str | Path, *, time_limit_s: float = TIME_LIMIT_S, transport:
     """
     if str(where).startswith(("http://", "https://")):
         return Remote(httpx.Client(base_url=str(where), timeout=time_limit_s + 5, transport=transport))
+    from headwater.lineage.opened import File
+
     return File(Path(where), time_limit_s)
 
 
-class _Closing(ABC):
+class Closing(ABC):
+    """A context manager of what can be closed."""
+
     @abstractmethod
     def close(self) -> None: ...
 
@@ -66,42 +69,19 @@ class _Closing(ABC):
         self.close()
 
 
-class File(_Closing):
-    """The lineage file of a stopped headwater, opened read-only."""
-
-    def __init__(self, path: Path, time_limit_s: float) -> None:
-        if not path.is_file():
-            raise NotFound(f"no lineage file at {path}: give the one in the home of `headwater up`, or the address of a running headwater")
-        self._connection = open_database(path, read_only=True)
-        self._time_limit_s = time_limit_s
-
-    def sql(self, query: str) -> pl.DataFrame:
-        with reading(self._connection, query, time_limit_s=self._time_limit_s) as reader:
-            return _frame(reader.read_all())
-
-    def why(self, id: str) -> Why:
-        return why(self._connection, id)
-
-    def ask(self, question: str, *ids: str) -> pl.DataFrame:
-        return ask(self._connection, question, *ids)
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class Remote(_Closing):
+class Remote(Closing):
     """The lineage of a running headwater, over HTTP."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
 
-    def sql(self, query: str) -> pl.DataFrame:
+    def sql(self, query: str) -> "pl.DataFrame":
         return _read(self._ask("POST", "/v1/sql", json={"query": query}))
 
     def why(self, id: str) -> Why:
         return msgspec.json.decode(self._ask("GET", f"/v1/why/{quote(id)}").content, type=Why)
 
-    def ask(self, question: str, *ids: str) -> pl.DataFrame:
+    def ask(self, question: str, *ids: str) -> "pl.DataFrame":
         asked = "".join(f"&id={quote(id, safe='')}" for id in ids)
         return _read(self._ask("GET", f"/v1/ask/{quote(question, safe='')}?format=arrow{asked}"))
 
@@ -118,10 +98,12 @@ class Remote(_Closing):
         return response
 
 
-def _read(response: httpx.Response) -> pl.DataFrame:
+def _read(response: httpx.Response) -> "pl.DataFrame":
     """The frame of an Arrow stream. Raises Unavailable if it broke off."""
+    import pyarrow as pa
+
     try:
-        return _frame(pa.ipc.open_stream(response.content).read_all())
+        return frame_of(pa.ipc.open_stream(response.content).read_all())
     except pa.ArrowException as error:
         raise Unavailable(f"the answer broke off: {error}; its time was up, or the server stopped; ask for less") from None
 
@@ -138,6 +120,9 @@ def _error(response: httpx.Response) -> HeadwaterError:
     return _ERRORS.get(response.status_code, Misused if response.is_client_error else Unavailable)(text)
 
 
-def _frame(answer: pa.Table) -> pl.DataFrame:
+def frame_of(answer: "pa.Table") -> "pl.DataFrame":
+    """A table as polars has it."""
+    import polars as pl
+
     frame = pl.from_arrow(answer)
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()

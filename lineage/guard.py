@@ -17,11 +17,11 @@ import msgspec
 import pyarrow as pa
 
 from headwater.lineage.errors import Forbidden, Misused, Unavailable
+from headwater.lineage.limits import TIME_LIMIT_S
 from headwater.lineage.verify import Source
 
 Connection = duckdb.DuckDBPyConnection
 
-TIME_LIMIT_S = 30.0
 ROWS_A_BATCH = 10_000
 
 TABLE_FUNCTIONS = frozenset(

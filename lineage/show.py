@@ -4,18 +4,21 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
-import polars as pl
 from rich.text import Text
 from rich.tree import Tree
 
 from headwater.lineage.duration import from_datetime, to_datetime
 from headwater.lineage.event import Position
-from headwater.lineage.queries import Stage, conservation, dead_letters, decisions
 from headwater.lineage.seen import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Link, Retrieval, Why
-from headwater.lineage.verify import Source
+
+if TYPE_CHECKING:
+    import jinja2
+    import polars as pl
+
+    from headwater.lineage.queries import Stage
+    from headwater.lineage.verify import Source
 
 EVENTS_SHOWN = 3
 SHOWN = 25
@@ -57,8 +60,10 @@ def why_html(why: Why) -> str:
     return _environment().get_template("why.html").render(why=why)
 
 
-def home_html(source: Source, app: str) -> str:
+def home_html(source: "Source", app: str) -> str:
     """The newest decisions, how events ended, the newest dead letters, as one page without outside resources."""
+    from headwater.lineage.queries import conservation, dead_letters, decisions
+
     newest = decisions(source, limit=SHOWN).to_dicts()
     shown = [{**row, "time": _when(from_datetime(row["time"])) if row["time"] else ""} for row in newest]
     ended = [row for row in conservation(source).to_dicts() if row["outcome"] != "consumed"]
@@ -66,12 +71,12 @@ def home_html(source: Source, app: str) -> str:
     return _environment().get_template("home.html").render(app=app, decisions=shown, ended=ended, dead=dead)
 
 
-def frame_html(frame: pl.DataFrame, title: str) -> str:
+def frame_html(frame: "pl.DataFrame", title: str) -> str:
     """A frame as one page without outside resources: a table, its ids leading on to their paths."""
     return _environment().get_template("frame.html").render(title=title, columns=frame.columns, rows=frame.rows(), linked=_LINKED)
 
 
-def life_line(stages: Sequence[Stage], position: Position | str) -> Text:
+def life_line(stages: Sequence["Stage"], position: Position | str) -> Text:
     """`flights/2@1841 ── 41 ms ── searchable ── 22 ms ── activation …`"""
     where = position if isinstance(position, Position) else Position.parse(position)
     line = Text(where.short, style="bold")
@@ -253,7 +258,9 @@ def cell(value: object) -> str:
     return str(value)
 
 
-def _environment() -> jinja2.Environment:
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms, cell=cell)
     return environment

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from headwater.lineage.ask import QUESTIONS, ask
 from headwater.lineage.errors import Misused, NotFound
-from headwater.lineage.guard import TIME_LIMIT_S, reading
+from headwater.lineage.guard import reading
+from headwater.lineage.limits import TIME_LIMIT_S
 from headwater.lineage.queries import decisions
 from headwater.lineage.show import frame_html, home_html, why_html
 from headwater.lineage.store import Store
