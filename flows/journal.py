@@ -3,20 +3,17 @@
 Correctness rests on the fence, never on abort: what a fenced owner had open stays out, and readers take the first `decided` of an id.
 Commits are grouped: what arrives within a few milliseconds shares one transaction.
 A commit whose answer is late is asked for again, never aborted: aborted or not would be unknown, and some readers see what was aborted.
+The embedded broker gives a fenced owner no answer at all: there who waits for one looks whether another owner came.
 """
 
 import asyncio
-import contextlib
 import math
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
@@ -24,7 +21,9 @@ from confluent_kafka import Message as KafkaMessage
 from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, encode
 from headwater.flows.broker import is_embedded
 from headwater.flows.drain import drain
+from headwater.flows.group import Request, Requests
 from headwater.flows.kafka import Kafka
+from headwater.flows.ownership import Mark
 from headwater.flows.recall import decided_at
 from headwater.flows.turns import in_turn
 from headwater.lineage.errors import EffectFailed, HeadwaterError, Terminal, Unavailable
@@ -33,13 +32,14 @@ from headwater.lineage.topic import DECISIONS
 
 _log = structlog.get_logger("headwater.journal")
 
-GROUP_S = 0.005
-"""How long a commit waits for company."""
-LARGEST_GROUP = 500
 LOOK_BACK = 20_000
 """Offsets: an activation that comes a second time (its flow was killed between two snapshots) is known within this distance."""
 COMMIT_S = 20.0
 """How long one call to the broker may take before the same commit is asked for again."""
+LOOK_S = 2.0
+"""How long the embedded broker may leave a commit without an answer before its owner looks whether it is one still."""
+_LOOKS = 15
+"""How often it finds that nobody else came, though the broker answers readers all the while; then this owner breaks, the next asks anew."""
 _PAUSE_S = 0.05
 _ABORTS = 2
 """How many times `commit_s` an abort may take before this owner breaks."""
@@ -78,23 +78,6 @@ _REFUSED = frozenset(
 """What sending again cannot mend."""
 
 
-@dataclass
-class _Request:
-    entries: Sequence[Entry]
-    effects: Sequence[Outgoing]
-    answer: "asyncio.Future[list[str]]"
-    loop: asyncio.AbstractEventLoop
-    placed: dict[int, Position] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> list[str]:
-        return [str(self.placed[index]) for index in range(len(self.effects))]
-
-    def settle(self, tokens: list[str], error: Exception | None = None) -> None:
-        with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
-            self.loop.call_soon_threadsafe(_settle, self.answer, tokens, error)
-
-
 class KafkaJournal:
     """The decisions of one agent in one partition. Opening it fences the former owner at once; what was decided is read beside.
 
@@ -113,7 +96,9 @@ class KafkaJournal:
         self, kafka: Kafka, broker: str, app: str, agent: str, partition: int, since: int = 0, *, commit_s: float = COMMIT_S
     ) -> None:
         self._kafka, self._broker, self._agent, self._partition = kafka, broker, agent, partition
-        self._commit_s = commit_s
+        self._commit_s = min(commit_s, LOOK_S) if is_embedded(broker) else commit_s
+        self._abort_s = _ABORTS * commit_s
+        self._mark = Mark(kafka, agent, partition)
         self._producer: Producer = kafka.producer(
             transactional_id=f"headwater-{app}-{agent}-{partition}",
             transaction_timeout_ms=int(_TRANSACTION_S * 1000),
@@ -128,8 +113,8 @@ class KafkaJournal:
         self._since = self._end = since
         self._decided_at: dict[str, int] = {}
         self._book: Future[list[Entry]] = Future()
-        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._pending: list[_Request] = []
+        self._requests = Requests()
+        self._pending: list[Request] = []
         self._failed: list[KafkaError] = []
         self._closing = threading.Event()
         self._broken: HeadwaterError | None = None
@@ -157,8 +142,7 @@ class KafkaJournal:
     def _mark_opened(self) -> None:
         """A transaction of our own in our partition: some brokers end what a killed owner left open there only then, not at the fence."""
         self._producer.begin_transaction()
-        told = msgspec.json.encode({"entry": "opened", "agent": self._agent})
-        self._producer.produce(DECISIONS, told, self._agent.encode(), partition=self._partition, headers=[("opened", self._agent.encode())])
+        self._mark.leave(self._producer)
         self._flush()
         self._resume(self._producer.commit_transaction)
 
@@ -195,7 +179,7 @@ class KafkaJournal:
 
     async def _ask(self, entries: Sequence[Entry], effects: Sequence[Outgoing]) -> list[str]:
         loop = asyncio.get_running_loop()
-        request = _Request(entries, effects, loop.create_future(), loop)
+        request = Request(entries, effects, loop.create_future(), loop)
         self._requests.put(request)
         if self._broken is not None:  # the thread may be gone and see it no more
             request.settle([], self._broken)
@@ -203,7 +187,7 @@ class KafkaJournal:
 
     def close(self) -> None:
         self._closing.set()
-        self._requests.put(None)
+        self._requests.end()
         self._thread.join(COMMIT_S)
 
     def _run(self) -> None:
@@ -211,7 +195,8 @@ class KafkaJournal:
         end: HeadwaterError = Broken(f"{self._name} is closed")
         try:
             self._book.set_result(self._read_back())
-            while self._gather():
+            while pending := self._requests.gather():
+                self._pending = pending
                 self._commit(self._pending)
                 self._pending = []
         except BaseException as error:
@@ -221,14 +206,10 @@ class KafkaJournal:
             if not self._closing.is_set():
                 _log.warning("the journal broke", agent=self._agent, partition=self._partition, error=str(end))
         self._broken = end
-        while True:
-            for request in self._pending:
-                request.settle([], end)
-            try:
-                request_or_end = self._requests.get_nowait()
-            except queue.Empty:
-                return
-            self._pending = [request_or_end] if request_or_end is not None else []
+        for request in self._pending:
+            request.settle([], end)
+        for request in self._requests.left():
+            request.settle([], end)
 
     @property
     def _name(self) -> str:
@@ -246,25 +227,7 @@ class KafkaJournal:
         told = self._kafka.told(cause) if cause is not None else f"{type(error).__name__}: {error}"
         return Broken(f"{self._name} can write no more: {told}; restart the flow, the next owner reads what was committed")
 
-    def _gather(self) -> bool:
-        """Requests that share a commit, into `_pending`; False at the end."""
-        first = self._requests.get()
-        if first is None:
-            return False
-        self._pending = [first]
-        until = time.monotonic() + GROUP_S
-        while len(self._pending) < LARGEST_GROUP:
-            try:
-                request = self._requests.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            if request is None:
-                self._requests.put(None)
-                break
-            self._pending.append(request)
-        return True
-
-    def _commit(self, group: list[_Request]) -> None:
+    def _commit(self, group: list[Request]) -> None:
         """One transaction. Unavailable or EffectFailed to all of the group where it was ended with nothing written.
 
         Raises what breaks this owner.
@@ -273,7 +236,7 @@ class KafkaJournal:
         for request in group:
             request.settle([] if refusal is not None else request.tokens, refusal)
 
-    def _write(self, group: list[_Request]) -> HeadwaterError | None:
+    def _write(self, group: list[Request]) -> HeadwaterError | None:
         self._failed = []
         self._producer.begin_transaction()
         try:
@@ -288,7 +251,7 @@ class KafkaJournal:
             return self._given_up(error.args[0])
         return None
 
-    def _fill(self, group: list[_Request]) -> None:
+    def _fill(self, group: list[Request]) -> None:
         for request in group:
             for index, effect in enumerate(request.effects):
                 self._send(effect, request, index)
@@ -298,7 +261,7 @@ class KafkaJournal:
                 self._enter(entry.placed(request.tokens) if isinstance(entry, Done) else entry)
         self._flush()
 
-    def _send(self, effect: Outgoing, request: _Request, index: int) -> None:
+    def _send(self, effect: Outgoing, request: Request, index: int) -> None:
         headers, value = to_binary(effect.event)
         failed = self._failed  # of this transaction: what an abort throws away is told late
 
@@ -347,23 +310,35 @@ class KafkaJournal:
         An abort itself may never end: after a broker stood still for longer than a transaction lasts, some refuse the client a new epoch
         for ever. Nobody has asked for that commit, so when patience is over this owner breaks, and the next one's fence ends it.
         """
-        until = time.monotonic() + patience_s
+        until, looks = time.monotonic() + patience_s, 0
         while True:
             try:
                 with in_turn(self._broker):
                     call(self._commit_s)
                 return
             except KafkaException as error:
-                if not error.args[0].retriable() or self._closing.is_set() or time.monotonic() > until:
+                if not error.args[0].retriable() or self._closing.is_set():
+                    raise
+                looks += self._look()
+                if time.monotonic() > until or looks >= _LOOKS:
                     raise
                 _log.warning("the broker does not answer", agent=self._agent, partition=self._partition, error=self._kafka.told(error))
                 self._closing.wait(_PAUSE_S)
+
+    def _look(self) -> bool:
+        """Whether the embedded broker says that this is still the owner. Raises Fenced if another is."""
+        if not is_embedded(self._broker):
+            return False
+        newer = self._mark.passed_by(self._commit_s)
+        if newer:
+            raise Fenced(f"{self._name} has another owner now (it left its mark, and the broker answers this one no more)")
+        return newer is not None
 
     def _given_up(self, cause: KafkaError) -> HeadwaterError:
         """End a transaction that was not committed; gives what its callers are told. Raises what breaks this owner."""
         if cause.fatal():
             raise KafkaException(cause)
-        self._resume(self._producer.abort_transaction, _ABORTS * self._commit_s)
+        self._resume(self._producer.abort_transaction, self._abort_s)
         told = self._kafka.told(cause)
         if cause.code() in _REFUSED:
             return EffectFailed(f"{self._name}: the broker refuses what is to be written: {told}; mend that and restart the flow")
@@ -372,12 +347,3 @@ class KafkaJournal:
 
 class _Undelivered(Exception):
     """A message of the open transaction was not accepted; the KafkaError is its only argument."""
-
-
-def _settle(future: "asyncio.Future[list[str]]", tokens: list[str], error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(tokens)

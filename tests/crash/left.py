@@ -96,9 +96,9 @@ def left_by(home: Path, kafka: Kafka) -> Left:
     activations = _once((dict(m.headers)["ce_id"].decode(), m.value or b"") for m in messages[ACTIVATIONS])
     fired = {id: json.loads(body) for id, body in activations.items()}
     _in_order((a["rule"], a["key"], a["at"]) for a in fired.values())
-    decided = _decided(messages[DECISIONS])
+    decided = all_decided(messages[DECISIONS])
     _in_order((f"{d['agent']} on {fired[d['activation']]['rule']}", d["key"], d["at"]) for d in decided.values())
-    effects = _effects([*messages["alarms"], *messages["notes"], *messages[REVIEWS]], decided)
+    effects = all_effects([*messages["alarms"], *messages["notes"], *messages[REVIEWS]], decided)
     assert len({id for id, _ in recorded}) == len(recorded)
     assert {id for id, _ in recorded} == {e["id"] for d in decided.values() if d["state"] == "acted" for e in d.get("effects", [])}
     assert dead == set(_once((dict(m.headers)["headwater-id"].decode(), m.value) for m in messages[DEAD]))
@@ -131,7 +131,7 @@ def _in_order(said: Iterable[tuple[str, str, int]]) -> None:
         latest[who, key] = at
 
 
-def _decided(messages: list[Any]) -> dict[str, Any]:
+def all_decided(messages: list[Any]) -> dict[str, Any]:
     """The journal's decisions: each (agent, activation) once."""
     entries = [json.loads(m.value) for m in messages]
     decided = [entry for entry in entries if entry["entry"] == "decided"]
@@ -143,7 +143,7 @@ def _decided(messages: list[Any]) -> dict[str, Any]:
     return {entry["id"]: entry for entry in decided}
 
 
-def _effects(messages: list[Any], decided: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def all_effects(messages: list[Any], decided: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """Each effect on its topic is what its decision says; effect id → (decision, topic)."""
     sent = _once((dict(m.headers)["ce_id"].decode(), (m.topic, m.value)) for m in messages)
     wanted: dict[str, tuple[str, str]] = {}
