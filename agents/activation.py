@@ -1,7 +1,7 @@
 """An activation: a trigger rule fired for a key. One episode per key is opened, updated and closed."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Invalid
 from headwater.lineage.event import Event, Position
 from headwater.lineage.record import Record, fact
+from headwater.lineage.traceparent import following
 
 TYPE = "headwater.activation."
 NAMESPACE = uuid.UUID("b3d2f0a4-3f0e-5b52-8a4c-5f7f5a3c9d11")
@@ -39,6 +40,7 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
     cut       "topic/partition" → the offset up to which every event not later than this one lies: what a reader must have seen
     via       the agents whose decisions led here, oldest first; of several events behind it, of the one with most
     correlation   of the cascade it belongs to; empty: it begins one, named by its episode
+    trace     the `traceparent` of the event it follows from; empty: it begins a trace, named by its correlation id
     """
 
     id: str
@@ -55,6 +57,7 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
     version: str = "1"
     via: tuple[str, ...] = ()
     correlation: str = ""
+    trace: str = ""
 
     @property
     def when(self) -> datetime:
@@ -65,6 +68,11 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
     def correlationid(self) -> str:
         """What its decisions and all that follows from them share."""
         return self.correlation or self.episode
+
+    @property
+    def traceparent(self) -> str:
+        """Its own trace context."""
+        return following(self.trace, self.correlationid, self.id).header
 
 
 EVENTS_KEPT = 50
@@ -86,6 +94,7 @@ def activation_event(activation: Activation) -> Event:
         data=msgspec.json.encode(activation),
         correlationid=activation.correlationid,
         causationid=activation.events[0].id if activation.events else None,
+        traceparent=activation.traceparent,
     )
 
 
@@ -101,11 +110,13 @@ def activation_of(event: Event) -> Activation:
 
 
 def activation_record(
-    activation: Activation, broker: str, *, appended: int | None, logged: int, reads: Mapping[str, Mapping[str, Any]] = {}
-) -> Record:
+    activation: Activation, broker: str, *, appended: int | None, logged: int, reads: Mapping[str, Mapping[str, Any]] = {},
+    traces: Sequence[str] = (),
+) -> Record:  # fmt: skip
     """The record of a firing; `appended` is when the newest event behind it was appended, `logged` the wall clock, both in µs.
 
-    reads  of its events' facts, where they are from: `topic/partition@offset` → enricher → what it read
+    reads   of its events' facts, where they are from: `topic/partition@offset` → enricher → what it read
+    traces  the trace contexts of its events, where they have any
     """
     return fact(
         "activation", "detect", "rules", activation.id,
@@ -116,6 +127,7 @@ def activation_record(
             "value": activation.value, "count": activation.count, "total": activation.total, "version": activation.version,
             "events": msgspec.to_builtins(activation.events), "cut": activation.cut, "appended": appended,
             "via": list(activation.via), "correlation": activation.correlationid,
-            **({"reads": reads} if reads else {}),
+            "traceparent": activation.traceparent, **({"follows": activation.trace} if activation.trace else {}),
+            **({"reads": reads} if reads else {}), **({"traces": list(traces)} if traces else {}),
         },
     )  # fmt: skip

@@ -180,13 +180,14 @@ class Context:
         question raises.
         """
         self._authorised("choose", MODEL)
+        started = self._ports.clock()
         try:
             chosen = await question()
         except HeadwaterError as error:
             if isinstance(asked := error.details.pop("asked", None), Chosen):
-                self._asked(asked, error=str(error))
+                self._asked(asked, started, error=str(error))
             raise
-        self._asked(chosen)
+        self._asked(chosen, started)
         return chosen.decision
 
     async def tool(self, tool: Tool, /, **arguments: Any) -> Any:
@@ -248,9 +249,13 @@ class Context:
         """Say something about the reasoning; it is kept beside the decision, with `data` for who queries it."""
         self._trail.note(text, **data)
 
-    def _asked(self, chosen: Chosen, **failed: str) -> None:
+    def _asked(self, chosen: Chosen, started: int, **failed: str) -> None:
+        seconds = (self._ports.clock() - started) / 1_000_000
         options = [{"name": option.name, "confidence": option.confidence} for option in chosen.decision.options]
-        data = {"model": chosen.model, "prompt": chosen.prompt, "answer": chosen.answer, "options": options, "tokens": dict(chosen.tokens)}
+        data = {
+            "model": chosen.model, "prompt": chosen.prompt, "answer": chosen.answer, "options": options, "tokens": dict(chosen.tokens),
+            "seconds": seconds,
+        }  # fmt: skip
         self._trail.model({**data, **chosen.asked, **failed})
         self._trail.spend(chosen.decision.cost)
 

@@ -25,6 +25,7 @@ from headwater.agents.trail import Trail, content_hash
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import AgentFailed, Forbidden
 from headwater.lineage.record import Record, fact
+from headwater.lineage.traceparent import following
 
 _BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
 _SUMMARY = 120
@@ -57,7 +58,7 @@ async def decide(agent: Agent, activation: Activation, ports: Ports, *, position
     resumed = ports.memories.suspended(journal, activation, ports.clock())
     waited = resumed.suspended if resumed is not None else None
     if resumed is not None and waited is not None:
-        activation = msgspec.structs.replace(activation, correlation=resumed.correlation)
+        activation = msgspec.structs.replace(activation, correlation=resumed.correlation, trace=activation.traceparent)
         trail.resumes, trail.resumed = waited.activation, waited.decision
         trail.note(f"resumes what {agent.name} suspended by decision {waited.decision}", resumes=waited.decision)
     answered = await _answered(agent, activation, ports, trail, journal)
@@ -214,7 +215,7 @@ def _decided(
         without=dict(decision.without), cost={**decision.cost, **spent, **cost}, decided=now,
         effects=tuple(each for each in answered.effects if isinstance(each, Outgoing)),
         calls=tuple(each for each in answered.effects if isinstance(each, Calling)), expires=duration(agent.expires),
-        attempts=answered.attempts, error=answered.error,
+        attempts=answered.attempts, error=answered.error, traceparent=following(activation.traceparent, "", trail.decision).header,
     )  # fmt: skip
 
 
@@ -227,6 +228,8 @@ def _decision_record(decided: Decided, activation: Activation, trail: Trail) -> 
         "without": {chunk: _option(option) for chunk, option in decided.without.items()}, "cost": decided.cost,
         "woken": decided.woken, "decided": decided.decided, "attempts": decided.attempts, "error": decided.error, "used": trail.used,
     }  # fmt: skip
+    if decided.traceparent:
+        data["traceparent"] = decided.traceparent
     if trail.draft.before:
         data["recalled"] = trail.draft.before
     if decided.memory is not None:

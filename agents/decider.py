@@ -343,7 +343,8 @@ class Decider:
         """The verdicts that counted."""
         assert course.decided is not None
         agent, decision = course.decided.agent, course.decided.id
-        return tuple(verdict_record(_verdict(agent, decision, each), each.at) for each in course.judged.values())
+        trace = course.decided.traceparent
+        return tuple(verdict_record(_verdict(agent, decision, each), each.at, traceparent=trace) for each in course.judged.values())
 
 
 def _waits(course: Course, review: str, place: int) -> Waiting:

@@ -15,6 +15,7 @@ from headwater.agents.review import fate_data, review_id
 from headwater.agents.tool import Call
 from headwater.lineage.errors import AgentFailed, Invalid
 from headwater.lineage.record import Record, fact
+from headwater.lineage.traceparent import following
 
 
 def outgoing(agent: Agent, activation: Activation, decision: str, effects: Sequence[Effect]) -> tuple[Outgoing | Calling, ...]:
@@ -66,7 +67,7 @@ def _event(agent: Agent, activation: Activation, decision: str, ordinal: int, ef
         id=effect_id(decision, ordinal), ordinal=ordinal, topic=topic.name, type=topic.name,
         source=f"headwater/decide/{agent.name}", time=activation.at, data=msgspec.Raw(data), key=key, subject=key,
         causationid=decision, correlationid=activation.correlationid, actor=principal_of(agent).name,
-        via=told_of(activation.via, agent.name),
+        via=told_of(activation.via, agent.name), traceparent=following(activation.traceparent, "", effect_id(decision, ordinal)).header,
     )  # fmt: skip
 
 
@@ -87,6 +88,8 @@ def _record(course: Course, effect: Outgoing | Calling, at: int, told: Mapping[s
     decided = course.decided
     assert decided is not None
     data = {"decision": decided.id, "ordinal": effect.ordinal, "sent": at, **told}
+    if decided.traceparent:
+        data["traceparent"] = following(decided.traceparent, "", effect.id).header
     return fact(
         "effect", f"decide/{decided.agent}", "effects", effect.id, logged=at, parents=(decided.id,), at=decided.at,
         ordinal=effect.ordinal, data=data,

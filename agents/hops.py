@@ -19,21 +19,22 @@ KEPT = 100
 
 
 class Hops(NamedTuple):
-    """What an event says of the decisions it came from. Empty: it came from outside."""
+    """What an event says of the decisions it came from, and its trace context. Without `via` it came from outside."""
 
     via: tuple[str, ...] = ()
     correlation: str = ""
+    trace: str = ""
 
 
 NONE = Hops()
 
 
-def hops_of(extensions: Mapping[str, str], correlation: str | None) -> Hops:
-    """The hops of an event, of its extension attributes and its correlation id."""
+def hops_of(extensions: Mapping[str, str], correlation: str | None, trace: str | None = None) -> Hops:
+    """The hops of an event, of its extension attributes, its correlation id and its `traceparent`."""
     told = extensions.get(VIA)
     if not told:
-        return NONE
-    return Hops(tuple(told.rsplit(",", KEPT)[-KEPT:]), correlation or "")
+        return Hops(trace=trace) if trace else NONE
+    return Hops(tuple(told.rsplit(",", KEPT)[-KEPT:]), correlation or "", trace or "")
 
 
 def longest(hops: Iterable[Hops]) -> Hops:

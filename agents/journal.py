@@ -42,13 +42,14 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     correlationid: str | None = None
     actor: str | None = None
     via: str = ""
+    traceparent: str = ""
 
     @property
     def event(self) -> Event:
         return Event(
             id=self.id, source=self.source, type=self.type, time=self.time, data=bytes(self.data), subject=self.subject,
             causationid=self.causationid, correlationid=self.correlationid, actor=self.actor,
-            extensions={VIA: self.via} if self.via else {},
+            traceparent=self.traceparent or None, extensions={VIA: self.via} if self.via else {},
         )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     effects, calls   what the decision does outside, in the order of their ordinals; held back while it waits for a verdict
     review     the question to a person, if it waits
     spent      of the agents asked that have a budget: what this journal's decisions have spent of it on that day, this one included
+    traceparent   its trace context, which its effects follow
     memory     what the agent remembers from here on, if this decision changed it
     expires    how long a review of it waits, µs
     woken, decided   wall clock, µs since 1970
@@ -105,6 +107,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     error: str = ""
     spent: dict[str, Spent] = {}
     memory: Memory | None = None
+    traceparent: str = ""
     records: tuple[Record, ...] = ()
 
     @property

@@ -177,7 +177,7 @@ class ModelChooser:
         else:
             decision = reasoned(result.output, evidence, cost)
         answer = result.output.model_dump(mode="json") if isinstance(result.output, BaseModel) else str(result.output)
-        return Chosen(decision, self.model.model_name, prompt.content, answer, tokens)
+        return Chosen(decision, self.model.model_name, prompt.content, answer, tokens, {"system": self.model.system})
 
     @property
     def _decides(self) -> bool:

@@ -9,6 +9,7 @@ from headwater.agents.activation import Activation
 from headwater.agents.agent import NAMESPACE
 from headwater.agents.journal import Answered, Calling, Decided, Outgoing
 from headwater.lineage.topic import REVIEWS
+from headwater.lineage.traceparent import following
 
 REQUESTED = "headwater.review.requested"
 
@@ -32,6 +33,7 @@ def review_data(decided: Decided, reason: Reason, question: str) -> dict[str, An
         "reason": reason, "question": question, "agent": decided.agent, "key": decided.key, "decision": decided.id,
         "activation": decided.activation, "position": decided.position, "choice": decided.choice, "summary": decided.summary,
         "effects": _shown(decided), "asked": decided.decided, "expires": decided.decided + decided.expires,
+        **({"traceparent": _trace(decided, review_id(decided.id))} if decided.traceparent else {}),
     }  # fmt: skip
 
 
@@ -41,7 +43,9 @@ def fate_data(decided: Decided, call: Calling, answered: Answered) -> dict[str, 
         f"{decided.agent} called {call.tool} for {decided.key} and nobody knows whether it happened: {answered.error}. It is never called "
         "again. Look there; then approve to let what follows happen, or decline to leave it."
     )
-    asked = {"effect": call.id, "asked": answered.at, "expires": answered.at + decided.expires}
+    asked: dict[str, Any] = {"effect": call.id, "asked": answered.at, "expires": answered.at + decided.expires}
+    if decided.traceparent:
+        asked["traceparent"] = _trace(decided, review_id(call.id))
     return {**review_data(decided, "unknown", question), **asked}
 
 
@@ -60,6 +64,7 @@ def review_event(decided: Decided, activation: Activation, reason: Reason, quest
         id=review, ordinal=0, topic=REVIEWS, type=REQUESTED, source=f"headwater/decide/{decided.agent}", time=activation.at,
         data=msgspec.Raw(msgspec.json.encode(data)), key=review, subject=activation.key, causationid=decided.id,
         correlationid=activation.correlationid, actor=f"agent/{decided.by}@{decided.version}",
+        traceparent=_trace(decided, review),
     )  # fmt: skip
 
 
@@ -69,7 +74,7 @@ def fate_event(decided: Decided, call: Calling, answered: Answered) -> Outgoing:
     return Outgoing(
         id=review, ordinal=call.ordinal, topic=REVIEWS, type=REQUESTED, source=f"headwater/decide/{decided.agent}", time=decided.at,
         data=msgspec.Raw(msgspec.json.encode({"review": review, **fate_data(decided, call, answered)})), key=review, subject=decided.key,
-        causationid=call.id, actor=f"agent/{decided.by}@{decided.version}",
+        causationid=call.id, actor=f"agent/{decided.by}@{decided.version}", traceparent=_trace(decided, review),
     )  # fmt: skip
 
 
@@ -87,6 +92,11 @@ def question_of(decided: Decided, activation: Activation, reason: Reason, detail
             return f"{who} could not decide: {detail}. What should be done about {what}?"
         case "unknown":
             return f"{who} does not know what became of {detail}."
+
+
+def _trace(decided: Decided, review: str) -> str:
+    """The trace context of a question."""
+    return following(decided.traceparent, "", review).header if decided.traceparent else ""
 
 
 def _shown(decided: Decided) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ class Reader:
     def _signal(self, one: Received, readings: tuple[Reading | None, ...]) -> Signal:
         key, event = self.topic.key, one.event
         thing = event.id if key is None else str(getattr(one.model, key))
-        hops = hops_of(event.extensions, event.correlationid)
+        hops = hops_of(event.extensions, event.correlationid, event.traceparent)
         place = one.position.partition, one.position.offset
         return Signal(event.time, event.id, *place, thing, one.appended, readings, hops, one.reads or None)
 

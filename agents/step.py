@@ -174,8 +174,10 @@ class Pace:
             id=id, rule=rule.name, key=key, phase=fired.phase, at=at, value=known["level"] if fired.value is None else fired.value,
             episode=episode, count=fired.many, total=fired.total, events=tuple(map(self._cause, causes[:EVENTS_KEPT])),
             cut=self._cut(watching.topics) if cut is None else cut, version=rule.version, via=hops.via, correlation=hops.correlation,
+            trace=hops.trace,
         )  # fmt: skip
-        self._tell(activation, causes[0].appended if causes else None, _reads(activation, causes))
+        traces = list(dict.fromkeys(entry.hops.trace for entry in causes[:EVENTS_KEPT] if entry.hops.trace))
+        self._tell(activation, causes[0].appended if causes else None, _reads(activation, causes), traces)
 
     def _hops(self, known: Mind, causes: Sequence[Entry]) -> Hops:
         """Of the event at hand and those behind it; what fires without any follows from the firing before."""
@@ -184,9 +186,12 @@ class Pace:
         here = [] if self.hops is None else [self.hops]
         return longest([*here, *(entry.hops for entry in causes)])
 
-    def _tell(self, activation: Activation, appended: int | None, reads: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def _tell(
+        self, activation: Activation, appended: int | None, reads: Mapping[str, Mapping[str, Any]] | None = None, traces: Sequence[str] = ()
+    ) -> None:
         self.activations.append(activation)
-        self.records.append(activation_record(activation, self.state["broker"], appended=appended, logged=self.now, reads=reads or {}))
+        broker, now = self.state["broker"], self.now
+        self.records.append(activation_record(activation, broker, appended=appended, logged=now, reads=reads or {}, traces=traces))
 
     def _part(self) -> None:
         """Tell which rules changed, and close the episodes of those that go or read otherwise."""

@@ -9,6 +9,7 @@ from headwater.lineage.errors import Invalid
 from headwater.lineage.event import Event
 from headwater.lineage.record import Record, fact
 from headwater.lineage.topic import REVIEWS
+from headwater.lineage.traceparent import following
 
 JUDGED = "headwater.review.judged"
 LONGEST_REASON = 2000
@@ -92,8 +93,8 @@ def verdict_of(event: Event, position: str) -> Verdict:
     return Verdict(**msgspec.structs.asdict(said), at=event.time, position=position)
 
 
-def verdict_record(verdict: Verdict, now: int, *, refused: str = "") -> Record:
-    """The record of a verdict. `refused`: why it does not count."""
+def verdict_record(verdict: Verdict, now: int, *, refused: str = "", traceparent: str = "") -> Record:
+    """The record of a verdict. `refused`: why it does not count; `traceparent`: of its review, if that is known."""
     data: dict[str, Any] = {
         "review": verdict.review, "decision": verdict.decision, "agent": verdict.agent, "verdict": verdict.verdict, "by": verdict.by,
         "reason": verdict.reason, "accepted": not refused,
@@ -102,6 +103,8 @@ def verdict_record(verdict: Verdict, now: int, *, refused: str = "") -> Record:
         data["choice"] = verdict.choice
     if refused:
         data["refused"] = refused
+    if traceparent:
+        data["traceparent"] = following(traceparent, "", verdict.review).header
     ordinal = verdict.place if refused else "accepted"
     return fact(
         "verdict", f"decide/{verdict.agent}", "verdict", verdict.review, logged=now, parents=(verdict.review, verdict.decision),

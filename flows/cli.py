@@ -196,6 +196,7 @@ def mcp(url: Url = None, home: Home = None) -> None:
 def why(
     id: Annotated[str, typer.Argument(help="Any id: event, document, activation, decision, effect; or topic/partition@offset")],
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as a page to keep or send")] = None,
+    prov: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the decisions on it as W3C PROV-JSON")] = None,
     as_json: AsJson = False,
     url: Url = None,
     home: Home = None,
@@ -203,7 +204,7 @@ def why(
     """What happened to it, and why: the path from events to effects, in both directions."""
     import headwater.flows.look_commands as look_commands
 
-    look_commands.why(settings(home, url), id, html, as_json)
+    look_commands.why(settings(home, url), id, html, prov, as_json)
 
 
 @cli.command(rich_help_panel=LOOK)

@@ -17,11 +17,13 @@ from headwater.flows.drain import tail
 from headwater.flows.kafka import Kafka
 from headwater.flows.seen import WINDOW, Seen
 from headwater.flows.sink import Writer, outgoing
+from headwater.flows.telemetry import Telemetry
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import HeadwaterError, Invalid, NotFound, Oversized, Unavailable, Undecodable
 from headwater.lineage.event import JSON, STRUCTURED, Event, Position, from_binary, from_structured
 from headwater.lineage.select import NORMAL, ORIGIN, PRIORITIES, PRIORITY
 from headwater.lineage.topic import INTERNAL, Topic
+from headwater.lineage.traceparent import context_of
 
 BATCH = "application/cloudevents-batch+json"
 NDJSON = "application/x-ndjson"
@@ -58,6 +60,7 @@ class Gateway:
         ahead: int = AHEAD,
         largest: int = LARGEST,
         window: int = WINDOW,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._topics = {name: topic for name, topic in topics.items() if not name.startswith(INTERNAL)}
         self._ahead = ahead
@@ -66,7 +69,7 @@ class Gateway:
         self.new_id = ids or (lambda: str(uuid.uuid4()))
         self.largest = largest
         self._seen = {name: Seen(name, window) for name in self._topics}
-        self._window = window
+        self._window, self._telemetry = window, telemetry
         self._next: dict[tuple[str, int], int] = {}
         self._closed = threading.Event()
 
@@ -108,8 +111,16 @@ class Gateway:
         if not ours:
             keyed = [(tagged(event, origin, priority), key) for event, key in keyed]
 
+        traced = self._telemetry if not ours else None
+        if traced is not None:
+            keyed = [(traced.begun(topic.name, event), key) for event, key in keyed]
+
         def produce(numbers: list[int]) -> list[Position]:
-            return self._writer.write(outgoing(topic.name, *keyed[number]) for number in numbers)
+            started = self._clock()
+            positions = self._writer.write(outgoing(topic.name, *keyed[number]) for number in numbers)
+            if traced is not None:
+                traced.published(topic.name, [events[n] for n in numbers], [keyed[n][0] for n in numbers], positions, started)
+            return positions
 
         seen = self._seen.get(topic.name) if once and not ours else None
         positions = produce(list(range(len(keyed)))) if seen is None else seen.once(events, produce)
@@ -129,12 +140,19 @@ class Gateway:
             raise Oversized(f"{len(body)} bytes in one request; at most {self.largest}: send several, or lines of JSON as {NDJSON}")
         kind = media(content_type)
         now = self._clock()
+        trace = traceparent_of(headers or {})
+        if trace is not None:  # of the request: for those events that do not name one of their own
+            events = self._events(topic, body, kind, headers or {}, now)
+            return [event if event.traceparent else msgspec.structs.replace(event, traceparent=trace) for event in events]
+        return self._events(topic, body, kind, headers or {}, now)
+
+    def _events(self, topic: Topic[Any], body: bytes, kind: str, headers: Mapping[str, str], now: int) -> list[Event]:
         if kind == STRUCTURED:
             return [from_structured(body, now=now)]
         if kind == BATCH:
             return [from_structured(bytes(raw), now=now + n) for n, raw in enumerate(_array(body))]
-        attributes = ce_headers(headers or {})
-        key, priority = idempotency_key(headers or {}), attributes.get(PRIORITY)
+        attributes = ce_headers(headers)
+        key, priority = idempotency_key(headers), attributes.get(PRIORITY)
         if kind == NDJSON:
             lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
             return self.lines(topic, lines, key, priority)
@@ -212,6 +230,12 @@ def media(content_type: str) -> str:
 def ce_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The CloudEvents attributes of HTTP headers; the HTTP binding percent-encodes what headers cannot carry."""
     return {name[3:].lower(): unquote(value) for name, value in headers.items() if name.lower().startswith("ce-")}
+
+
+def traceparent_of(headers: Mapping[str, str]) -> str | None:
+    """The trace context of a request; one that is malformed is as none."""
+    given = next((value for name, value in headers.items() if name.lower() == "traceparent"), None)
+    return given if context_of(given) is not None else None
 
 
 def idempotency_key(headers: Mapping[str, str]) -> str | None:

@@ -51,7 +51,7 @@ def _search_files(found: Door, settings: Settings, question: dict[str, Any]) -> 
     return search_stopped(settings, found.home, question)
 
 
-def why(settings: Settings, id: str, html: Path | None, as_json: bool) -> None:
+def why(settings: Settings, id: str, html: Path | None, prov: Path | None, as_json: bool) -> None:
     """Print the path of an id as a tree, as data, or write it as a page."""
     from headwater.lineage.show import why_html, why_tree
 
@@ -60,11 +60,18 @@ def why(settings: Settings, id: str, html: Path | None, as_json: bool) -> None:
     if html is not None:
         html.write_text(why_html(found), encoding="utf-8")
         typer.echo(f"written to {html}")
-    elif as_json:
+    if prov is not None:
+        import msgspec
+
+        from headwater.lineage.prov import prov_of
+
+        prov.write_bytes(msgspec.json.format(msgspec.json.encode(prov_of(found))))
+        typer.echo(f"written to {prov}")
+    if as_json:
         import msgspec
 
         print_json(msgspec.to_builtins(found))
-    else:
+    elif html is None and prov is None:
         terminal().print(why_tree(found))
 
 

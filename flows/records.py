@@ -1,7 +1,7 @@
 """How a flow's records reach the lineage topic: sent without waiting, all acknowledged before the epoch that told them can close."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
@@ -16,18 +16,20 @@ RUNS_HELD = 1000
 """Ranges that may wait for their neighbours."""
 
 Keyed = tuple[str, list[Record]]
+Told = Callable[[Sequence[Record]], None]
 
 
 class RecordSink(FixedPartitionedSink[list[Record], None]):
-    """Writes lists of records, keyed by `keyed`, to the lineage topic; `run` names the run of the process that tells them.
+    """Writes lists of records, keyed by `keyed`, to the lineage topic; `run` names the run of the process that tells them; `told`
+    hears of the facts among them.
 
     Bytewax asks a partitioned sink for a snapshot when an epoch ends, and keeps the epoch only with it: there we wait for the broker.
     So what a kept epoch told is acknowledged, and what was not will be told again. Ranges wait for their neighbours until then, or
     until something travels anyway; what was read is told before how it ended.
     """
 
-    def __init__(self, flow: str, writer: Writer, run: str = "") -> None:
-        self._flow, self._writer, self._run = flow, writer, run
+    def __init__(self, flow: str, writer: Writer, run: str = "", told: Told | None = None) -> None:
+        self._flow, self._writer, self._run, self._told = flow, writer, run, told
         self._own = threading.local()
         self._asked = 0
 
@@ -49,17 +51,19 @@ class RecordSink(FixedPartitionedSink[list[Record], None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_Partition":
         self._own.slot = int(for_part)
-        return _Partition(self._flow, self._writer, self._run)
+        return _Partition(self._flow, self._writer, self._run, self._told)
 
 
 class _Partition(StatefulSinkPartition[list[Record], None]):
-    def __init__(self, flow: str, writer: Writer, run: str) -> None:
-        self._flow, self._largest, self._run = flow, writer.largest, run
+    def __init__(self, flow: str, writer: Writer, run: str, told: Told | None) -> None:
+        self._flow, self._largest, self._run, self._told = flow, writer.largest, run, told
         self._sending = Sending(writer)
         self._runs = Runs()
 
     def write_batch(self, values: list[list[Record]]) -> None:
         facts = [record for records in values for record in records if not self._runs.add(record)]
+        if self._told is not None and facts:
+            self._told(facts)
         if facts or len(self._runs) > RUNS_HELD:
             self._send(facts)
 

@@ -46,6 +46,7 @@ from headwater.flows.settings import Settings
 from headwater.flows.sink import Writer
 from headwater.flows.source import TopicSource
 from headwater.flows.tables import Tables
+from headwater.flows.telemetry import Telemetry, telemetry_of
 from headwater.flows.weighing import Weigher
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Unavailable
@@ -265,6 +266,14 @@ class Runtime:
         weigher = Weigher(lambda: Meaning(self.embedder, self.vectors), self.stops["detect"])
         self._open.append(weigher.close)
         return weigher
+
+    @once
+    def telemetry(self) -> Telemetry | None:
+        """Who is told of spans, if the settings name a collector. Raises Misused."""
+        telemetry = telemetry_of(self.settings, self.app.name, self.id, self.clock, self.meter)
+        if telemetry is not None:
+            self._open.append(telemetry.close)
+        return telemetry
 
     @once
     def ladder(self) -> Ladder:

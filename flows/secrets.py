@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 
 STARS = "********"
-_WORDS = ("password", "secret", "token", "api_key", "api.key", "pem", "jaas", "passphrase", "private_key", "oauthbearer_config")
+_WORDS = (
+    "password", "secret", "token", "api_key", "api.key", "pem", "jaas", "passphrase", "private_key", "oauthbearer_config", "otlp__headers",
+)  # fmt: skip
 _SHORTEST = 4
 """Shorter pieces are words of any text."""
 

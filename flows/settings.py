@@ -72,6 +72,9 @@ class Settings:
     registry_user: str = ""
     registry_password: str = field(default="", repr=False)
     agents_hops: int = HOPS
+    otlp_endpoint: str = ""
+    otlp_headers: str = field(default="", repr=False)
+    otlp_ratio: float = 0.01
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
     bridges: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
@@ -103,6 +106,9 @@ VARIABLES = {
     "HEADWATER_SCHEMA_REGISTRY__USER": "registry_user",
     "HEADWATER_SCHEMA_REGISTRY__PASSWORD": "registry_password",
     "HEADWATER_AGENTS__HOPS": "agents_hops",
+    "HEADWATER_OTLP__ENDPOINT": "otlp_endpoint",
+    "HEADWATER_OTLP__HEADERS": "otlp_headers",
+    "HEADWATER_OTLP__RATIO": "otlp_ratio",
     "HEADWATER_LOG": "log",
 }
 
@@ -197,7 +203,7 @@ def _checked(name: str, value: str) -> Any:
             **{name: allowed for name, (_, _, _, allowed) in _NUMBERS.items()},
         }
         raise Misused(f"{name}={value!r} is not allowed; it takes {allowed[name]}") from None
-    if name == "HEADWATER_SCHEMA_REGISTRY__URL":
+    if name in _URLS:
         _checked_url(name, value)
     levels = ("debug", "info", "warning", "error")
     if name == "HEADWATER_LOG" and value not in levels:
@@ -216,17 +222,25 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
     "HEADWATER_HTTP__BURST": (int, 1, 10**9, "a number of events from 1 on"),
     "HEADWATER_QDRANT__GRPC_PORT": (int, 0, 65535, "a port; 0: the server is spoken to by REST"),
     "HEADWATER_AGENTS__HOPS": (int, 1, KEPT, f"how many decisions may follow from each other, 1 to {KEPT}"),
+    "HEADWATER_OTLP__RATIO": (float, 0, 1, "a share from 0 (none) to 1 (all)"),
     "HEADWATER_AGENTS__AT_ONCE": (int, 1, 100_000, "a number of attempts from 1 to 100000"),
     "HEADWATER_HTTP__MAX_BYTES": (int, 1000, 10**9, "a number of bytes from 1000 to 1000000000"),
 }
 """Settings that are numbers: what they are, from, to, in words."""
 
 
+_URLS = {
+    "HEADWATER_SCHEMA_REGISTRY__URL": "HEADWATER_SCHEMA_REGISTRY__USER and __PASSWORD",
+    "HEADWATER_OTLP__ENDPOINT": "HEADWATER_OTLP__HEADERS",
+}
+"""Settings that are addresses, and where what is secret about them goes."""
+
+
 def _checked_url(name: str, value: str) -> None:
     """An address is shown and told; so nothing secret may stand in it."""
     found = urlsplit(value)
     if "@" in found.netloc:
-        raise Misused(f"{name} holds a user or a password, and would be shown: give them as HEADWATER_SCHEMA_REGISTRY__USER and __PASSWORD")
+        raise Misused(f"{name} holds a user or a password, and would be shown: give them as {_URLS[name]}")
     if value and (found.scheme not in ("http", "https") or not found.netloc):
         raise Misused(f"{name}={value!r} is not allowed; it takes an address such as http://127.0.0.1:8081")
 

@@ -20,6 +20,7 @@ from headwater.flows.ladder import Ladder, Moving, outcome_of
 from headwater.flows.meter import Meter
 from headwater.flows.selecting import Unwanted, sift, sort_out
 from headwater.flows.sink import Outgoing, Writer
+from headwater.flows.telemetry import Telemetry
 from headwater.lineage.decode import Failure, Received, decode
 from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
 from headwater.lineage.event import Message, Position
@@ -138,6 +139,7 @@ class UpsertStep:
     """Work → records: chunk, embed and upsert batches of several lanes at once, then move on or bury what failed, then tell progress.
 
     What is tried again is upserted by itself: a life may be here twice after a crash, and each place has an outcome of its own.
+    `telemetry` hears of events that are traced.
     `save` stores progress: what is on the ladder must be known after a kill, before any snapshot goes beyond it.
     """
 
@@ -149,6 +151,7 @@ class UpsertStep:
     stop: threading.Event
     ladder: Ladder = field(default_factory=Ladder)
     save: Callable[[], None] = lambda: None
+    telemetry: Telemetry | None = None
 
     def __call__(self, work: list[Work]) -> list[Upserted]:
         fresh = [each for each in work if type(each) is Work]
@@ -157,6 +160,8 @@ class UpsertStep:
         return [upserted for group in groups for upserted in self._settle(group)]
 
     def _settle(self, work: list[Work]) -> list[Upserted]:
+        started = self.clock()
+        given = [received for each in work for received in each.received] if self.telemetry is not None else []
         indexed = self._indexed([received for each in work for received in each.received])
         refused = {received.position: (received, error) for received, error in indexed.failures}
         for each in work:
@@ -170,6 +175,8 @@ class UpsertStep:
         moved = [outcome_of("index", each.attempt, each.attempt.position, "moved", now, str(place)) for each, place in places]
         ended = [*indexed.outcomes, *((one.position, "passed") for each in work for one in each.unwanted)]
         ended += [(failure.position, "dead_lettered") for failure, _ in dead]
+        if self.telemetry is not None:
+            self.telemetry.indexed(given, dict([*ended, *((each.attempt.position, "moved") for each, _ in places)]), started)
         told = self._tell(work, ended, [each.attempt for each, _ in places])
         closed = work[0].close(sorted(ended, key=lambda pair: pair[0]), "index", now)
         return _by_lane(work, [*indexed.records, *buried, *moved, *closed], told)

@@ -164,7 +164,7 @@ class Up:
                 _log.warning(warning)
             run.embedder.embed(["the model is loaded before the first event comes"])
             run.keep_progress()
-        self.gateway = Gateway({**self.app.topics}, run.writer, run.clock, largest=self.settings.http_max_bytes)
+        self.gateway = Gateway({**self.app.topics}, run.writer, run.clock, largest=self.settings.http_max_bytes, telemetry=run.telemetry)
         self._gateways = Gateways(run, self.gateway)
         for topic in domain(self.app).values() if self._broker is None else ():  # an embedded broker has just begun: it remembers nothing
             self.gateway.remember(kafka, run.broker, topic)

@@ -44,7 +44,8 @@ def index(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → chunk, embed, upsert → the index and its progress. What fails for now comes again by the ladder."""
     flow = Dataflow("index")
     topics = run.app.indexed
-    upsert = UpsertStep(run.indexing, run.writer, run.progress, run.meter, run.clock, run.stops["index"], run.ladder, run.save_progress)
+    told_of = (run.ladder, run.save_progress, run.telemetry)
+    upsert = UpsertStep(run.indexing, run.writer, run.progress, run.meter, run.clock, run.stops["index"], *told_of)
     crew = Crew(upsert)
     run.closing(crew.close)
     told: dict[str, Any] = {"begun": run.progress.start, "read": run.progress.note_appended, "at_end": run.progress_at_end}
@@ -139,5 +140,6 @@ FLOWS = {"index": index, "detect": detect, "decide": decide, "bridge": bridge, "
 def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:
     """Every record of a flow, merged once, to the lineage topic."""
     merged = op.merge("records", *streams)
-    sink = RecordSink(flow, run.writer, run.id)
+    telemetry = run.telemetry if flow in ("detect", "decide") else None
+    sink = RecordSink(flow, run.writer, run.id, telemetry.told if telemetry is not None else None)
     op.output("lineage", op.flat_map_batch("slot", merged, sink.keyed), sink)

@@ -170,7 +170,10 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: what was asked for, and everything on its path. `lives` is told of events that were tried again."""
+    """The answer: what was asked for, and everything on its path. `lives` is told of events that were tried again.
+
+    newest  document → its version now, of those that its decisions were shown
+    """
 
     id: str
     kind: str
@@ -180,3 +183,4 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     activations: tuple[ActivationSeen, ...] = ()
     decisions: tuple[DecisionSeen, ...] = ()
     lives: tuple[Life, ...] = ()
+    newest: dict[str, int] = {}

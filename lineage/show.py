@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from headwater.lineage.duration import from_datetime, to_datetime
 from headwater.lineage.event import Position
+from headwater.lineage.picture import picture_of
 from headwater.lineage.seen import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Link, Retrieval, Why
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def why_tree(why: Why, *, events: int = EVENTS_SHOWN) -> Tree:
 
 def why_html(why: Why) -> str:
     """The path as one page without outside resources; whatever came from events is escaped."""
-    return _environment().get_template("why.html").render(why=why)
+    pictures = {decision.id: picture_of(decision) for decision in why.decisions}
+    return _environment().get_template("why.html").render(why=why, pictures=pictures)
 
 
 def home_html(source: "Source", app: str) -> str:

@@ -14,6 +14,7 @@ from headwater.lineage.ask import QUESTIONS, ask
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.guard import reading
 from headwater.lineage.limits import TIME_LIMIT_S
+from headwater.lineage.prov import prov_of
 from headwater.lineage.queries import decisions
 from headwater.lineage.show import frame_html, home_html, why_html
 from headwater.lineage.store import Store
@@ -64,6 +65,11 @@ def routes(
         if found.kind != "decision":
             raise NotFound(f"{id} is a {found.kind}, no decision; ask /v1/why/{id}")
         return _json(found.decisions[0])
+
+    @router.get("/v1/decisions/{id}/prov")
+    def provenance(id: str) -> Response:
+        """The decisions on a path as a W3C PROV-JSON document."""
+        return _json(prov_of(why(store(), id)))
 
     @router.get("/v1/why/{id:path}")
     def path_of(id: str, format: str = "json") -> Response:

@@ -14,6 +14,7 @@ from headwater.lineage.cascade import followed, led_here
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.event import Position
 from headwater.lineage.names import SHORTEST, Connection, Thing, beginning_with, begins, lying_at, mentioning, things
+from headwater.lineage.newest import newest_of
 from headwater.lineage.record import Record
 from headwater.lineage.seen import ActivationSeen, DecisionSeen, Life, Why
 from headwater.lineage.tell import activation_seen, causes_of, dead_letter_seen, decision_seen, documents_seen, event_seen, known_at
@@ -32,7 +33,8 @@ def why(source: Source, id: str) -> Why:
     with source.cursor() as cursor:
         cursor.begin()
         try:
-            return _why(cursor, *resolve(cursor, id.strip()))
+            found = _why(cursor, *resolve(cursor, id.strip()))
+            return msgspec.structs.replace(found, newest=newest_of(cursor, found.decisions))
         finally:
             cursor.rollback()
 
