@@ -42,7 +42,7 @@ def judged(agent: Agent, ports: Ports, ended: Ended | None, course: Course | Non
         raise Refused(f"a review that is {verdict.verdict} takes no other choice")
     return Judged(
         id=course.decided.id, review=verdict.review, verdict=verdict.verdict, at=verdict.at or ports.clock(), by=verdict.by,
-        reason=verdict.reason[:LONGEST_REASON], choice=verdict.choice, position=verdict.position,
+        reason=verdict.reason[:LONGEST_REASON], choice=verdict.choice, position=verdict.position, counted=ports.clock(),
     )  # fmt: skip
 
 

@@ -344,7 +344,10 @@ class Decider:
         assert course.decided is not None
         agent, decision = course.decided.agent, course.decided.id
         trace = course.decided.traceparent
-        return tuple(verdict_record(_verdict(agent, decision, each), each.at, traceparent=trace) for each in course.judged.values())
+        return tuple(
+            verdict_record(_verdict(agent, decision, each), each.at, counted=each.counted, traceparent=trace)
+            for each in course.judged.values()
+        )
 
 
 def _waits(course: Course, review: str, place: int) -> Waiting:

@@ -155,6 +155,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
     position   the token of the verdict's event; empty where it expired
     choice     JSON value to put in the place of the decision's choice, None: as it was
+    at, counted   when it was said, and when it was written here: from then on what it lets happen may happen (µs since 1970)
     """
 
     id: str
@@ -165,6 +166,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     reason: str = ""
     choice: Any = None
     position: str = ""
+    counted: int = 0
 
 
 Entry: TypeAlias = Decided | Started | Answered | Done | Judged

@@ -93,8 +93,9 @@ def verdict_of(event: Event, position: str) -> Verdict:
     return Verdict(**msgspec.structs.asdict(said), at=event.time, position=position)
 
 
-def verdict_record(verdict: Verdict, now: int, *, refused: str = "", traceparent: str = "") -> Record:
-    """The record of a verdict. `refused`: why it does not count; `traceparent`: of its review, if that is known."""
+def verdict_record(verdict: Verdict, now: int, *, refused: str = "", counted: int = 0, traceparent: str = "") -> Record:
+    """The record of a verdict. `refused`: why it does not count; `counted`: since when it does (wall clock, µs), if that is known;
+    `traceparent`: of its review, if that is known."""
     data: dict[str, Any] = {
         "review": verdict.review, "decision": verdict.decision, "agent": verdict.agent, "verdict": verdict.verdict, "by": verdict.by,
         "reason": verdict.reason, "accepted": not refused,
@@ -103,9 +104,11 @@ def verdict_record(verdict: Verdict, now: int, *, refused: str = "", traceparent
         data["choice"] = verdict.choice
     if refused:
         data["refused"] = refused
+    if counted:
+        data["counted"] = counted
     if traceparent:
         data["traceparent"] = following(traceparent, "", verdict.review).header
-    ordinal = verdict.place if refused else "accepted"
+    ordinal = verdict.place if refused else f"accepted/{verdict.place}"
     return fact(
         "verdict", f"decide/{verdict.agent}", "verdict", verdict.review, logged=now, parents=(verdict.review, verdict.decision),
         ordinal=ordinal, data=data,

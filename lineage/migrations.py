@@ -163,9 +163,31 @@ _DEAD = (
         FROM records WHERE kind = 'outcome' AND outcome = 'moved'""",
 )
 
+_JUDGED = (
+    # One row per review and how it stands: the first verdict that counted ends it.
+    f"""CREATE OR REPLACE VIEW reviews AS
+        WITH judged AS (
+            SELECT ref, data, logged FROM records WHERE kind = 'verdict' AND (data->>'$.accepted')::BOOLEAN
+            QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1)
+        SELECT r.ref AS id, r.parents[1] AS decision, r.data->>'$.agent' AS agent, r.data->>'$.key' AS "key",
+            r.data->>'$.reason' AS reason, r.data->>'$.question' AS question, r.logged,
+            coalesce(j.data->>'$.verdict', 'waiting') AS state,
+            j.data->>'$.by' AS "by", j.data->>'$.reason' AS why, j.logged AS judged,
+            {_moment("asked").replace("data", "r.data")} AS asked, {_moment("expires").replace("data", "r.data")} AS expires
+        FROM records r LEFT JOIN judged j USING (ref)
+        WHERE r.kind = 'review' QUALIFY row_number() OVER (PARTITION BY r.ref ORDER BY r.seq) = 1""",
+    # Which version of its rule fired.
+    """CREATE OR REPLACE VIEW activations AS
+        SELECT "time", data->>'$.rule' AS rule, data->>'$.key' AS "key", data->>'$.phase' AS phase, (data->>'$.value')::DOUBLE AS value,
+            (data->>'$.count')::BIGINT AS matched, (data->>'$.total')::BIGINT AS total, json_array_length(data, '$.events') AS events,
+            ref AS id, data->>'$.episode' AS episode, logged AS fired, coalesce(data->>'$.version', '1') AS version
+        FROM records WHERE kind = 'activation'""",
+)
+
 MIGRATIONS = (
     Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),
     Migration(2, "dead letters with how they ended, and what was tried again", _DEAD),
     # The position of an activation that came a second time is passed by; that says nothing of the decision.
     Migration(3, "decisions are not told by activations that came twice", (_decisions("CREATE OR REPLACE", " AND outcome <> 'passed'"),)),
+    Migration(4, "reviews with their state, activations with the version of their rule", _JUDGED),
 )

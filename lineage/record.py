@@ -31,7 +31,7 @@ Kind = Literal[
     "decision",  # data: agent, version, activation, state, choice, options, rationale, confidence, evidence, cost, times
     "effect",  # data: decision, ordinal, effect, target, state, position
     "review",  # a question to a person; data: decision, reason, question, effects, asked, expires
-    "verdict",  # its answer; data: review, decision, verdict, by, reason, accepted, and why not if it does not count
+    "verdict",  # its answer; data: review, decision, verdict, by, reason, accepted, since when it counts, or why it does not
     "run",  # a flow's process started or stopped; data: state, pid, version
 ]
 Outcome = Literal[

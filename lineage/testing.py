@@ -24,7 +24,8 @@ def name(*parts: object) -> str:
 def sample_records(broker: str = BROKER, events: int = 12, *, state: str = "acted") -> list[Record]:
     """The records of one disruption: `events` cancellations on flights/0, one spoiled message, one activation, one decision of `recover`.
 
-    `state` is acted (with one plan published) or waiting (with a review). In the order in which the flows report them.
+    `state` is acted (with one plan published), waiting (with a review) or approved (with a review, its verdict and the plan).
+    In the order in which the flows report them.
     """
     places = [Position(broker, "flights", 0, offset) for offset in range(events)]
     spoiled = Position(broker, "flights", 0, events)
@@ -37,8 +38,9 @@ def sample_records(broker: str = BROKER, events: int = 12, *, state: str = "acte
     woken = Position(broker, ACTIVATIONS, 0, 0)
     records.append(run_of("consumed", "decide/recover", woken, 1, 1, WALL + 70_000))
     records += decision(places, state)
-    ended = run_of("outcome", "decide/recover", woken, 1, 1, WALL + 200_000, state, name("decision"))
-    records.append(msgspec.structs.replace(ended, parents=(name("activation"),)))
+    for outcome in ("waiting", "approved") if state == "approved" else (state,):
+        ended = run_of("outcome", "decide/recover", woken, 1, 1, WALL + 200_000, outcome, name("decision"))
+        records.append(msgspec.structs.replace(ended, parents=(name("activation"),)))
     return records
 
 
@@ -84,13 +86,14 @@ def activation(places: Sequence[Position]) -> Record:
 def decision(places: Sequence[Position], state: str) -> list[Record]:
     """`recover` looks at two chunks, asks a model, decides, and publishes a plan or asks a person."""
     flow, id, woken_by = "decide/recover", name("decision"), name("activation")
+    first = "waiting" if state == "approved" else state
     seen = [_result(0, "procedures/rebooking.md", 1, "When a fifth of departures is cancelled, rebook passengers.", 0.71, None)]
     seen.append(_result(1, "flight_status/2013-02-08-EWR-UA-1500", 2, "United flight UA 1500 is cancelled.", 0.63, places[0]))
     options = [("rebook passengers", 0.81), ("hold departures at the gate", 0.14), ("keep watching", 0.05)]
     as_of = {"flights/0": len(places)}
     search = {"query": "cancelled flights at EWR", "limit": 8, "as_of": as_of, "staleness_ms": 12.0, "at": START, "results": seen}
     answer = {
-        "agent": "recover", "version": "1", "digest": "d1", "activation": woken_by, "state": state, "choice": {"response": options[0][0]},
+        "agent": "recover", "version": "1", "digest": "d1", "activation": woken_by, "state": first, "choice": {"response": options[0][0]},
         "summary": options[0][0], "options": [{"name": n, "confidence": c} for n, c in options], "rationale": "The procedure says so.",
         "confidence": 0.81, "evidence": [one["id"] for one in seen],
         "without": {
@@ -107,19 +110,36 @@ def decision(places: Sequence[Position], state: str) -> list[Record]:
         fact("retrieval", flow, "retrieve", f"{id}:r0", logged=WALL + 90_000, parents=(woken_by,), data=search),
         fact("model", flow, "choose", f"{id}:m0", logged=WALL + 160_000, parents=(woken_by,), data=model),
         fact("ruling", flow, "authorise", id, logged=WALL + 165_000, parents=(woken_by,), data=ruling),
-        fact("decision", flow, "decide", id, logged=WALL + 170_000, parents=(woken_by, f"{id}:r0"), at=START, outcome=state, data=answer),
+        fact("decision", flow, "decide", id, logged=WALL + 170_000, parents=(woken_by, f"{id}:r0"), at=START, outcome=first, data=answer),
     ]
-    if state == "acted":
+    if state != "acted":
+        asked = {
+            "reason": "confidence below 0.9", "question": "Rebook passengers of EWR?", "agent": "recover", "key": "EWR", "decision": id,
+            "asked": WALL + 170_000, "expires": WALL + 86_400_000_000,
+        }  # fmt: skip
+        records.append(fact("review", flow, "decide", name("review"), logged=WALL + 180_000, parents=(id,), data=asked))
+    if state == "approved":
+        records.append(verdict("approved"))
+    if state != "waiting":
         token = str(Position(places[0].broker, "plans", 0, 17))
         plan = {
             "effect": "publish", "ordinal": 0, "target": "plans", "key": "EWR", "state": "done", "position": token,
             "sent": WALL + 178_000,
         }  # fmt: skip
         records.append(fact("effect", flow, "effects", name("effect"), logged=WALL + 180_000, parents=(id,), data=plan))
-    else:
-        asked = {"reason": "confidence below 0.9", "question": "Rebook passengers of EWR?", "agent": "recover", "key": "EWR"}
-        records.append(fact("review", flow, "decide", name("review"), logged=WALL + 180_000, parents=(id,), data=asked))
     return records
+
+
+def verdict(said: str, place: str = f"{BROKER}/headwater.reviews/0/1", counted: int = WALL + 175_000) -> Record:
+    """A person's answer to the review of the decision, which counts."""
+    data = {
+        "review": name("review"), "decision": name("decision"), "agent": "recover", "verdict": said, "by": "ada", "reason": "",
+        "accepted": True, "counted": counted,
+    }  # fmt: skip
+    return fact(
+        "verdict", "decide/recover", "verdict", name("review"), logged=WALL + 174_000, parents=(name("review"), name("decision")),
+        ordinal=f"accepted/{place}", data=data,
+    )  # fmt: skip
 
 
 def landings(records: Sequence[Record], size: int = 10, broker: str = BROKER) -> list[Landing]:

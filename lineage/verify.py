@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import duckdb
 import msgspec
 
-from headwater.lineage import lives
+from headwater.lineage import lives, verdicts
 from headwater.lineage.chain import LEAF, ROOT, Head, Link, broken
 
 Connection = duckdb.DuckDBPyConnection
@@ -120,6 +120,7 @@ def _conserved(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[s
 def _decided(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[str]:
     for activation, agent, first, second in cursor.execute(_DECIDED_TWICE, [limit]).fetchall():
         yield f"agent {agent} decided activation {activation} twice: {first} and {second}"
+    yield from verdicts.offences(cursor, in_flight_ok, limit)
     if in_flight_ok:
         return
     for flow, topic, partition, first, outcome, ref in cursor.execute(_UNDECIDED, [limit]).fetchall():
