@@ -19,7 +19,7 @@ from headwater.agents.budget import Budget
 from headwater.agents.tool import Call, tool
 
 VERSION = os.environ.get("ACTING_VERSION", "1")
-DECISIONS_A_DAY = 6
+DECISIONS_A_DAY = 3
 
 
 class Reading(BaseModel):
@@ -95,7 +95,7 @@ async def book(text: str, effect: str) -> dict[str, Any]:
     return await post("idempotent", effect)
 
 
-@tool(kind="reconcilable", reconcile=happened, lease="1500ms", timeout="700ms")
+@tool(kind="reconcilable", reconcile=happened, lease="1s", timeout="600ms")
 async def order(text: str, effect: str) -> dict[str, Any]:
     """The service can be asked."""
     with inside(effect):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crash.acts import DECIDED, KEYS, PARTITIONS
+from crash.acts import DECIDED, PARTITIONS
 
 from headwater.agents.agent import effect_id
 from headwater.agents.course import Course, End, effects_of, following
@@ -25,13 +25,13 @@ Counts = Mapping[str, Mapping[str, int]]
 class Done(NamedTuple):
     """What must be equal between runs. Texts are without the mark that differs each time a choice is made.
 
-    decisions  (agent, activation) → state, choice, what is remembered, what was spent
+    decisions  (agent, key, activation) → state, choice, what is remembered, what was spent
     deeds      event id → its text;  calls  effect id → tool
     verdicts   review → what was said;  but of what became of calls, for that a kill may leave open
     """
 
     activations: frozenset[str]
-    decisions: dict[tuple[str, str], tuple[Any, ...]]
+    decisions: dict[tuple[str, str, str], tuple[Any, ...]]
     deeds: dict[str, str]
     calls: dict[str, str]
     verdicts: dict[str, tuple[str, str]]
@@ -53,7 +53,7 @@ def done_by(home: Path, kafka: Kafka, counts: Counts, inside: Collection[str] = 
     _lineage(home, courses, questions)
     return Done(
         activations=frozenset(_id(m) for m in messages[ACTIVATIONS]),
-        decisions={(d.agent, d.activation): _made(d) for d in _decided(courses)},
+        decisions={(d.agent, d.key, d.activation): _made(d) for d in _decided(courses)},
         deeds=_published(messages["deeds"], courses),
         calls={call.id: call.tool for course in courses.values() for call in _due(course)},
         verdicts={
@@ -90,7 +90,6 @@ def _courses(messages: list[Any]) -> dict[str, Course]:
     assert len(ends) == len(courses) and all(isinstance(end, End) for end in ends.values()), ends
     assert {end.outcome for end in ends.values() if isinstance(end, End)} <= {"acted", "approved", "declined", "no_action"}, ends
     assert Counter(d.agent for d in _decided(courses)) == DECIDED
-    assert {d.key for d in _decided(courses)} == {*KEYS, "purse"}
     return courses
 
 

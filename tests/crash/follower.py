@@ -2,7 +2,8 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from confluent_kafka import TopicPartition
@@ -13,7 +14,8 @@ from headwater.agents.journal import decode
 from headwater.agents.review import REQUESTED
 from headwater.flows.kafka import Kafka
 from headwater.flows.sink import Outgoing, Writer
-from headwater.lineage.topic import ACTIVATIONS, DECISIONS, REVIEWS
+from headwater.lineage.record import Record, decode_batch
+from headwater.lineage.topic import ACTIVATIONS, DECISIONS, LINEAGE, REVIEWS
 
 DOUBLED = 0.2
 """The share of activations that come a second time."""
@@ -30,9 +32,10 @@ class Follower:
     def __init__(self, kafka: Kafka, writer: Writer, chance: random.Random, clock: Callable[[], int]) -> None:
         self._writer, self._chance, self._clock = writer, chance, clock
         self._consumer = kafka.consumer("test-follower", isolation_level="read_uncommitted")
-        self._consumer.assign([TopicPartition(topic, 0, 0) for topic in (ACTIVATIONS, DECISIONS, REVIEWS)])
+        self._consumer.assign([TopicPartition(topic, 0, 0) for topic in (ACTIVATIONS, DECISIONS, REVIEWS, LINEAGE)])
         self.courses: dict[str, Course] = {}
         self.activations = 0
+        self._closed: dict[str, set[tuple[str, int, int]]] = defaultdict(set)
         self._doubled: set[str] = set()
         self._asked: dict[str, dict[str, Any]] = {}
         self._answered: set[str] = set()
@@ -50,7 +53,9 @@ class Follower:
 
     def _take(self, message: Any) -> None:
         headers = dict(message.headers() or ())
-        if message.topic() == ACTIVATIONS:
+        if message.topic() == LINEAGE:
+            self._close(decode_batch(message.value()))
+        elif message.topic() == ACTIVATIONS:
             self.activations += 1
             self._double(message, headers["ce_id"].decode())
         elif message.topic() == REVIEWS:
@@ -64,6 +69,16 @@ class Follower:
         if id not in self._doubled and self._chance.random() < DOUBLED:
             self._writer.write([Outgoing(ACTIVATIONS, message.key(), message.value(), message.headers(), 0)])
         self._doubled.add(id)
+
+    def _close(self, records: Iterable[Record]) -> None:
+        for each in records:
+            if each.kind == "outcome" and each.outcome != "waiting":
+                self._closed[each.flow].update((each.topic, each.partition, offset) for offset in range(each.first, each.next))
+
+    def closed(self, read: int) -> bool:
+        """Every position has its outcome in the lineage topic: of the events that rules read (so many), and of the activations."""
+        flows = {"detect": read, **dict.fromkeys((f"decide/{name}" for name in AGENTS), self.activations)}
+        return all(len(self._closed[flow]) == many for flow, many in flows.items())
 
     def decided(self, agent: str) -> int:
         return sum(course.decided is not None and course.decided.agent == agent for course in self.courses.values())
@@ -85,8 +100,10 @@ class Follower:
         """How far everything is, for who waits in vain."""
         decided = {agent: f"{self.decided(agent)} of {DECIDED[agent]}" for agent in AGENTS}
         steps = {id: following(course) if course.decided else course for id, course in self.courses.items()}
+        closed = {flow: len(places) for flow, places in self._closed.items()}
         left = [f"{id}: {step}"[:300] for id, step in steps.items() if not isinstance(step, End)]
-        return f"{len(self._doubled)} of {ACTIVATED} activations, decided {decided}, asked {list(self._asked)}, not ended {left[:5]}"
+        known = f"{len(self._doubled)} of {ACTIVATED} activations, decided {decided}, asked {list(self._asked)}"
+        return f"{known}, not ended {left[:5]}, closed {closed}"
 
     def close(self) -> None:
         self._consumer.close()
