@@ -7,6 +7,7 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from headwater.flows.attempt import RUN
 from headwater.flows.batch import Batch
 from headwater.flows.meter import Meter
+from headwater.flows.records import Told
 from headwater.lineage.landing import Landing
 from headwater.lineage.record import decode_batch
 from headwater.lineage.store import Store
@@ -17,20 +18,22 @@ _log = structlog.get_logger("headwater.audit")
 class LandingSink(DynamicSink[Batch]):
     """Lands every batch in one transaction, offsets included; one worker writes, for the database has one writer."""
 
-    def __init__(self, store: Store, broker: str, meter: Meter) -> None:
-        self._store, self._broker, self._meter = store, broker, meter
+    def __init__(self, store: Store, broker: str, meter: Meter, told: Told | None = None) -> None:
+        self._store, self._broker, self._meter, self._told = store, broker, meter, told
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_Partition":
-        return _Partition(self._store, self._meter)
+        return _Partition(self._store, self._meter, self._told)
 
 
 class _Partition(StatelessSinkPartition[Batch]):
-    def __init__(self, store: Store, meter: Meter) -> None:
-        self._store, self._meter = store, meter
+    def __init__(self, store: Store, meter: Meter, told: Told | None) -> None:
+        self._store, self._meter, self._told = store, meter, told
 
     def write_batch(self, items: list[Batch]) -> None:
         landed = self._store.land([landing for batch in items for landing in _landings(batch)])
         self._meter.count("records", landed.rows)
+        if self._told is not None:
+            self._told([record for batch in items for record in batch.records("audit", 0)])
         for batch in items:
             self._meter.reached("audit", batch.topic, batch.partition, batch.next)
 

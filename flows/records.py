@@ -19,9 +19,21 @@ Keyed = tuple[str, list[Record]]
 Told = Callable[[Sequence[Record]], None]
 
 
+def together(told: Sequence[Told]) -> Told | None:
+    """All of them as one; None if there are none."""
+    if len(told) < 2:
+        return told[0] if told else None
+
+    def all_of_them(records: Sequence[Record]) -> None:
+        for each in told:
+            each(records)
+
+    return all_of_them
+
+
 class RecordSink(FixedPartitionedSink[list[Record], None]):
     """Writes lists of records, keyed by `keyed`, to the lineage topic; `run` names the run of the process that tells them; `told`
-    hears of the facts among them.
+    hears of what is written, in lists as steps gave them.
 
     Bytewax asks a partitioned sink for a snapshot when an epoch ends, and keeps the epoch only with it: there we wait for the broker.
     So what a kept epoch told is acknowledged, and what was not will be told again. Ranges wait for their neighbours until then, or
@@ -61,9 +73,10 @@ class _Partition(StatefulSinkPartition[list[Record], None]):
         self._runs = Runs()
 
     def write_batch(self, values: list[list[Record]]) -> None:
+        if self._told is not None:
+            for records in values:
+                self._told(records)
         facts = [record for records in values for record in records if not self._runs.add(record)]
-        if self._told is not None and facts:
-            self._told(facts)
         if facts or len(self._runs) > RUNS_HELD:
             self._send(facts)
 

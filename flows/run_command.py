@@ -75,6 +75,8 @@ def run(
         follow(runtime, file_of(settings, target))
     Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")
     failure = broken + _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
+    if failure and runtime.openlineage is not None:
+        runtime.openlineage.failed(flow, failure[0])
     runtime.close()
     if failure:
         Console(stderr=True).print(f"flow {flow} failed: {causes(failure[0])}", style="red", markup=False)

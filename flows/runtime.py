@@ -37,8 +37,10 @@ from headwater.flows.ladder import Ladder, delays_of
 from headwater.flows.meter import Meter
 from headwater.flows.once import once
 from headwater.flows.opening import generations_of, open_index, recognise, storage_of
+from headwater.flows.openlineage import Catalogue, catalogue_of, reads_of, topic_of
 from headwater.flows.partitions import PATTERN, Partitions, declared_of
 from headwater.flows.prepare import prepare_topics
+from headwater.flows.records import Told, together
 from headwater.flows.recovery import EPOCH, SLOTS
 from headwater.flows.registry import registry_of
 from headwater.flows.rulebook import Rulebook
@@ -217,6 +219,8 @@ class Runtime:
 
     def fail(self, name: str, error: BaseException) -> None:
         """Tell whoever runs the flows that one of them, or a part they lean on, is over."""
+        if self.openlineage is not None:
+            self.openlineage.failed(name, error)
         if self.failed is not None:
             self.failed(name, error)
 
@@ -274,6 +278,23 @@ class Runtime:
         if telemetry is not None:
             self._open.append(telemetry.close)
         return telemetry
+
+    @once
+    def openlineage(self) -> Catalogue | None:
+        """Who is told of flows and what they read and write, if the settings name a catalogue."""
+        if not self.settings.openlineage_url:
+            return None
+        catalogue = catalogue_of(self.settings, self.app.name, self.id, self.kafka.address, self.home, self.clock, lambda: self.writer)
+        self._open.append(catalogue.close)
+        return catalogue
+
+    def heard(self, flow: str) -> Told | None:
+        """Who hears of the records of a flow that is about to start; None: nobody."""
+        catalogue, telemetry = self.openlineage, self.telemetry if flow in ("detect", "decide") else None
+        told: list[Told] = [] if telemetry is None else [telemetry.told]
+        if catalogue is not None:
+            told.append(catalogue.begun(flow, reads_of(flow, self.app.indexed, self.app.watched)))
+        return together(told)
 
     @once
     def ladder(self) -> Ladder:
@@ -347,7 +368,9 @@ class Runtime:
 
     def prepare(self) -> None:
         """Make the topics that are missing, learn how many partitions there are, and fill the tables. Raises Misused, Unavailable."""
-        prepare_topics(self.app, self.kafka, self.clock(), registry_of(self.settings), self.rungs)
+        told = topic_of(self.settings)
+        more = {**self.rungs, **({told: 1} if told else {})}
+        prepare_topics(self.app, self.kafka, self.clock(), registry_of(self.settings), more)
         _ = self.partitions
         _ = self.tables
         _ = self.stretches

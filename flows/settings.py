@@ -75,6 +75,8 @@ class Settings:
     otlp_endpoint: str = ""
     otlp_headers: str = field(default="", repr=False)
     otlp_ratio: float = 0.01
+    openlineage_url: str = ""
+    openlineage_api_key: str = field(default="", repr=False)
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
     bridges: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
@@ -109,6 +111,8 @@ VARIABLES = {
     "HEADWATER_OTLP__ENDPOINT": "otlp_endpoint",
     "HEADWATER_OTLP__HEADERS": "otlp_headers",
     "HEADWATER_OTLP__RATIO": "otlp_ratio",
+    "HEADWATER_OPENLINEAGE__URL": "openlineage_url",
+    "HEADWATER_OPENLINEAGE__API_KEY": "openlineage_api_key",
     "HEADWATER_LOG": "log",
 }
 
@@ -203,8 +207,13 @@ def _checked(name: str, value: str) -> Any:
             **{name: allowed for name, (_, _, _, allowed) in _NUMBERS.items()},
         }
         raise Misused(f"{name}={value!r} is not allowed; it takes {allowed[name]}") from None
-    if name in _URLS:
+    if name in _URLS and name != "HEADWATER_OPENLINEAGE__URL":
         _checked_url(name, value)
+    if name == "HEADWATER_OPENLINEAGE__URL" and value:
+        if value.startswith("http"):
+            _checked_url(name, value)
+        elif not value.startswith(("kafka:", "file:")) or value in ("kafka:", "file:"):
+            raise Misused(f"{name}={value!r} is not allowed; it takes http://…, kafka:TOPIC or file:PATH")
     levels = ("debug", "info", "warning", "error")
     if name == "HEADWATER_LOG" and value not in levels:
         raise Misused(f"{name}={value!r} is not allowed; it takes one of {', '.join(levels)}")
@@ -232,6 +241,7 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
 _URLS = {
     "HEADWATER_SCHEMA_REGISTRY__URL": "HEADWATER_SCHEMA_REGISTRY__USER and __PASSWORD",
     "HEADWATER_OTLP__ENDPOINT": "HEADWATER_OTLP__HEADERS",
+    "HEADWATER_OPENLINEAGE__URL": "HEADWATER_OPENLINEAGE__API_KEY",
 }
 """Settings that are addresses, and where what is secret about them goes."""
 

@@ -196,6 +196,8 @@ class Up:
 
     def _fail(self, flow: str, error: BaseException) -> None:
         self.failure = self.failure or (flow, error)
+        if hasattr(self, "run") and self.run.openlineage is not None:
+            self.run.openlineage.failed(flow, error)
         self.failed.set()
 
     def ready(self) -> bool:

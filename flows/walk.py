@@ -130,7 +130,7 @@ def audit(run: Runtime) -> Dataflow:
     batches = op.input(
         "read", flow, run.source("audit", {LINEAGE: None}, slots=None, batch=2000, rest_ms=LANDING_MS, coalesce=True, resume=offsets)
     )
-    op.output("land", batches, LandingSink(run.store, run.broker, run.meter))
+    op.output("land", batches, LandingSink(run.store, run.broker, run.meter, run.heard("audit")))
     return flow
 
 
@@ -140,6 +140,5 @@ FLOWS = {"index": index, "detect": detect, "decide": decide, "bridge": bridge, "
 def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:
     """Every record of a flow, merged once, to the lineage topic."""
     merged = op.merge("records", *streams)
-    telemetry = run.telemetry if flow in ("detect", "decide") else None
-    sink = RecordSink(flow, run.writer, run.id, telemetry.told if telemetry is not None else None)
+    sink = RecordSink(flow, run.writer, run.id, run.heard(flow))
     op.output("lineage", op.flat_map_batch("slot", merged, sink.keyed), sink)

@@ -1,6 +1,7 @@
 """Traces: one trace from the request to the effect, received by a collector and read with OpenTelemetry's own protocol definitions."""
 
 import gzip
+import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,21 +118,23 @@ def traced(tmp_path_factory):
     """One event of a caller who traces, through the whole walk: the collector, and the events on the topic of alarms."""
     collector = Collector()
     settings = Settings(
-        home=tmp_path_factory.mktemp("traced"), http_port=0, otlp_endpoint=collector.address, otlp_headers="x-key=s%3Decret", otlp_ratio=0.0
-    )
+        home=tmp_path_factory.mktemp("traced"), http_port=0, openlineage_url="kafka:runs", otlp_endpoint=collector.address,
+        otlp_headers="x-key=s%3Decret", otlp_ratio=0.0,
+    )  # fmt: skip
     with Up(app, settings, embedder=HashEmbedder()) as up:
         for body, more in ({"id": "b1", "metres": 0.5}, {}), ({"id": "a1", "metres": 3.0}, {"traceparent": CALLER.header}):
             assert httpx.post(f"{up.address}/v1/events/levels", json=body, headers=more).status_code == 202
         until = time.monotonic() + 60
         while not (sent := [m for p in range(up.app.partitions["alarms"]) for m in drain(up.run.kafka, "alarms", p, 0)]):
             assert not up.failed.wait(0.05) and time.monotonic() < until, up.run.meter.counts()
+        runs = drain(up.run.kafka, "runs", 0, 0)
     collector.close()
-    return collector, sent
+    return collector, sent, runs
 
 
 def test_one_trace_leads_from_the_request_to_the_effect(traced):
     """Every span is in the caller's trace, and its parent is the step before it."""
-    collector, _ = traced
+    collector = traced[0]
     spans = collector.spans()
     steps = {
         "send levels": CALLER.span, "process levels": "send levels", "detect high": "send levels", "invoke_agent warn": "detect high",
@@ -148,7 +151,7 @@ def test_one_trace_leads_from_the_request_to_the_effect(traced):
 
 def test_the_trace_is_in_the_headers_of_what_an_agent_publishes(traced):
     """The effect's event carries the span that told of it, so that consumers of any make go on from there."""
-    collector, sent = traced
+    collector, sent, _ = traced
     header = dict(sent[0].headers)["ce_traceparent"].decode()
     assert header == TraceContext(CALLER.trace, collector.spans()["send alarms"].span_id.hex()).header
 
@@ -173,12 +176,20 @@ def test_spans_name_agents_models_and_tools_as_the_conventions_do(traced):
 
 def test_events_are_told_of_by_ratio_and_decisions_always(traced):
     """With ratio 0 the untraced event has no span; the collector got the key, and the service's name."""
-    collector, _ = traced
+    collector = traced[0]
     ids = [value for each in collector.spans().values() for name, value in attributes(each).items() if name == "messaging.message.id"]
     assert "b1" not in ids and collector.paths == {"/v1/traces"}
     assert {headers["x-key"] for headers in collector.headers} == {"s=ecret"}
     resource = {each.key: each.value.string_value for each in collector.requests[0].resource_spans[0].resource.attributes}
     assert resource["service.name"] == "headwater-lake"
+
+
+def test_every_flow_tells_the_catalogue_that_it_runs(traced):
+    """On the topic that the settings name lies one START per flow, with the topics that it reads."""
+    told = [json.loads(message.value) for message in traced[2]]
+    starts = {each["job"]["name"]: [read["name"] for read in each["inputs"]] for each in told if each["eventType"] == "START"}
+    assert starts.keys() == {"index", "detect", "decide", "audit"} and starts["index"] == starts["detect"] == ["levels"]
+    assert {message.key.decode() for message in traced[2]} == {each["run"]["runId"] for each in told}
 
 
 class Stuck:
