@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from headwater.flows.bench.which import HELP
 from headwater.flows.dead_cli import dead
 from headwater.flows.default_command import DefaultGroup
 from headwater.flows.logs import to_stderr
@@ -386,7 +387,7 @@ def doctor(home: Home = None) -> None:
 
 @cli.command(rich_help_panel=MAKE)
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which benchmarks; none: all")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help=HELP)] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as data")] = None,
     runs: Annotated[int, typer.Option(help="Counted pairs of each; the median is told")] = 5,
     points: Annotated[

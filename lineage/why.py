@@ -94,9 +94,11 @@ def _position(cursor: Connection, text: str) -> Thing | None:
 
 
 def _why(cursor: Connection, thing: Thing, found: list[Record]) -> Why:
-    if thing.kind in ("decision", "effect", "review"):
-        ids = [id for record in found for kind, id in things(record) if kind == "decision" and thing.kind in ("effect", "review")]
-        return Why(id=thing.id, kind=thing.kind, decisions=_decisions(cursor, ids or [thing.id]))
+    if thing.kind == "decision":
+        return Why(id=thing.id, kind=thing.kind, decisions=_decisions(cursor, [thing.id], found))
+    if thing.kind in ("effect", "review"):
+        ids = [id for record in found for kind, id in things(record) if kind == "decision"]
+        return Why(id=thing.id, kind=thing.kind, decisions=_decisions(cursor, ids))
     if thing.kind == "activation":
         return _of_activations(cursor, thing, found)
     if thing.kind == "chunk":
@@ -220,9 +222,10 @@ def _ended(cursor: Connection, token: str) -> list[tuple[str, str, str]]:
     ).fetchall()
 
 
-def _decisions(cursor: Connection, ids: Iterable[str]) -> tuple[DecisionSeen, ...]:
+def _decisions(cursor: Connection, ids: Iterable[str], found: Sequence[Record] | None = None) -> tuple[DecisionSeen, ...]:
+    """Decisions with all that belongs to them. `found`: the records that name them, if that is known already."""
     wanted = list(dict.fromkeys(ids))[:50]
-    about = mentioning(cursor, wanted)
+    about = mentioning(cursor, wanted) if found is None else found
     decided = {record.ref: record for record in reversed(about) if record.kind == "decision"}
     fired = mentioning(cursor, [record.data.get("activation", "") for record in decided.values()])
     seen = _activations(cursor, [record for record in fired if record.kind == "activation"])

@@ -17,11 +17,9 @@ import headwater
 from headwater.flows.bench.bed import Bed
 from headwater.flows.bench.entry import Bench, Finding, Round
 from headwater.flows.bench.show import figure, show, tell
+from headwater.flows.bench.which import NAMES as NAMES
 from headwater.flows.collector import collect_seldom
 from headwater.lineage.errors import Misused
-
-NAMES = ("source", "ingest", "accounting", "scale", "embed", "warm", "lineage", "agents", "freshness", "quality", "search")
-"""In the order in which they run; each is the module of its name, imported when it is its turn."""
 
 
 def run(

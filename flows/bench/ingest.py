@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from headwater.flows.bench import pathway
 from headwater.flows.bench.bed import Bed, seconds
 from headwater.flows.bench.entry import Bench, Round, Target
-from headwater.flows.bench.loops import best, by_message
+from headwater.flows.bench.loops import ahead, best, by_message, client_only, decoded_only
 from headwater.flows.bench.readings import readings
 from headwater.flows.bench.streams import events_step, ingest, ingest_stock
 
 WIDE, ORJSON, STOCK, EVENTS = "loop of consume(5000)", "orjson loop", "stock Bytewax", "as CloudEvents"
+AHEAD, CLIENT, DECODED = "loop that consumes ahead in a thread", "the client alone", "the client and the decoder alone"
 PATHWAY, PATHWAY_WHOLE = "Pathway", "Pathway, its start included"
 
 
@@ -22,6 +23,9 @@ def rounds(bed: Bed) -> Iterator[Round]:
     python = pathway.interpreter()
     beside: dict[str, Callable[[], None]] = {
         WIDE: lambda: best(bed, count, 5000),
+        AHEAD: lambda: ahead(bed, count),
+        CLIENT: lambda: client_only(bed, count),
+        DECODED: lambda: decoded_only(bed, count),
         ORJSON: lambda: by_message(bed, count, orjson.loads),
         STOCK: lambda: ingest_stock(bed, count),
         EVENTS: lambda: ingest(bed, count, step=events),

@@ -2,16 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from threading import BoundedSemaphore, Thread
 from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from headwater.flows.bench.bed import Bed
+from headwater.flows.bench.bed import Bed, demand
 from headwater.flows.bench.readings import HOT, READINGS, Reading
 from headwater.flows.bench.streams import HOT_KEY, check
 
 AT_ONCE = 1000
+AHEAD = 3
+"""Batches that may lie ready."""
 _FASTEST = {
     "queued_min_messages": 100_000,
     "queued_max_messages_kbytes": 65_536,
@@ -30,6 +34,42 @@ def best(bed: Bed, count: int, at_once: int = AT_ONCE) -> None:
         totals.update([one.device for one in models])
         totals[HOT_KEY] += sum([one.celsius > HOT for one in models])
     check(totals, count)
+
+
+def ahead(bed: Bed, count: int) -> None:
+    """The same with a thread that consumes ahead: the client waits for and sorts messages without Python's lock."""
+    decode = msgspec.json.Decoder(Reading).decode
+    totals: Counter[str] = Counter()
+    consumed: SimpleQueue[list[Message] | None] = SimpleQueue()
+    room = BoundedSemaphore(AHEAD)
+
+    def consume() -> None:
+        for batch in _batches(_consumer(bed), 5000):
+            room.acquire()
+            consumed.put(batch)
+        consumed.put(None)
+
+    thread = Thread(target=consume, name="bench-ahead", daemon=True)
+    thread.start()
+    while (batch := consumed.get()) is not None:
+        room.release()
+        models = [decode(message.value() or b"") for message in batch]
+        totals.update([one.device for one in models])
+        totals[HOT_KEY] += sum([one.celsius > HOT for one in models])
+    thread.join()
+    check(totals, count)
+
+
+def client_only(bed: Bed, count: int) -> None:
+    """Only what the client costs: messages made and let go of."""
+    demand(sum(map(len, _batches(_consumer(bed), AT_ONCE))), count, "events read")
+
+
+def decoded_only(bed: Bed, count: int) -> None:
+    """The client and the decoder, nothing counted: what no consumer in this interpreter goes below."""
+    decode = msgspec.json.Decoder(Reading).decode
+    read = sum(len([decode(message.value() or b"") for message in batch]) for batch in _batches(_consumer(bed), AT_ONCE))
+    demand(read, count, "events decoded")
 
 
 def by_message(bed: Bed, count: int, loads: Callable[[bytes], dict[str, Any]]) -> None:

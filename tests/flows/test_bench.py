@@ -1,23 +1,32 @@
 """Benchmarks: what a figure means, and that each bench of a tiny size yields the form that is promised. Never how fast."""
 
+import importlib
 import io
 import json
 import math
+import time
+from collections import Counter
 
 import pytest
 from rich.console import Console
 
 from headwater.enrichers.testing import HashEmbedder
-from headwater.flows.bench import command, embed, flown, quality, search
+from headwater.flows.bench import command, embed, flown, meters, millions, quality, search, told
 from headwater.flows.bench.bed import Bed, Spoiled, demand
 from headwater.flows.bench.entry import Bench, Finding, Round, Target
 from headwater.flows.bench.judge import documents, ndcg, recall
 from headwater.flows.bench.questions import questions
+from headwater.flows.bench.readers import Readers
 from headwater.flows.bench.readings import HOT, READINGS, SIZE, hot, reading
+from headwater.flows.bench.remains import Differences, Remains, differences
 from headwater.flows.bench.streams import check, tally, values_step
 from headwater.flows.bench.texts import text
+from headwater.flows.bench.which import BENCHES, HELP
 from headwater.flows.nyc.data import Flight
 from headwater.lineage.errors import Misused
+from headwater.lineage.names import mentioning
+from headwater.lineage.store import open_database
+from headwater.lineage.verify import verify
 
 KEYS = {"name", "value", "unit", "reference", "ratio", "target", "meets"}
 
@@ -158,7 +167,10 @@ def test_real_texts_and_their_vectors_are_made_once(tmp_path, monkeypatch):
     assert model.embedded == [*texts, *changed[100:]]
 
 
-@pytest.mark.parametrize("name", command.NAMES)
+LONG = {"recovery"}  # five processes that start and stop
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in command.NAMES])
 def test_each_bench_yields_what_is_promised(name, tmp_path, monkeypatch):
     """At a tiny size every bench runs, and its JSON has the promised form; in place of the model stands one that hashes words."""
     for each in (embed, quality, search):
@@ -206,3 +218,64 @@ def test_questions_are_answered_by_all_that_fits_and_half_are_held_out():
     assert len(routes) == 4 and all(len(one.right) == 6 for one in routes)
     assert 0.3 < sum(one.held_out for one in asked) / len(asked) < 0.7
     assert asked == questions(flights, [], {"UA": {"name": "United Air Lines Inc."}}, {"IAH": {"name": "Houston"}}, {})
+
+
+def test_help_tells_of_every_bench():
+    """What `--help` lists is what there is: a module of each name, whose bench bears that name."""
+    assert all(importlib.import_module(f"headwater.flows.bench.{name}").BENCH.name == name for name in BENCHES)
+    assert all(name in HELP for name in BENCHES)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """The database of `why`, as small as it can be."""
+    return millions.millions(tmp_path_factory.mktemp("millions"), millions.COPIES * told.OF_A_BATCH)
+
+
+def test_millions_are_made_as_landing_would_have_left_them(many):
+    """What SQL multiplied verifies like what landed, chain and conservation; every copy's documents are found by ids of their own."""
+    with open_database(many, read_only=True) as lineage:
+        found = verify(lineage, in_flight_ok=False)
+        assert found.ok, found.offences
+        kinds = dict(lineage.execute("SELECT kind, count(*) FROM records GROUP BY kind").fetchall())
+        assert kinds["document"] == 64 * millions.COPIES and kinds["decision"] == len(millions.decisions())
+        refs = lineage.execute("SELECT ref, data->>'$.event', data->>'$.chunks[0].id' FROM records WHERE kind = 'document'").fetchall()
+        assert all(len(set(column)) == kinds["document"] for column in zip(*refs, strict=True))
+        for names in refs[:: kinds["document"] // 7]:
+            assert [[record.ref for record in mentioning(lineage.cursor(), [name])] for name in names] == [[names[0]]] * 3
+    before = many.stat().st_ino
+    assert millions.millions(many.parent, millions.COPIES * told.OF_A_BATCH).stat().st_ino == before
+
+
+def test_every_report_of_a_meter_has_its_vector(tmp_path):
+    """The vectors that are prepared are of all texts that come, each meter's two; what is no report says nothing."""
+    many = 7
+    levels = [meters.level(number, many) for number in range(many * (1 + meters.PASSES))]
+    said = [meters.text(each) for each in levels if each.report]
+    assert sorted(said) == sorted(meters.texts(many)) and len(set(said)) == 2 * many
+    assert Counter(each.meter for each in levels if each.report) == {f"meter-{n:05d}": 2 for n in range(many)}
+    meters.prepare(tmp_path / "vectors.npy", many)
+    prepared = meters.Prepared(tmp_path / "vectors.npy", meters.texts(many))
+    assert (prepared.embed([said[-1], "a question"]) == HashEmbedder(meters.SIZE).embed([said[-1], "a question"])).all()
+
+
+def test_what_a_kill_lost_or_doubled_is_counted():
+    """An activation, a fact, a position too few is lost, one too many doubled; a state or an index that differs spoils the round."""
+    fact, ended = ("document", "index"), ("index", 0, "indexed")
+    whole = Remains({"a": b"1"}, 0, {"rule": {"k": 1}}, {"d": 2}, Counter([fact]), Counter({ended: 5}))
+    assert differences(whole, whole) == (0, 0)
+    assert differences(whole._replace(activations={}), whole) == Differences(1, 0)
+    assert differences(whole._replace(activations={"a": b"2"}), whole) == Differences(1, 1)
+    assert differences(whole._replace(facts=Counter([fact, fact]), ended=Counter({ended: 3})), whole) == Differences(2, 1)
+    with pytest.raises(Spoiled, match=r"state differs.*rule"):
+        differences(whole._replace(state={"rule": {"k": 2}}), whole)
+    with pytest.raises(Spoiled, match=r"indexed differs.*d"):
+        differences(whole._replace(indexed={}), whole)
+
+
+def test_readers_ask_what_may_be_asked(many):
+    """Each reader comes to its answer, and none of the questions is refused."""
+    with open_database(many, read_only=True) as lineage, Readers(lineage, readers=5, pause_s=0.01) as readers:
+        while readers.answers < 5 and readers.refused is None:
+            time.sleep(0.01)
+    assert readers.refused is None
