@@ -1,8 +1,15 @@
 """Turns: transactions that end one after another leave nothing hidden at the embedded broker; and what to do where they did not."""
 
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import pytest
+
+import headwater.flows.turns as turns
 from headwater.flows.broker import EMBEDDED, Broker, is_embedded
 from headwater.flows.drain import drain
 from headwater.flows.journal import KafkaJournal
@@ -103,3 +110,90 @@ def test_only_embedded_brokers_need_turns():
     finally:
         held.set()
         holder.join()
+
+
+class Turner:
+    """A process of `turner.py`."""
+
+    def __init__(self, *given):
+        command = [sys.executable, str(Path(__file__).parent / "turner.py"), *map(str, given)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def tell(self, line):
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def answer(self):
+        return self.process.stdout.readline().strip()
+
+
+@pytest.fixture
+def turners():
+    """Starts turners; all are there when it gives them."""
+    begun = []
+
+    def starting(givens):
+        begun.extend(Turner(*given) for given in givens)
+        assert [turner.answer() for turner in begun] == ["ready"] * len(begun)
+        return begun
+
+    yield starting
+    for turner in begun:
+        turner.process.kill()
+        turner.process.wait()
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(60, marks=pytest.mark.long)])
+def test_what_processes_commit_in_turn_is_seen(rounds, turners):
+    """The same with producers of several processes: what they commit at the same moment is seen by all once they have."""
+    with Broker() as broker:
+        broker.kafka.create({"t": PARTITIONS})
+        crowd = Crowd(broker.kafka, broker.id, "t")
+        many = turners([(broker.id, broker.address, "t", f"of-{n}", PARTITIONS) for n in range(5)])
+        for _ in range(rounds):
+            for what in ("fill", "end"):
+                for turner in many:
+                    turner.tell(what)
+                assert [turner.answer() for turner in many] == ["done"] * len(many)
+            crowd.commit()
+            assert crowd.hidden() == 0
+
+
+def test_processes_take_turns(turners, tmp_path):
+    """No process begins while another has its turn, however they press; each comes to its own."""
+    many = turners([(f"{EMBEDDED}{tmp_path}",)] * 3)
+    for turner in many:
+        turner.tell(tmp_path / "told")
+    assert [turner.answer() for turner in many] == ["done"] * 3
+    lines = (tmp_path / "told").read_text().split("\n")
+    pairs = list(zip(lines[0:-1:2], lines[1:-1:2], strict=True))
+    assert len(pairs) == 3 * 50
+    assert all(begin.split() == ["begin", end.split()[1]] and end.startswith("end") for begin, end in pairs)
+
+
+def test_a_turn_is_taken_from_whoever_is_killed_and_waited_for_once(turners, tmp_path, monkeypatch):
+    """A process killed in its turn holds up nobody; one that stands still in it is waited for once, and cared for again when it goes on."""
+    broker = f"{EMBEDDED}{tmp_path}"
+    killed, still = turners([(broker,)] * 2)
+    killed.tell("hold")
+    assert killed.answer() == "done"
+    killed.process.kill()
+    killed.process.wait()
+    with in_turn(broker):
+        assert not turns._place_of(broker)._stuck
+    still.tell("hold")
+    assert still.answer() == "done"
+    still.process.send_signal(signal.SIGSTOP)
+    waits = []
+    monkeypatch.setattr(turns, "LONGEST_S", 0.05)
+    monkeypatch.setattr(turns.time, "sleep", waits.append)
+    for waited in (True, False):
+        with in_turn(broker):
+            assert turns._place_of(broker)._stuck
+        assert bool(waits) is waited
+        waits.clear()
+    still.process.send_signal(signal.SIGCONT)
+    still.tell("give it back")
+    assert still.answer() == "done"
+    with in_turn(broker):
+        assert not turns._place_of(broker)._stuck
