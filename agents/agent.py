@@ -190,6 +190,7 @@ def agent(
     return declare
 
 
+@functools.lru_cache(maxsize=8192)
 def decision_id(agent: str, activation: str) -> str:
     """UUIDv5(agent, activation id): whoever decides first stays the decision, whatever the agent's version."""
     return str(uuid.uuid5(NAMESPACE, f"{agent}\x1f{activation}"))

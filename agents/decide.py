@@ -19,6 +19,7 @@ from headwater.agents.context import Context, Ports
 from headwater.agents.effect import outgoing
 from headwater.agents.journal import Calling, Decided, Outgoing, State
 from headwater.agents.leave import leave, turn
+from headwater.agents.memory import kept
 from headwater.agents.reins import Held, Pass, journal_name
 from headwater.agents.review import Reason, question_of, resource_of, review_data, review_event, review_id
 from headwater.agents.trail import Trail, content_hash
@@ -32,11 +33,12 @@ _SUMMARY = 120
 
 
 class Answered(NamedTuple):
-    """What came of all attempts: who answered last, its decision if there is one, and why there is none."""
+    """What came of all attempts: who answered last, its decision if there is one, as an entry too, and why there is none."""
 
     by: Agent
     decision: Decision[Any] | None
     effects: tuple[Outgoing | Calling, ...]
+    draft: Decided | None
     attempts: int
     errors: tuple[str, ...]
     forbidden: str = ""
@@ -85,7 +87,7 @@ async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: T
     """Ask the agent, then its fallbacks, in place. One that is held back is passed over at once where another may be asked."""
     refused = _refused(principal_of(agent), "decide", activation.rule, activation, ports, trail)
     if refused:
-        return Answered(agent, None, (), 0, (), refused)
+        return Answered(agent, None, (), None, 0, (), refused)
     errors: list[str] = []
     attempts = 0
     line = agent.line
@@ -96,7 +98,7 @@ async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: T
             try:
                 answer = await _asked(agent, candidate, activation, ports, trail, journal, first=n == 0)
             except Forbidden as error:
-                return Answered(candidate, None, (), attempts + 1, tuple(errors), words(error))
+                return Answered(candidate, None, (), None, attempts + 1, tuple(errors), words(error))
             except (Exception, asyncio.CancelledError, SystemExit) as error:
                 if _cancelled(error):
                     raise
@@ -107,13 +109,13 @@ async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: T
             if not isinstance(answer, Held):
                 return Answered(candidate, *answer, attempts + 1, tuple(errors))
             if candidate is line[-1]:
-                return Answered(candidate, None, (), attempts, tuple(errors), held=answer)
+                return Answered(candidate, None, (), None, attempts, tuple(errors), held=answer)
             trail.note(f"{candidate.name} is not asked: {answer.text}", held=answer.reason)
             break
-    return Answered(candidate, None, (), attempts, tuple(errors))
+    return Answered(candidate, None, (), None, attempts, tuple(errors))
 
 
-Answer: TypeAlias = tuple[Decision[Any], tuple[Outgoing | Calling, ...]]
+Answer: TypeAlias = tuple[Decision[Any], tuple[Outgoing | Calling, ...], Decided]
 
 
 async def _asked(
@@ -139,9 +141,9 @@ async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: T
     before, failed, cost = dict(trail.spent), None, dict[str, float]()
     trail.draft = ports.memories.draft(agent.name, journal, activation, ports.clock())
     try:
-        decision, effects = await _attempt(agent, activation, ports, trail)
-        failed, cost = False, dict(decision.cost)
-        return decision, effects
+        answer = await _attempt(agent, activation, ports, trail)
+        failed, cost = False, dict(answer[0].cost)
+        return answer
     except Forbidden:
         raise
     except (Exception, asyncio.CancelledError, SystemExit) as error:
@@ -162,9 +164,9 @@ async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Tr
             raise AgentFailed(f"agent {agent.name} is no coroutine function; write: async def {agent.name}(activation, context)")
         decision = checked(agent, await answer)
     effects = outgoing(agent, activation, trail.decision, decision.effects)
-    answered = Answered(agent, decision, effects, 1, ())
-    survives(agent, _decided(agent, activation, answered, "acted", trail, {}, 0), ports.largest)
-    return decision, effects
+    draft = _draft(agent, decision, effects, activation, trail)
+    survives(agent, draft, ports.largest)
+    return decision, effects, draft
 
 
 def _refused(principal: Principal, action: str, resource: str, activation: Activation, ports: Ports, trail: Trail, **about: Any) -> str:
@@ -206,16 +208,25 @@ def _decided(
 ) -> Decided:
     by = answered.by
     decision: Decision[Any] = answered.decision or Decision(choice=None, confidence=0.0)
+    draft = answered.draft or _draft(by, decision, (), activation, trail)
     # A decision may tell the cost of its last question only; the trail knows that of all.
     spent = {name: float(max(amount, decision.cost.get(name, 0))) for name, amount in trail.spent.items() if math.isfinite(amount)}
+    return msgspec.structs.replace(
+        draft, agent=agent.name, state=state, cost={**decision.cost, **spent, **cost}, decided=now, expires=duration(agent.expires),
+        attempts=answered.attempts, error=answered.error,
+    )  # fmt: skip
+
+
+def _draft(by: Agent, decision: Decision[Any], effects: tuple[Outgoing | Calling, ...], activation: Activation, trail: Trail) -> Decided:
+    """A decision as an entry, before it is known what becomes of it."""
+    choice = plain(decision.choice)
     return Decided(
-        id=trail.decision, agent=agent.name, by=by.name, version=by.version, digest=_digest(by), activation=activation.id,
-        key=activation.key, at=activation.at, state=state, choice=plain(decision.choice), summary=summary(decision.choice),
+        id=trail.decision, agent=by.name, by=by.name, version=by.version, digest=_digest(by), activation=activation.id,
+        key=activation.key, at=activation.at, state="acted", choice=choice, summary=summary(decision.choice, choice),
         options=tuple(decision.options), rationale=decision.rationale, confidence=decision.confidence, evidence=tuple(decision.evidence),
-        without=dict(decision.without), cost={**decision.cost, **spent, **cost}, decided=now,
-        effects=tuple(each for each in answered.effects if isinstance(each, Outgoing)),
-        calls=tuple(each for each in answered.effects if isinstance(each, Calling)), expires=duration(agent.expires),
-        attempts=answered.attempts, error=answered.error, traceparent=following(activation.traceparent, "", trail.decision).header,
+        without=dict(decision.without), cost=dict(decision.cost), effects=tuple(each for each in effects if isinstance(each, Outgoing)),
+        calls=tuple(each for each in effects if isinstance(each, Calling)),
+        traceparent=following(activation.traceparent, "", trail.decision).header,
     )  # fmt: skip
 
 
@@ -227,6 +238,7 @@ def _decision_record(decided: Decided, activation: Activation, trail: Trail) -> 
         "rationale": decided.rationale, "confidence": decided.confidence, "evidence": list(decided.evidence),
         "without": {chunk: _option(option) for chunk, option in decided.without.items()}, "cost": decided.cost,
         "woken": decided.woken, "decided": decided.decided, "attempts": decided.attempts, "error": decided.error, "used": trail.used,
+        "position": decided.position,
     }  # fmt: skip
     if decided.traceparent:
         data["traceparent"] = decided.traceparent
@@ -234,6 +246,7 @@ def _decision_record(decided: Decided, activation: Activation, trail: Trail) -> 
         data["recalled"] = trail.draft.before
     if decided.memory is not None:
         data["remembered"] = msgspec.json.decode(decided.memory.values)
+        data["kept"] = kept(decided.memory)
     if trail.draft.awaits:
         data["suspended"] = {"awaits": trail.draft.awaits, "seconds": trail.draft.expires / 1_000_000}
     if decided.spent:
@@ -281,9 +294,9 @@ def plain(choice: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
 
 
-def summary(choice: Any) -> str:
-    """A choice in a few words: its value, or the values of its fields."""
-    value = plain(choice)
+def summary(choice: Any, value: Any = None) -> str:
+    """A choice in a few words: its value, or the values of its fields. `value`: the same as JSON values, if that is known."""
+    value = plain(choice) if value is None else value
     if value is None:
         return ""
     if isinstance(choice, enum.Enum) or not isinstance(value, dict):

@@ -154,6 +154,11 @@ class Decider:
                     self._waiting.pop(review, None)
             return finished
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in flight."""
+        return bool(self._held)
+
     def in_flight(self) -> list[Item | Verdict]:
         """What was submitted and not yet polled, in the order it came: to be submitted again after a crash."""
         with self._lock:

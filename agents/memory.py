@@ -113,6 +113,25 @@ class Draft:
         )  # fmt: skip
 
 
+def kept(memory: Memory) -> dict[str, Any]:
+    """All of a memory but its values, as a record keeps it."""
+    told = {"correlation": memory.correlation, "key": memory.key, "until": memory.until}
+    return told if memory.suspended is None else {**told, "suspended": msgspec.to_builtins(memory.suspended)}
+
+
+def memory_of(told: str, values: str) -> Memory:
+    """The memory that a record kept: two JSON texts. Raises msgspec.ValidationError, msgspec.DecodeError."""
+    found = msgspec.json.decode(told, type=_Kept)
+    return Memory(**msgspec.structs.asdict(found), values=msgspec.Raw(values.encode()))
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    correlation: str
+    key: str
+    until: int
+    suspended: Suspended | None = None
+
+
 class Remembering(Protocol):
     """A decision as the journal has it."""
 
@@ -121,17 +140,28 @@ class Remembering(Protocol):
 
 
 class Memories:
-    """The memories of all agents of a process, by the name of the journal that they stand in. Thread-safe."""
+    """The memories of all agents of a process, by the name of the journal that they stand in. Thread-safe.
+
+    What an agent kept in a former life of the broker stands in no journal of this one; the first that asks for its key takes it over.
+    """
 
     def __init__(self) -> None:
+        self._former: dict[str, dict[str, list[Memory]]] = {}
         self._kept: dict[str, dict[tuple[str, str], Memory]] = {}
         self._size: dict[str, int] = {}
         self._waiting: dict[str, dict[str, dict[tuple[str, str], None]]] = {}
         self._lock = threading.Lock()
 
+    def learn(self, agent: str, memories: Iterable[Memory]) -> None:
+        """What an agent kept in former lives of the broker: told before the first decision of this one."""
+        with self._lock:
+            for memory in memories:
+                self._former.setdefault(agent, {}).setdefault(memory.key, []).append(memory)
+
     def draft(self, agent: str, journal: str, activation: Activation, now: int) -> Draft:
         """For one attempt of an agent at `now` (µs)."""
         with self._lock:
+            self._take_over(journal, activation.key)
             known = self._kept.get(journal, {}).get((activation.correlationid, activation.key))
             own = known.size if known is not None else 0
             room = min(MOST_BYTES, MOST_IN_ALL - self._size.get(journal, 0) + own)
@@ -142,6 +172,7 @@ class Memories:
     def suspended(self, journal: str, activation: Activation, now: int) -> Memory | None:
         """What waits for this activation: under its own correlation id, else the one that has waited longest."""
         with self._lock:
+            self._take_over(journal, activation.key)
             kept = self._kept.get(journal, {})
             places = self._waiting.get(journal, {}).get(activation.key, ())
             found = [kept[place] for place in places if _waits_for(kept[place], activation.rule, now)]
@@ -166,17 +197,11 @@ class Memories:
     def keep(self, journal: str, said: "Iterable[Memory | Remembering]") -> None:
         """What a snapshot and then the journal's decisions say, in its order. A memory without values is kept no longer."""
         with self._lock:
-            kept = self._kept.setdefault(journal, {})
             for each in said:
                 memory = each if isinstance(each, Memory) else each.memory
-                if memory is None:
-                    continue
-                self._drop(journal, memory.place)
-                if bytes(memory.values) != b"{}" or memory.suspended is not None:
-                    kept[memory.place] = memory
-                    self._size[journal] = self._size.get(journal, 0) + memory.size
-                if memory.suspended is not None:
-                    self._waiting.setdefault(journal, {}).setdefault(memory.key, {})[memory.place] = None
+                if memory is not None:
+                    self._take_over(journal, memory.key)
+                    self._keep(journal, memory)
 
     def kept(self, journal: str, now: int) -> list[Memory]:
         """For a snapshot; what is too old is let go of."""
@@ -185,6 +210,20 @@ class Memories:
             for memory in [memory for memory in kept.values() if memory.until <= now and memory.suspended is None]:
                 self._drop(journal, memory.place)
             return list(kept.values())
+
+    def _take_over(self, journal: str, key: str) -> None:
+        """What former lives left for a key stands in this journal from now on."""
+        for memory in self._former.get(journal.partition("/")[0], {}).pop(key, ()):
+            self._keep(journal, memory)
+
+    def _keep(self, journal: str, memory: Memory) -> None:
+        kept = self._kept.setdefault(journal, {})
+        self._drop(journal, memory.place)
+        if bytes(memory.values) != b"{}" or memory.suspended is not None:
+            kept[memory.place] = memory
+            self._size[journal] = self._size.get(journal, 0) + memory.size
+        if memory.suspended is not None:
+            self._waiting.setdefault(journal, {}).setdefault(memory.key, {})[memory.place] = None
 
     def _drop(self, journal: str, place: tuple[str, str]) -> None:
         before = self._kept[journal].pop(place, None)

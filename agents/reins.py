@@ -11,6 +11,8 @@ from headwater.agents.journal import Decided, Entry
 from headwater.agents.rate import Turns
 from headwater.lineage.duration import format_time
 
+FORMER = ""
+"""The name that the spending of former lives goes by: no journal has it."""
 _LOOK_US = 250_000
 """How soon to ask again where nobody knows when the way is free."""
 
@@ -154,6 +156,10 @@ class Reins:
             totals = [decided.spent[each.name] for decided in decisions if each.name in decided.spent]
             turns = [decided.decided for decided in decisions if each is agent or decided.by == each.name]
             self.of(each).learn(journal, [kept[each.name], *totals] if each.name in kept else totals, turns)
+
+    def learn(self, agent: Agent, spent: Spent) -> None:
+        """What an agent spent on a day by journals of former lives of the broker, which nobody reads any more."""
+        self.of(agent).learn(FORMER, [spent])
 
     def totals(self, agent: Agent, journal: str) -> dict[str, Spent]:
         """What the agent and its fallbacks have spent by a journal: agent name → running total, for those with a budget."""

@@ -11,8 +11,8 @@ from headwater.agents.authorise import Principal, Ruling
 from headwater.agents.memory import Draft
 from headwater.lineage.record import Kind, Record, fact
 
-WALL_CLOCK = frozenset({"woken", "decided", "sent", "staleness_ms", "cost", "waited_ms", "seconds", "spent"})
-"""Names of data that the wall clock moves: two runs that differ only in these found and chose the same."""
+WALL_CLOCK = frozenset({"woken", "decided", "sent", "staleness_ms", "cost", "waited_ms", "seconds", "spent", "kept", "position"})
+"""Names of data that the wall clock or the broker's life moves: two runs that differ only in these found and chose the same."""
 
 
 class Trail:

@@ -1,5 +1,6 @@
 """The `decide` step: activations into deciders, one for each (agent, partition), their journals opened and fenced first."""
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,8 +14,9 @@ from headwater.agents.book import Book
 from headwater.agents.budget import Spent
 from headwater.agents.decider import Decider, Finished, Item
 from headwater.agents.journal import Decided, Entry
-from headwater.agents.memory import Memory, Suspended
+from headwater.agents.memory import Memory
 from headwater.agents.verdict import Verdict, Waiting
+from headwater.flows.former import lapse_record
 from headwater.flows.journal import Broken, KafkaJournal
 from headwater.flows.recall import message_at
 from headwater.flows.steps import bury_all
@@ -24,7 +26,7 @@ from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import HeadwaterError, Unavailable
 from headwater.lineage.event import Message, Position
 from headwater.lineage.ranges import Ranges
-from headwater.lineage.record import Record, fact, run_of
+from headwater.lineage.record import Record, run_of
 from headwater.lineage.topic import ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._since = 0
         self._next = 0
         self._told = Ranges()
+        self._underway: list[int] = []
         self._known: State | None = State(-1, [], 0)
         if resume is not None:
             state = _decode_state(resume)
@@ -163,6 +166,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
             offset = Position.parse(item.position).offset
             self._next = max(self._next, offset + 1)
             if not self._told.overlap(offset, offset + 1):
+                heapq.heappush(self._underway, offset)
                 self._decider.submit(item)
 
     def _in_flight(self) -> list[Item | Verdict]:
@@ -191,7 +195,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
 
     def notify_at(self) -> datetime | None:
         opening = self._journal is not None and self._decider is None
-        if opening or self._in_flight():
+        if opening or self._early or (self._decider is not None and self._decider.busy):
             return datetime.now(UTC) + POLL
         if self._decider is None:
             return None
@@ -256,7 +260,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
                 self._run.meter.count(f"decisions {finished.outcome}", 1 if finished.decision else 0)
             self._forget(finished)
         self._tell()
-        return records + [_lapse_record(self._flow, each, now) for each in self._run.ports.memories.lapsed(self._journal_name, now)]
+        return records + [lapse_record(self._flow, each, now) for each in self._run.ports.memories.lapsed(self._journal_name, now)]
 
     def _outcome(self, finished: Finished, now: int) -> Record:
         where = Position.parse(finished.position)
@@ -287,17 +291,10 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
 
     def _tell(self) -> None:
         """How far this agent is: everything below its oldest item in flight."""
-        assert self._decider is not None
-        items = [each for each in self._decider.in_flight() if isinstance(each, Item)]
-        reached = oldest(items, self._next)
+        while self._underway and self._told.overlap(self._underway[0], self._underway[0] + 1):
+            heapq.heappop(self._underway)
+        reached = self._underway[0] if self._underway else self._next
         self._run.meter.reached(self._flow, ACTIVATIONS, self._partition, reached)
-
-
-def _lapse_record(flow: str, suspended: Suspended, now: int) -> Record:
-    """That nothing came which a suspended agent waited for; it stands beside the decision that suspended."""
-    text = f"suspended until {' or '.join(suspended.awaits)}: nothing came in time, it is not waited for any more"
-    ref = f"{suspended.decision}:lapsed"
-    return fact("note", flow, "suspend", ref, logged=now, parents=(suspended.decision,), data={"text": text, "awaits": suspended.awaits})
 
 
 def _effects(finished: Finished) -> list[Position]:
@@ -305,7 +302,3 @@ def _effects(finished: Finished) -> list[Position]:
     tokens = [record.data.get("position") for record in finished.records if record.kind == "effect"]
     return [Position.parse(token) for token in tokens if token]
 
-
-def oldest(items: Iterable[Item], otherwise: int) -> int:
-    """The lowest offset in flight."""
-    return min((Position.parse(item.position).offset for item in items), default=otherwise)

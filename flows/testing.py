@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +25,7 @@ from headwater.enrichers.index import Indexer
 from headwater.enrichers.retrieve import Retriever
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import FILES_TOPIC, App
+from headwater.flows.calling import Called, known, performed
 from headwater.flows.detecting import facts_needed
 from headwater.flows.files import file_events
 from headwater.lineage.decode import MARK, Received
@@ -50,22 +51,33 @@ class Walk:
     documents    document id → its text now (`TYPE/ID`; deleted ones are gone)
     failed       (event id, error) of events that would be dead letters
     effects      the events that decisions published; those held back for a review are not among them
+    calls        the calls that decisions made, in order, each with its arguments and what came of it
     """
 
     documents: dict[str, str] = field(default_factory=dict)
     activations: list[Activation] = field(default_factory=list)
     decisions: list[Decided] = field(default_factory=list)
     effects: list[Outgoing] = field(default_factory=list)
+    calls: list[Called] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     failed: list[tuple[str, HeadwaterError]] = field(default_factory=list)
 
 
-def walk(app: App, events: Iterable[Given], *, model: Chooser | None = None, embedder: Embedder | None = None) -> Walk:
+def walk(
+    app: App, events: Iterable[Given], *, model: Chooser | None = None, embedder: Embedder | None = None,
+    tools: Mapping[str, Callable[..., Any]] | None = None,
+) -> Walk:  # fmt: skip
     """Run events through the application: index, detect, decide, and all that follows from what decisions publish.
+
+    Tools that read are called as they are. Of those that act outside nothing is called but what `tools` gives in their place.
 
     model     what answers `context.choose`; None: the local decision model over `embedder`
     embedder  None: a tiny deterministic one that compares words; `headwater.enrichers.embed.minilm()` is the real one
+    tools     name of a tool → the function called in its place; of the others is told what would have been called, see `Called`
+
+    Raises Misused for a tool that no agent declares.
     """
+    known(tools or {}, app.agents)
     vectors = embedder or HashEmbedder()
     result = Walk()
     topics = _Topics(app)
@@ -77,7 +89,7 @@ def walk(app: App, events: Iterable[Given], *, model: Chooser | None = None, emb
             _index(app, topics.received, indexer, result)
             retriever = Retriever(index, vectors, topics.progress, reranker=app.reranker)
             chooser, meaning = model or model_from(None, vectors), Meaning(vectors)
-            asyncio.run(_decide(app, topics, indexer, retriever, chooser, meaning, result))
+            asyncio.run(_decide(app, topics, indexer, retriever, chooser, meaning, tools or {}, result))
             result.documents = _documents(index, result.records)
         finally:
             index.close()
@@ -210,8 +222,9 @@ def _marks(topic: Topic[Any], received: Sequence[Received], at: int) -> list[Rec
 
 
 async def _decide(
-    app: App, topics: _Topics, indexer: Indexer, retriever: Retriever, chooser: Chooser, meaning: Meaning, result: Walk
-) -> None:
+    app: App, topics: _Topics, indexer: Indexer, retriever: Retriever, chooser: Chooser, meaning: Meaning,
+    tools: Mapping[str, Callable[..., Any]], result: Walk,
+) -> None:  # fmt: skip
     """Decide in event-time order. What a decision publishes is an event like any other: after it the rules look again at all there is."""
     time = _Time()
     ports = Ports(
@@ -224,7 +237,7 @@ async def _decide(
         for activation in detected.activations:
             if activation.id not in decided:
                 decided.add(activation.id)
-                effects = await _woken(app, activation, ports, result)
+                effects = await _woken(app, activation, ports, tools, result)
                 if published := _publish(topics, effects):
                     _index(app, published, indexer, result)
                     break
@@ -235,7 +248,9 @@ async def _decide(
     result.failed += detected.failed
 
 
-async def _woken(app: App, activation: Activation, ports: Ports, result: Walk) -> list[Outgoing]:
+async def _woken(
+    app: App, activation: Activation, ports: Ports, tools: Mapping[str, Callable[..., Any]], result: Walk
+) -> list[Outgoing]:
     """Every agent that this activation wakes. Gives what their decisions publish."""
     effects: list[Outgoing] = []
     waits = {agent.name for agent in app.agents if ports.memories.suspended(journal_name(agent), activation, ports.clock()) is not None}
@@ -250,7 +265,12 @@ async def _woken(app: App, activation: Activation, ports: Ports, result: Walk) -
         result.decisions.append(decision)
         result.records += decision.records
         if decision.state == "acted":
-            effects += decision.effects
+            done = await performed(agent, decision, ports, tools)
+            effects += done.effects
+            result.calls += done.calls
+            result.records += done.records
+            if done.failure is not None:
+                result.failed.append((activation.id, done.failure))
     result.effects += effects
     return effects
 

@@ -4,17 +4,20 @@ The events go through the same detector as in the flow `detect`, in the order of
 so a trial of the rule that runs gives its activations, id by id.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from headwater.agents.activation import Activation
 from headwater.agents.detect import Detector
+from headwater.agents.meaning import Meaning
 from headwater.agents.signals import Batch
+from headwater.agents.standing import Standing
 from headwater.enrichers.enrich import enrich
 from headwater.enrichers.latest import Latest
 from headwater.flows.detecting import facts_needed
 from headwater.lineage.decode import Received
+from headwater.lineage.errors import Misused
 from headwater.lineage.topic import Topic
 
 SAMPLES = 600
@@ -80,8 +83,15 @@ def topics_of(rule: Any) -> list[Topic[Any]]:
     return list({given.topic.name: given.topic for given in rule.inputs}.values())
 
 
-def tried(rule: Any, tables: Sequence[Latest], counts: Mapping[str, int], history: Iterable[tuple[str, Sequence[Received]]]) -> Trial:
-    """Run a rule over history: pieces of its topics, and of those that its look-ups follow, in `history`, which tells where they end."""
+def tried(
+    rule: Any, tables: Sequence[Latest], counts: Mapping[str, int], history: Iterable[tuple[str, Sequence[Received]]],
+    meaning: Callable[[], Meaning] | None = None,
+) -> Trial:  # fmt: skip
+    """Run a rule over history: pieces of its topics, and of those that its look-ups follow, in `history`, which tells where they end.
+
+    meaning  by which a rule that asks for meaning (`Standing`) weighs texts. Raises Misused where there is none; Unavailable.
+    """
+    weighs = _weighing(rule, meaning)
     detector = Detector(topics_of(rule), [rule], counts, idle=False)
     needed = facts_needed({detector.name: detector})
     state, trial = detector.start(0), Trial(rule)
@@ -90,8 +100,12 @@ def tried(rule: Any, tables: Sequence[Latest], counts: Mapping[str, int], histor
         for table in tables:
             if table.topic.name == name:
                 table.feed([each for each in received if not each.is_mark])
-        for piece in _pieces(received, step) if name in needed else ():
-            _take(trial, detector.step(state, _read(trial, detector, needed[name], piece), 0))
+        # Texts are embedded together, so what they come in is not cut; such a rule has no level to look at between them.
+        for piece in _pieces(received, max(step, len(received)) if weighs else step) if name in needed else ():
+            signals = _read(trial, detector, needed[name], piece)
+            if weighs is not None:
+                signals = detector.weighed(signals, detector.near(signals, weighs))
+            _take(trial, detector.step(state, signals, 0))
             since += len(piece)
             if since < step:
                 continue
@@ -102,6 +116,15 @@ def tried(rule: Any, tables: Sequence[Latest], counts: Mapping[str, int], histor
                 trial.levels = {key: line[::2] for key, line in trial.levels.items()}
     _look(trial, levels_of(state, rule), trial.last or 0)
     return trial
+
+
+def _weighing(rule: Any, meaning: Callable[[], Meaning] | None) -> Meaning | None:
+    """What weighs texts, if the rule asks for meaning."""
+    if not isinstance(rule, Standing):
+        return None
+    if meaning is None:
+        raise Misused(f"rule {rule.name} asks for meaning, and there is no embedder to weigh texts with")
+    return meaning()
 
 
 def _pieces(received: Sequence[Received], size: int) -> Iterator[Sequence[Received]]:

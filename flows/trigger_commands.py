@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headwater.agents.meaning import Meaning
     from headwater.flows.app import App
     from headwater.flows.kafka import Kafka
     from headwater.flows.settings import Settings
@@ -103,13 +106,13 @@ def _tried(settings: "Settings", app: "App", rule: Any, file: Path | None, time:
     from headwater.flows.screen import console
     from headwater.flows.trial import topics_of, tried
 
-    topics = topics_of(rule)
+    topics, meaning = topics_of(rule), _meaning(app)
     columns = (TextColumn("{task.description}"), BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn())
     if file is not None:
         with Progress(*columns, console=console(stderr=True), transient=True) as progress:
             task = progress.add_task(f"reading {file.name}", total=None)
             rows = Read(file, topics[0], time, lambda many: progress.advance(task, many))
-            trial = tried(rule, (), {topic.name: 1 for topic in topics}, rows)
+            trial = tried(rule, (), {topic.name: 1 for topic in topics}, rows, meaning)
             trial.unread += rows.unread
             return trial
     kafka = _broker(settings)
@@ -118,9 +121,21 @@ def _tried(settings: "Settings", app: "App", rule: Any, file: Path | None, time:
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"reading {', '.join(topic.name for topic in topics)}", total=size(kafka, read))
         history = Replayed(kafka, kafka.broker_id(), read, lambda many: progress.advance(task, many))
-        trial = tried(rule, followed, kafka.counts(topic.name for topic in topics), history)
+        trial = tried(rule, followed, kafka.counts(topic.name for topic in topics), history, meaning)
     trial.unread += history.unread
     return trial
+
+
+def _meaning(app: "App") -> "Callable[[], Meaning]":
+    """What weighs texts, made if a rule asks for it: by the application's embedder, as in the flow."""
+
+    def make() -> "Meaning":
+        from headwater.agents.meaning import Meaning
+        from headwater.enrichers.embed import minilm
+
+        return Meaning(app.embedder or minilm())
+
+    return make
 
 
 def _broker(settings: "Settings") -> "Kafka":

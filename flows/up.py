@@ -17,6 +17,7 @@ from headwater.flows.broker import Broker
 from headwater.flows.collector import collect_seldom
 from headwater.flows.desk import Desk
 from headwater.flows.files import Watch
+from headwater.flows.former import recall_former
 from headwater.flows.gateway import Gateway
 from headwater.flows.gateways import Gateways
 from headwater.flows.guard import guarded
@@ -159,6 +160,8 @@ class Up:
         run.failed = self._fail
         run.prepare()
         run.store.lost_with_broker(run.broker)
+        if "decide" in self._flow_names:
+            recall_former(run)
         if "index" in self._flow_names:
             for warning in warnings(run):
                 _log.warning(warning)

@@ -1,5 +1,6 @@
 """Durations and instants as people write them: `"250ms"`, `"10s"`, `"1h"`, `2013-02-08T11:02:00Z`; inside, integer microseconds."""
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|m|h|d)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@functools.lru_cache(maxsize=1024)
 def duration(text: str) -> int:
     """Microseconds of `"1h"`, `"1h 30m"`, `"250ms"`. Raises Misused on anything else."""
     rest = _FORM.sub("", text).strip()

@@ -12,6 +12,7 @@ BENCHES = {
     "why": "one decision among ten million records",
     "recovery": "kill -9 a million events behind",
     "agents": "inline calls to a slow model",
+    "neighbours": "what an agent that is slow or dead does to others",
     "freshness": "produce to retrievable",
     "quality": "how well search finds",
     "search": "top ten of 100,000 points under load",

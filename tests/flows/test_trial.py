@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from rich.console import Console
 from typer.testing import CliRunner
 
-from headwater import App, Rate, Threshold, Topic
+from headwater import App, Document, Rate, Standing, Threshold, Topic, document
+from headwater.agents.meaning import Meaning
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows import trial_page, trial_show
 from headwater.flows.cli import cli
@@ -25,6 +26,7 @@ from headwater.flows.up import Up
 from headwater.lineage.client import connect
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Event
+from headwater.testing import walk
 
 S = 1_000_000
 APPLICATION = '''
@@ -231,3 +233,33 @@ def test_columns_hold_every_extreme(line, many):
     assert max(level for level in found if level is not None) == max(level for _, level in line)
     first = min(at for at, _ in line)
     assert all(level is None for level in found[: int(first / (1000 / many))])
+
+
+class Said(BaseModel):
+    port: str
+    text: str
+
+
+said = Topic("said", Said, key="port")
+
+
+@document(said)
+def report(told, facts):
+    return Document(id=told.port, text=told.text)
+
+
+spill = Standing("spill", of=report, like="oil on the water", similarity=0.6, within="1m", per="port", update_step=1)
+
+
+def test_a_standing_query_can_be_tried(tmp_path):
+    """A rule that asks for meaning weighs the texts of the history by the embedder that it is given, as the walk does, id by id."""
+    texts = ["oil on the water", "a ship arrives", "oil on the water again", "the harbour is quiet"]
+    lines = [{"port": "bay", "text": text, "time": f"2026-01-01T00:0{n}:00Z"} for n, text in enumerate(texts)]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    trial = tried(spill, (), {"said": 1}, Read(tmp_path / "said.jsonl", said, "time"), lambda: Meaning(HashEmbedder()))
+    events = [(said, Said(port="bay", text=line["text"]), line["time"]) for line in lines]
+    walked = walk(App("port", documents=[report], triggers=[spill]), events).activations
+    assert [(each.id, each.phase, each.value) for each in trial.activations] == [(each.id, each.phase, each.value) for each in walked]
+    assert [each.phase for each in trial.activations] == ["opened", "closed", "opened", "closed"]
+    with pytest.raises(Misused, match="rule spill asks for meaning"):
+        tried(spill, (), {"said": 1}, ())

@@ -1,8 +1,11 @@
 """Reviews of a running application: listed, answered by program, page and command, and carried out once."""
 
 import json
+import os
 import re
+from pathlib import Path
 
+import browser
 import pytest
 from typer.testing import CliRunner
 
@@ -73,6 +76,25 @@ def test_the_page_answers_a_review(lake, asked, eventually):
     eventually(lambda: "declined" in ended(lake, review))
     assert lake.events("alarms", gauge) == []
     assert lake.http.post(f"/reviews/{review['id']}", data=form).status_code == 409
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here; name one in HEADWATER_TEST_CHROMIUM")
+def test_a_person_answers_in_a_browser(lake, asked, eventually, tmp_path):
+    """In a real browser the page is styled under its own policy, its form is filled in and sent, and what was held back happens."""
+    gauge, review = asked()
+    with browser.tab(tmp_path) as page:
+        page.go(f"{lake.up.address}/reviews")
+        form = f"document.querySelector('form[action=\"/reviews/{review['id']}\"]')"
+        assert gauge in page.run(f"{form}.closest('article, section, li, div').innerText")
+        assert page.run("document.styleSheets.length") == 1 and page.run("document.styleSheets[0].cssRules.length") > 3
+        page.run(f"{form}.elements['by'].value = 'Ada'; {form}.elements['reason'].value = 'I have looked'; 1")
+        if picture := os.environ.get("HEADWATER_TEST_PICTURES"):
+            page.picture(Path(picture) / "reviews.png")
+        page.run(f"{form}.querySelector('button[value=approved]').click()")
+        assert "Approved" in page.until("location.search === '?said=approved' && document.body.innerText")
+        assert not page.run(f"!!{form}")
+    eventually(lambda: "approved" in ended(lake, review))
+    assert lake.events("alarms", gauge) == [review["choice"]]
 
 
 def test_other_sites_cannot_answer(lake, asked):

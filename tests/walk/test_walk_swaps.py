@@ -20,10 +20,12 @@ from headwater.lineage.client import connect
 from headwater.lineage.event import Event
 
 APPLICATION = '''
+from pathlib import Path
+
 import polars as pl
 from pydantic import BaseModel
 
-from headwater import App, Decision, Document, Publish, Threshold, Topic, agent, document
+from headwater import App, Call, Decision, Document, Publish, Threshold, Topic, agent, document, tool
 from headwater.enrichers.testing import HashEmbedder
 
 
@@ -50,28 +52,45 @@ def level(reading, facts):
     return Document(id=reading.gauge, text=text, fields={"gauge": reading.gauge})
 
 
+@tool(kind="plain")
+async def ring(gauge: str, response: str) -> str:
+    """A siren that is no topic: it writes down what it is rung for."""
+    with Path(__file__).with_name("rung.txt").open("a") as rung:
+        rung.write(f"{gauge} {response}\\n")
+    return "rung"
+
+
 def response_to(metres):
     return "warn residents" if metres >= 3 else "send a crew"
 
 
-@agent(wakes_on=[high_water], publishes=[alarms, sirens], timeout="20s")
+@agent(wakes_on=[high_water], publishes=[alarms, sirens], tools=[ring], timeout="20s")
 async def by_what_it_sees(activation, context):
     """Reads the level off the document it finds."""
     [found, *_] = await context.retrieve(f"gauge {activation.key}", limit=1, where={"gauge": activation.key})
     return acted(activation, response_to(float(found.text.split()[-2])), evidence=(found.id,))
 
 
-@agent(wakes_on=[high_water], publishes=[alarms, sirens])
+@agent(wakes_on=[high_water], publishes=[alarms, sirens], tools=[ring])
 async def by_the_level(activation, context):
     """Takes the level that woke it."""
     return acted(activation, response_to(activation.value))
 
 
 def acted(activation, response, **more):
-    return Decision(response, **more).with_effects(Publish(channel, Alarm(gauge=activation.key, response=response)))
+    return Decision(response, **more).with_effects(effect(Alarm(gauge=activation.key, response=response)))
+
+
+def published(alarm):
+    return Publish(channel, alarm)
+
+
+def called(alarm):
+    return Call(ring, alarm.model_dump())
 
 
 channel = alarms
+effect = published
 chosen = by_what_it_sees
 embedder = HashEmbedder(64)
 app = App("lake", documents=[level], triggers=[high_water], agents=[chosen], embedder=embedder)
@@ -81,13 +100,14 @@ SWAPS = {
     "embedding model": ("embedder = HashEmbedder(64)", "embedder = HashEmbedder(256)"),
     "agent": ("chosen = by_what_it_sees", "chosen = by_the_level"),
     "effect channel": ("channel = alarms", "channel = sirens"),
+    "call": ("effect = published", "effect = called"),
 }
 NOON = 1_772_366_400_000_000
 LEVELS = [("pier", 0.5), ("pier", 2.2), ("weir", 3.4), ("pier", 3.1), ("lock", 1.9), ("lock", 2.4), ("weir", 0.8), ("mill", 2.0)]
 
 
 def decided(home, source, swap, **settings):
-    """What was decided, by the event that tipped it over, and what went out where, of one run of the application."""
+    """What was decided, by the event that tipped it over, what went out where, and what was rung, of one run of the application."""
     before, after = SWAPS[swap]
     lines = source.splitlines()
     assert not before or lines.count(before) == 1
@@ -106,6 +126,11 @@ def decided(home, source, swap, **settings):
             name: sorted((json.loads(m.value)["gauge"], json.loads(m.value)["response"]) for m in drain(up.run.kafka, name, 0, 0))
             for name in ("alarms", "sirens")
         }
+        rung = home / "rung.txt"
+        until = time.monotonic() + 60
+        while swap == "call" and time.monotonic() < until and (not rung.exists() or rung.read_text().count("\n") < 5):
+            time.sleep(0.05)
+        out["rung"] = sorted(tuple(line.split(" ", 1)) for line in rung.read_text().splitlines()) if rung.exists() else []
     return rows, out
 
 
@@ -120,7 +145,7 @@ def test_the_application_decides(undisturbed):
     crew, warn = "send a crew", "warn residents"
     expected = [("lock", crew), ("mill", crew), ("pier", crew), ("pier", warn), ("weir", warn)]
     assert sorted((key, choice) for _, key, choice, outcome in rows if outcome == "acted") == expected == out["alarms"]
-    assert out["sirens"] == []
+    assert out["sirens"] == out["rung"] == []
 
 
 @pytest.mark.parametrize("swap", ["embedding model", "agent"])
@@ -133,7 +158,14 @@ def test_one_line_exchanges_the_channel(undisturbed, tmp_path):
     """The same decisions; what went out on one topic goes out on the other."""
     rows, out = decided(tmp_path, APPLICATION, "effect channel")
     assert rows == undisturbed[0]
-    assert out == {"alarms": [], "sirens": undisturbed[1]["alarms"]}
+    assert out == {"alarms": [], "sirens": undisturbed[1]["alarms"], "rung": []}
+
+
+def test_one_line_calls_a_tool_instead_of_publishing(undisturbed, tmp_path):
+    """The same decisions; what went out as events is told to a tool outside, each once."""
+    rows, out = decided(tmp_path, APPLICATION, "call")
+    assert rows == undisturbed[0]
+    assert out == {"alarms": [], "sirens": [], "rung": undisturbed[1]["alarms"]}
 
 
 def test_one_setting_exchanges_the_broker(undisturbed, tmp_path):
