@@ -47,9 +47,10 @@ lint: setup  ## ruff, mypy, import direction
 bench: setup  ## every benchmark, each with its reference measured in the same run
 	$(BIN)/headwater bench $(ARGS)
 
-docs: setup  ## remake what the documentation shows: the picture of the demo's last screen, the notebook with its outputs
+docs: setup  ## remake what the documentation shows: the picture of the demo's last screen, the notebooks with their outputs
 	$(BIN)/headwater demo --svg docs/demo.svg
-	$(BIN)/marimo export ipynb notebooks/tour.py --include-outputs --force --output notebooks/tour.ipynb
+	for each in tour audit freshness quality impact who_saw; do \
+	  PYTHONPATH=notebooks $(BIN)/marimo export ipynb notebooks/$$each.py --include-outputs --force --output notebooks/$$each.ipynb || exit 1; done
 
 package: setup  ## wheel and sdist; the wheel installed into an empty environment and tried
 	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null

@@ -1,4 +1,4 @@
-"""The analysts' notebook, executed on data of a day of the demo."""
+"""The analysts' notebooks, executed on data of one day of the demo, which they share."""
 
 import functools
 import importlib.util
@@ -14,7 +14,9 @@ from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.up import Up
 
 ROOT = Path(__file__).resolve().parents[2]
-TOUR = ROOT / "notebooks" / "tour.py"
+NOTEBOOKS = ROOT / "notebooks"
+TOUR = NOTEBOOKS / "tour.py"
+ALL = sorted(NOTEBOOKS.glob("*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,81 @@ def test_the_tour_runs_as_a_script(toured, home):
     assert ran.returncode == 0, ran.stderr
 
 
-def test_the_tour_is_a_sound_notebook():
-    """`marimo check`: no name defined twice, no cycles, the file as marimo writes it."""
-    ran = subprocess.run([sys.executable, "-m", "marimo", "check", "--strict", TOUR], capture_output=True, text=True, timeout=120)
+@pytest.fixture(scope="module")
+def opened(toured, home):
+    """A notebook by its name, run on the day that the tour made: what its cells show, and what they define."""
+    _, _ = toured
+    known = {}
+
+    def of(name):
+        if name not in known:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("HEADWATER_HOME", str(home))
+                patch.syspath_prepend(str(NOTEBOOKS))
+                spec = importlib.util.spec_from_file_location(name, NOTEBOOKS / f"{name}.py")
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+                known[name] = module.app.run()
+        return known[name]
+
+    yield of
+    for _, found in known.values():
+        found["lineage"].close()
+
+
+@pytest.mark.parametrize("name", ["audit", "freshness", "quality", "impact", "who_saw"])
+def test_every_notebook_shows_tables_and_pictures_and_fetches_nothing(opened, name):
+    """Each begins with what it is about, draws at least once, and needs nothing from outside."""
+    shown = [output.text for output in opened(name)[0] if output is not None]
+    assert "<h1" in shown[0]
+    assert any("data:image/svg+xml" in text for text in shown) and any("<table>" in text for text in shown)
+    assert not any("src='http" in text or 'src="http' in text or "<script" in text for text in shown)
+
+
+def test_the_audit_finds_the_chain_whole_and_nothing_lost(opened):
+    """The chain follows, batch by batch; what each flow read has ended or waits; the decision's evidence is what its record holds."""
+    found = opened("audit")[1]
+    assert found["chained"]["each follows the one before"].to_list() == [True]
+    assert all(read == ended + waits for _, read, ended, waits in found["lost"].iter_rows())
+    assert found["evidence"].height == len(found["chunks"]) and found["events"].height > 0 and found["rulings"].height > 0
+
+
+def test_freshness_counts_every_document_once(opened):
+    """Per topic and per second the documents add up to all of them."""
+    found = opened("freshness")[1]
+    assert found["quantiles"]["documents"].sum() == found["fresh"].height > 1000
+    assert round((found["by_second"]["documents"] * found["width"]).sum()) == found["fresh"].height
+
+
+def test_quality_judges_every_decision_and_thresholds_trade_mistakes_for_questions(opened):
+    """The table of choices holds all decisions; a higher threshold never decides more nor errs more by itself."""
+    found = opened("quality")[1]
+    assert found["confusion"]["decisions"].sum() == found["judged"].height > 0
+    for column in ("decides itself", "mistakes it makes itself"):
+        counts = found["thresholds"][column].to_list()
+        assert counts == sorted(counts, reverse=True)
+    assert abs(sum(found["then"].values()) - 1) < 1e-9 and abs(sum(found["now"].values()) - 1) < 1e-9
+    assert found["index"](found["then"], found["then"]) == 0 <= found["index"](found["then"], found["now"])
+
+
+def test_impact_counts_every_decision_and_judges_by_the_flights_that_followed(opened):
+    """How decisions ended adds up; hindsight knows each flight's end, and on this day cancelled ones are among them."""
+    found = opened("impact")[1]
+    assert found["ended"]["len"].sum() == found["decisions"].height > 0
+    assert found["flights"]["cancelled"].sum() == 472
+    assert found["hindsight"].height > 0 and found["errors"]["decisions"].sum() == found["hindsight"].height
+
+
+def test_nobody_saw_anything_from_the_future(opened):
+    """No decision was shown a version newer than any that ever reached the index; every look is told."""
+    found = opened("who_saw")[1]
+    assert found["outdated"]["from the future"].sum() == 0
+    assert found["mattered"]["shown"].sum() == found["seen"].height > 0 and found["versions"].height > 0
+
+
+def test_the_notebooks_are_sound():
+    """`marimo check`: no name defined twice, no cycles, the files as marimo writes them."""
+    given = [path for path in ALL if path.name != "drawing.py"]
+    assert len(given) == 6
+    ran = subprocess.run([sys.executable, "-m", "marimo", "check", "--strict", *given], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,0 +1,94 @@
+"""What the notebooks draw with: plain HTML tables and SVG pictures, which every viewer of notebooks can show. And the data they share."""
+
+import base64
+import html
+import os
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import marimo as mo
+import polars as pl
+
+from headwater.lineage.client import Lineage, connect
+
+BLUE, RED, GREEN, AMBER, GREY = "#9db8d2", "#c8553d", "#6a994e", "#e8b04b", "#8d99a6"
+WIDE = 620
+DAY = date(2013, 2, 8)
+"""What is replayed where nobody has run the demo yet: the first day of the blizzard."""
+
+
+def lineage_of_the_demo() -> Lineage:
+    """The lineage file of `headwater demo`; without one, a day of it is run first, which takes about a minute."""
+    home = Path(os.environ.get("HEADWATER_HOME", ".headwater"))
+    file = home / "demo" / "lineage.duckdb"
+    if not file.is_file():
+        import headwater.flows.demo as demo
+        from headwater.flows.settings import Settings
+
+        demo.run(Settings(home=home), DAY, DAY)
+    return connect(file)
+
+
+def table(frame: pl.DataFrame, caption: str = "") -> mo.Html:
+    """A frame as a table."""
+    head = "".join(f"<th style='text-align:left'>{html.escape(name)}</th>" for name in frame.columns)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row) + "</tr>" for row in frame.iter_rows())
+    return mo.Html(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+
+
+def picture(shapes: str, high: float, says: str, wide: float = 760) -> mo.Html:
+    """An SVG drawing as an image; `says` is its text for who does not see it."""
+    svg = f"<svg xmlns='http://www.w3.org/2000/svg' width='{wide}' height='{high}' font-family='sans-serif' font-size='11'><rect width='100%' height='100%' fill='white'/>{shapes}</svg>"
+    return mo.Html(f"<img alt='{html.escape(says)}' src='data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}'/>")
+
+
+def columns(values: Sequence[tuple[str, float, str]], says: str, unit: str = "") -> mo.Html:
+    """Upright bars, from left to right: (what stands below, value, colour); the highest is labelled."""
+    most = max((value for _, value, _ in values), default=0.0) or 1.0
+    each = WIDE / max(len(values), 1)
+    every = max(1, len(values) // 12)
+    shapes = "".join(
+        f"<rect x='{10 + n * each:.1f}' y='{20 + 110 * (1 - value / most):.1f}' width='{max(each - 1, 0.5):.1f}' height='{110 * value / most:.1f}' fill='{colour}'/>"
+        + (f"<text x='{10 + n * each:.1f}' y='146'>{html.escape(name)}</text>" if n % every == 0 else "")
+        for n, (name, value, colour) in enumerate(values)
+    )
+    return picture(f"<text x='10' y='12' fill='{GREY}'>up to {most:,.4g} {unit}</text>{shapes}", 152, says)
+
+
+def ranges(values: Sequence[tuple[str, float, str]], says: str, unit: str = "") -> mo.Html:
+    """Lying bars, one under the other: (name, value, colour), each with its value."""
+    most = max((value for _, value, _ in values), default=0.0) or 1.0
+    shapes = "".join(
+        f"<text x='10' y='{22 + 22 * n}'>{html.escape(name[:44])}</text><rect x='280' y='{11 + 22 * n}' width='{360 * value / most:.1f}' height='15' fill='{colour}'/>"
+        f"<text x='{288 + 360 * value / most:.1f}' y='{22 + 22 * n}'>{value:,.4g} {unit}</text>"
+        for n, (name, value, colour) in enumerate(values)
+    )
+    return picture(shapes, 20 + 22 * len(values), says)
+
+
+def dots(points: Sequence[tuple[float, float, str, str]], says: str, across: str, up: str, line: bool = True) -> mo.Html:
+    """Points in a square from 0 to 1: (x, y, colour, tip); `line`: the diagonal on which both are equal."""
+    side = 280
+    place = "".join(
+        f"<circle cx='{50 + x * side:.1f}' cy='{10 + (1 - y) * side:.1f}' r='5' fill='{colour}' fill-opacity='.8'><title>{html.escape(tip)}</title></circle>"
+        for x, y, colour, tip in points
+    )
+    marks = "".join(f"<text x='{44 + v * side:.0f}' y='{side + 26}'>{v:g}</text><text x='24' y='{14 + (1 - v) * side:.0f}'>{v:g}</text>" for v in (0, 0.5, 1))
+    same = f"<line x1='50' y1='{10 + side}' x2='{50 + side}' y2='10' stroke='{GREY}' stroke-dasharray='4'/>" if line else ""
+    frame = f"<rect x='50' y='10' width='{side}' height='{side}' fill='none' stroke='{GREY}'/>"
+    names = f"<text x='{50 + side / 2:.0f}' y='{side + 44}'>{html.escape(across)}</text><text x='{60 + side}' y='20'>{html.escape(up)}</text>"
+    return picture(frame + same + place + marks + names, side + 52, says)
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        case int():
+            return f"{value:,}"
+    return str(value)
