@@ -87,7 +87,8 @@ def _columns(decision: DecisionSeen) -> Iterator[Column]:
         level = f"{activation.count} of {activation.total}" if activation.total else f"level {activation.value:g}"
         yield Column("rule", [Box(f"{activation.rule}/{activation.key}", f"{activation.phase}, {level}")])
     chunks = {chunk.id: chunk for retrieval in decision.retrievals for chunk in retrieval.results}
-    seen = [_chunk(chunk, decision) for chunk in sorted(chunks.values(), key=lambda chunk: (not chunk.used, -chunk.score))]
+    ranked = sorted(chunks.values(), key=lambda chunk: (not _turns(chunk, decision), not chunk.used, -chunk.score))
+    seen = [_chunk(chunk, decision) for chunk in ranked]
     tools = [Box(str(called["tool"]), "called", whole=str(called.get("answer", ""))) for called in decision.tools]
     yield Column("seen", _few([*tools, *seen], "chunks more"))
     by = f"{decision.agent}@{decision.version}, {decision.confidence:.2f}"
@@ -99,10 +100,15 @@ def _columns(decision: DecisionSeen) -> Iterator[Column]:
 
 def _chunk(chunk: ChunkSeen, decision: DecisionSeen) -> Box:
     """One that the agent named stands out; one without which it would have chosen otherwise even more."""
-    without = chunk.without
-    if without is not None and without.name != decision.summary:
-        return Box(chunk.document, f"else: {without.name}", "warn", chunk.text)
-    return Box(chunk.document, f"score {chunk.score:.2f}", "used" if chunk.used else "plain", chunk.text)
+    name = chunk.document if len(chunk.document) <= LETTERS else f"…{chunk.document[1 - LETTERS :]}"
+    if chunk.without is not None and _turns(chunk, decision):
+        return Box(name, f"else: {chunk.without.name}", "warn", chunk.text)
+    return Box(name, f"score {chunk.score:.2f}", "used" if chunk.used else "plain", chunk.text)
+
+
+def _turns(chunk: ChunkSeen, decision: DecisionSeen) -> bool:
+    """Whether the choice would have been another without it."""
+    return chunk.without is not None and chunk.without.name != decision.summary
 
 
 def _done(effect: EffectSeen) -> Box:

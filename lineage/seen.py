@@ -126,6 +126,7 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     notes   what the agent said, and what held it back;  recalled, remembered  its memory before, and after if it changed it
     resumed_by  the decision that went on where this one suspended
     before  the decisions whose events woke it;  after  those that its own events woke; each with those behind it
+    trace   the id of the trace that it belongs to, for a collector
     """
 
     id: str
@@ -156,6 +157,7 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     resumed_by: tuple[str, ...] = ()
     before: tuple[Link, ...] = ()
     after: tuple[Link, ...] = ()
+    trace: str = ""
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):

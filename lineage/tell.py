@@ -6,6 +6,7 @@ from typing import Any
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record
 from headwater.lineage.seen import ActivationSeen, ChunkSeen, DecisionSeen, DocumentSeen, EffectSeen, EventSeen, Option, Retrieval
+from headwater.lineage.traceparent import context_of
 
 
 def decision_seen(record: Record, about: Sequence[Record], activations: Mapping[str, ActivationSeen]) -> DecisionSeen:
@@ -37,6 +38,7 @@ def decision_seen(record: Record, about: Sequence[Record], activations: Mapping[
         reviews=tuple({"id": other.ref, **other.data, **_verdict(other.ref, own)} for other in own if other.kind == "review"),
         notes=tuple(other.data for other in own if other.kind == "note"),
         recalled=data.get("recalled") or {},
+        trace=context.trace if (context := context_of(data.get("traceparent"))) is not None else "",
         remembered=data.get("remembered"),
         resumed_by=tuple({other.ref: None for other in own if other.kind == "decision" and other.ref != record.ref}),
         models=tuple(other.data for other in own if other.kind == "model"),

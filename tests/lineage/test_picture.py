@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headwater.lineage.newest import newest_versions
 from headwater.lineage.picture import HIGH, LETTERS, MOST, WIDE, picture_of
 from headwater.lineage.record import fact
-from headwater.lineage.seen import ChunkSeen, Option, Retrieval
+from headwater.lineage.seen import ChunkSeen, Option, Retrieval, Why
 from headwater.lineage.show import why_html
 from headwater.lineage.store import Landing, Store
 from headwater.lineage.testing import BROKER, landings, name, sample_records
@@ -94,3 +94,10 @@ def test_versions_then_and_now(store, decision):
         with later.cursor() as cursor:
             assert newest_versions(cursor, [shown.document]) == {shown.document: 7} == found.newest
         assert "now 7" in why_html(found)
+
+
+def test_the_page_names_the_trace(decision):
+    """Who has the page finds the decision in the collector; a record from before there were traces has none, and says nothing."""
+    traced = msgspec.structs.replace(decision, trace="4bf92f3577b34da6a3ce929d0e0e4736")
+    pages = [why_html(Why(id=each.id, kind="decision", decisions=(each,))) for each in (traced, decision)]
+    assert [("trace <code>" in page) for page in pages] == [True, False]
