@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from headwater.lineage.client import connect
 from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, NotFound, Unavailable
+from headwater.lineage.prov import prov_of
 from headwater.lineage.queries import why
 from headwater.lineage.store import Store
 from headwater.lineage.testing import landings, name, sample_records
@@ -89,6 +90,13 @@ def test_why_of_any_id(http, remote, store):
     assert page.headers["content-type"].startswith("text/html") and "rebook passengers" in page.text
     with pytest.raises(NotFound):
         remote.why("nothing-of-the-kind")
+
+
+def test_provenance_of_a_decision_and_of_what_has_none(http, store):
+    """GET /v1/decisions/{id}/prov answers PROV-JSON for any id that a decision hangs on; else the problem says what to give instead."""
+    assert http.get(f"/v1/decisions/{DECISION}/prov").json() == prov_of(why(store, DECISION))
+    refused = http.get("/v1/decisions/2013-02-08-EWR-UA-1503/prov")
+    assert refused.status_code == 400 and "no decision hangs on" in refused.json()["detail"]
 
 
 def test_decisions_are_listed_and_read(http):
