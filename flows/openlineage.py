@@ -70,11 +70,12 @@ class Catalogue:
         self._ended.setdefault(flow.partition("/")[0], f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
-        """Tell how each run ended. Waits for the catalogue a few seconds at most."""
+        """Tell how each run ended. Waits a few seconds at most: a catalogue that does not take the first of them is not told the rest."""
         self._closing.set()
         self._thread.join(TIMEOUT_S)
         for flow in list(self._counts):
-            self._tell("FAIL" if flow in self._ended else "COMPLETE", flow)
+            if not self._tell("FAIL" if flow in self._ended else "COMPLETE", flow):
+                return
 
     def _heard(self, flow: str, records: Iterable[Record]) -> None:
         for record in records:
@@ -107,8 +108,8 @@ class Catalogue:
             for flow in list(self._counts):
                 self._tell("RUNNING", flow)
 
-    def _tell(self, kind: EventType, flow: str) -> None:
-        """One event, whole or not at all; of one run no two at once."""
+    def _tell(self, kind: EventType, flow: str) -> bool:
+        """One event, no two at once. False: it did not arrive."""
         with self._telling:
             with self._lock:
                 reads, writes = (dict(self._counts[flow][side]) for side in ("reads", "writes"))
@@ -116,11 +117,13 @@ class Catalogue:
             event = run_event(kind, about, self._clock(), reads, writes, self._ended.get(flow, ""))
             try:
                 self._receiver(event)
-                self._quiet = False
             except (OSError, httpx.HTTPError, HeadwaterError) as error:
                 if not self._quiet:
                     _log.warning("an OpenLineage event did not arrive; the next one holds all counts", flow=flow, error=str(error))
                 self._quiet = True
+                return False
+            self._quiet = False
+            return True
 
 
 class ToFile:

@@ -11,6 +11,7 @@ import marimo as mo
 import polars as pl
 
 from headwater.lineage.client import Lineage, connect
+from headwater.lineage.duration import to_datetime
 
 BLUE, RED, GREEN, AMBER, GREY = "#9db8d2", "#c8553d", "#6a994e", "#e8b04b", "#8d99a6"
 WIDE = 620
@@ -47,13 +48,13 @@ def columns(values: Sequence[tuple[str, float, str]], says: str, unit: str = "")
     """Upright bars, from left to right: (what stands below, value, colour); the highest is labelled."""
     most = max((value for _, value, _ in values), default=0.0) or 1.0
     each = WIDE / max(len(values), 1)
-    every = max(1, len(values) // 12)
+    every = max(1, len(values) // 9)
     shapes = "".join(
         f"<rect x='{10 + n * each:.1f}' y='{20 + 110 * (1 - value / most):.1f}' width='{max(each - 1, 0.5):.1f}' height='{110 * value / most:.1f}' fill='{colour}'/>"
         + (f"<text x='{10 + n * each:.1f}' y='146'>{html.escape(name)}</text>" if n % every == 0 else "")
         for n, (name, value, colour) in enumerate(values)
     )
-    return picture(f"<text x='10' y='12' fill='{GREY}'>up to {most:,.4g} {unit}</text>{shapes}", 152, says)
+    return picture(f"<text x='10' y='12' fill='{GREY}'>up to {_shown(float(most))} {unit}</text>{shapes}", 152, says)
 
 
 def ranges(values: Sequence[tuple[str, float, str]], says: str, unit: str = "") -> mo.Html:
@@ -61,7 +62,7 @@ def ranges(values: Sequence[tuple[str, float, str]], says: str, unit: str = "") 
     most = max((value for _, value, _ in values), default=0.0) or 1.0
     shapes = "".join(
         f"<text x='10' y='{22 + 22 * n}'>{html.escape(name[:44])}</text><rect x='280' y='{11 + 22 * n}' width='{360 * value / most:.1f}' height='15' fill='{colour}'/>"
-        f"<text x='{288 + 360 * value / most:.1f}' y='{22 + 22 * n}'>{value:,.4g} {unit}</text>"
+        f"<text x='{288 + 360 * value / most:.1f}' y='{22 + 22 * n}'>{_shown(float(value))} {unit}</text>"
         for n, (name, value, colour) in enumerate(values)
     )
     return picture(shapes, 20 + 22 * len(values), says)
@@ -89,6 +90,8 @@ def _shown(value: object) -> str:
             return "yes" if value else "no"
         case float():
             return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        case int() if value > 10**14:  # a version that is a time, in µs
+            return f"{to_datetime(value):%Y-%m-%d %H:%M:%S}"
         case int():
             return f"{value:,}"
     return str(value)

@@ -6,13 +6,15 @@ app = marimo.App(width="medium", app_title="Decision quality, calibration and dr
 
 @app.cell
 def _():
+    import math
+
     import marimo as mo
     import polars as pl
     from drawing import AMBER, BLUE, GREEN, RED, dots, lineage_of_the_demo, ranges, table
 
     from headwater.agents.calibration import Answered, calibration
 
-    return AMBER, BLUE, Answered, GREEN, RED, calibration, dots, lineage_of_the_demo, mo, pl, ranges, table
+    return AMBER, BLUE, Answered, GREEN, RED, calibration, dots, lineage_of_the_demo, math, mo, pl, ranges, table
 
 
 @app.cell
@@ -162,9 +164,7 @@ def _(after, before, pl, sides, table):
 
 
 @app.cell
-def _(after, before, now, pl, then):
-    import math
-
+def _(after, before, math, now, pl, then):
     def index(one, other):
         """The population stability index; a choice that one side never made counts as half a decision there."""
         least = 0.5 / max(before.height, after.height, 1)

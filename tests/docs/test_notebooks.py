@@ -1,5 +1,6 @@
 """The analysts' notebooks, executed on data of one day of the demo, which they share."""
 
+import fcntl
 import functools
 import importlib.util
 import os
@@ -21,7 +22,12 @@ ALL = sorted(NOTEBOOKS.glob("*.py"))
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+    """Shared by all workers of a test run: the day is replayed once."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("home")
+    shared = tmp_path_factory.getbasetemp().parent / "notebooks"
+    shared.mkdir(exist_ok=True)
+    return shared
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,9 @@ def toured(home):
         spec = importlib.util.spec_from_file_location("tour", TOUR)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        outputs, found = module.app.run()
+        with (home / "turn").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # another worker may be replaying the day
+            outputs, found = module.app.run()
     yield outputs, found
     found["lineage"].close()
 
@@ -75,7 +83,7 @@ def test_the_tour_runs_as_a_script(toured, home):
 @pytest.fixture(scope="module")
 def opened(toured, home):
     """A notebook by its name, run on the day that the tour made: what its cells show, and what they define."""
-    _, _ = toured
+    toured[1]["lineage"].close()  # a file is open once per process
     known = {}
 
     def of(name):
@@ -87,11 +95,10 @@ def opened(toured, home):
                 module = importlib.util.module_from_spec(spec)
                 spec.loader.exec_module(module)
                 known[name] = module.app.run()
+            known[name][1]["lineage"].close()
         return known[name]
 
-    yield of
-    for _, found in known.values():
-        found["lineage"].close()
+    return of
 
 
 @pytest.mark.parametrize("name", ["audit", "freshness", "quality", "impact", "who_saw"])

@@ -137,6 +137,21 @@ def test_a_catalogue_that_is_away_holds_nobody_and_the_next_event_holds_all_coun
     assert got[-1]["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"] == 7
 
 
+def test_a_stop_does_not_wait_for_each_flow_in_turn():
+    """Where the catalogue is away at the end too, one refusal is enough."""
+    asked = []
+
+    def receive(event):
+        asked.append(event["eventType"])
+        raise ConnectionRefusedError("nobody there")
+
+    telling = catalogue(receive)
+    for flow in ("index", "detect", "decide"):
+        telling.begun(flow, [])
+    telling.close()
+    assert sum(kind == "COMPLETE" for kind in asked) == 1
+
+
 def test_by_http_it_goes_to_the_usual_path_with_its_key():
     """An address without path gets `/api/v1/lineage`; the key is a bearer token; a refusal is an error that is told."""
     asked, status = [], [201]
