@@ -140,11 +140,7 @@ class Gateway:
             raise Oversized(f"{len(body)} bytes in one request; at most {self.largest}: send several, or lines of JSON as {NDJSON}")
         kind = media(content_type)
         now = self._clock()
-        trace = traceparent_of(headers or {})
-        if trace is not None:  # of the request: for those events that do not name one of their own
-            events = self._events(topic, body, kind, headers or {}, now)
-            return [event if event.traceparent else msgspec.structs.replace(event, traceparent=trace) for event in events]
-        return self._events(topic, body, kind, headers or {}, now)
+        return in_trace(self._events(topic, body, kind, headers or {}, now), headers or {})
 
     def _events(self, topic: Topic[Any], body: bytes, kind: str, headers: Mapping[str, str], now: int) -> list[Event]:
         if kind == STRUCTURED:
@@ -232,10 +228,12 @@ def ce_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name[3:].lower(): unquote(value) for name, value in headers.items() if name.lower().startswith("ce-")}
 
 
-def traceparent_of(headers: Mapping[str, str]) -> str | None:
-    """The trace context of a request; one that is malformed is as none."""
+def in_trace(events: list[Event], headers: Mapping[str, str]) -> list[Event]:
+    """The events in the trace of the request they came by, if it names one; those that name their own keep it."""
     given = next((value for name, value in headers.items() if name.lower() == "traceparent"), None)
-    return given if context_of(given) is not None else None
+    if context_of(given) is None:  # none, or malformed
+        return events
+    return [event if event.traceparent else msgspec.structs.replace(event, traceparent=given) for event in events]
 
 
 def idempotency_key(headers: Mapping[str, str]) -> str | None:

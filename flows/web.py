@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from headwater.flows.desk import Desk
-from headwater.flows.gateway import NDJSON, Accepted, ce_headers, idempotency_key, media
+from headwater.flows.gateway import NDJSON, Accepted, ce_headers, idempotency_key, in_trace, media
 from headwater.flows.webhook import Webhook, delivered, verify
 from headwater.lineage.errors import Invalid, NotFound
 from headwater.lineage.event import JSON
@@ -51,7 +51,7 @@ def routes(
             events = delivered(hook, request.headers, body, clock(), desk.gateway.new_id)
             if not events:
                 return {"events": []}
-            return _answer(await visit.publish(hook.into, events, hook.origin, hook.priority))
+            return _answer(await visit.publish(hook.into, in_trace(events, request.headers), hook.origin, hook.priority))
 
     @router.get("/v1/gateways", summary="The application's gateways, and how each fares")
     def gateways() -> list[dict[str, Any]]:

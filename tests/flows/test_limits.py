@@ -394,6 +394,24 @@ async def test_a_wrong_line_of_a_stream_is_named(kept):
     desk.close()
 
 
+async def test_the_trace_of_a_request_is_that_of_its_events(kept):
+    """By any door but streams; an event that names its own trace keeps it, and a malformed header is as none."""
+    import hashlib
+    import hmac
+
+    theirs, own = (f"00-{digit * 32}-{digit * 16}-01" for digit in "ab")
+    desk, client = door(kept, webhooks=[(Webhook("crm", into=readings, secret="CRM_SECRET"), b"key")])
+    body = json.dumps(reading(1)).encode()
+    signed = {"x-signature": hmac.new(b"key", body, hashlib.sha256).hexdigest()}
+    await client.post("/v1/webhooks/crm", content=body, headers={**signed, "traceparent": theirs})
+    await client.post("/v1/events/readings", json=reading(2), headers={"traceparent": theirs})
+    await client.post("/v1/events/readings", json=reading(3), headers={"traceparent": theirs, "ce-id": "3", "ce-traceparent": own})
+    await client.post("/v1/events/readings", json=reading(4), headers={"traceparent": "00-what-01"})
+    traces = [dict(message.headers).get("ce_traceparent") for message in kept.messages]
+    assert traces == [theirs.encode(), theirs.encode(), own.encode(), None]
+    desk.close()
+
+
 async def test_a_webhook_over_http(kept):
     """202 with a token for what is signed, the same token again; 401 and nothing produced for what is not; 404 names those there are."""
     import hashlib
