@@ -169,22 +169,30 @@ class Up:
             run.keep_progress()
         self.gateway = Gateway({**self.app.topics}, run.writer, run.clock, largest=self.settings.http_max_bytes, telemetry=run.telemetry)
         self._gateways = Gateways(run, self.gateway)
-        for topic in domain(self.app).values() if self._broker is None else ():  # an embedded broker has just begun: it remembers nothing
-            self.gateway.remember(kafka, run.broker, topic)
+        for name in reversed(self._flow_names):
+            self._flows[name] = FlowThread(name, run, self._fail, self._workers)
+            self._flows[name].start()
+        self._remember(kafka)
         if self._http:
             self._desk = Desk(self.gateway, Rate(self.settings.http_rate, self.settings.http_burst, run.clock))
             app = http_app(run, self._desk, self._gateways, self.ready)
             self._server = Server(app, self.settings.http_host, self.settings.http_port)
             self._server.start()
-        for name in reversed(self._flow_names):
-            self._flows[name] = FlowThread(name, run, self._fail, self._workers)
-            self._flows[name].start()
         self._watch = Watch(self.app.files, self.app.root, self.gateway, self.settings.home / "files.json", run.clock)
         self.file_positions = self._watch.publish() if self.app.files and "index" in self._flow_names else []
         if self.app.files and "index" in self._flow_names:
             self._watch.start()
         self._gateways.start()
         write_run_file(self.settings.home, http=self.address, broker=kafka.address, broker_id=run.broker, app=self.app.name)
+
+    def _remember(self, kafka: Kafka) -> None:
+        """Let the gateway learn which events came lately, if anybody can publish here. The flows run meanwhile: it may take seconds.
+
+        An embedded broker has just begun, and has nothing to remember.
+        """
+        if self._broker is None and (self._http or self.app.files or self.app.gateways):
+            for topic in domain(self.app).values():
+                self.gateway.remember(kafka, self.run.broker, topic)
 
     def _kafka(self) -> Kafka:
         if self.settings.kafka:
@@ -199,8 +207,6 @@ class Up:
 
     def _fail(self, flow: str, error: BaseException) -> None:
         self.failure = self.failure or (flow, error)
-        if hasattr(self, "run") and self.run.openlineage is not None:
-            self.run.openlineage.failed(flow, error)
         self.failed.set()
 
     def ready(self) -> bool:

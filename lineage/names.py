@@ -19,7 +19,10 @@ from headwater.lineage.record import Record
 
 Connection = duckdb.DuckDBPyConnection
 
-NAMES_IN_A_RUN = 1_000_000
+NAMES_IN_A_RUN = 4_000_000
+"""A look-up reads a row group of every run, and all that is not in a run yet: runs of a million took four times as long to look into."""
+SINGLY = 64
+"""So many names are looked up one by one, each in the row groups that may hold it; more of them in one go through all that there is."""
 SHORTEST = 6
 
 _HEX = "replace(lower(text), '-', '')"
@@ -117,7 +120,7 @@ def mentioning(cursor: Connection, names: Sequence[str], *, limit: int = 5_000) 
     wanted = [name for name in dict.fromkeys(names) if name]
     if not wanted:
         return []
-    found = _numbered(cursor, f"name IN ({', '.join(str(number(name)) for name in wanted)})", limit)
+    found = _numbered(cursor, naming(wanted), limit)
     asked = frozenset(wanted)
     return [record for record in found if any(id in asked for _, id in things(record))]
 
@@ -145,7 +148,7 @@ def lying_at(cursor: Connection, tokens: Iterable[str]) -> list[Record]:
 def beginning_with(cursor: Connection, text: str, *, limit: int = 500) -> list[Record]:
     """The records that name an id beginning with `text`."""
     ends = beginning(text)
-    found = _numbered(cursor, f"name BETWEEN {ends[0]} AND {ends[1]}", limit) if ends else []
+    found = _numbered(cursor, _rows(f"name BETWEEN {ends[0]} AND {ends[1]}"), limit) if ends else []
     matching = [record for record in found if any(begins(id, text) for _, id in things(record))]
     if matching:
         return matching
@@ -163,9 +166,29 @@ def begins(id: str, text: str) -> bool:
     return id.startswith(text) or id.lower().replace("-", "").startswith(text.lower().replace("-", ""))
 
 
-def _numbered(cursor: Connection, where: str, limit: int) -> list[Record]:
-    query = f"SELECT DISTINCT seq FROM (SELECT seq, name FROM names UNION ALL SELECT seq, name FROM names_new) WHERE {where} LIMIT {limit}"
-    numbers = [seq for (seq,) in cursor.execute(query).fetchall()]
+def naming(names: Sequence[str]) -> str:
+    """The SQL that gives the `seq` of each record that names one of these, some of them more than once."""
+    numbers = sorted({number(name) for name in names})
+    listed = f"name IN ({', '.join(map(str, numbers))})"
+    if len(numbers) > SINGLY:
+        return _rows(listed)
+    singly = (f"SELECT seq FROM names WHERE name = {one}" for one in numbers)
+    return " UNION ALL ".join((f"SELECT seq FROM names_new WHERE {listed}", *singly))
+
+
+def _rows(where: str) -> str:
+    return f"SELECT seq FROM (SELECT seq, name FROM names UNION ALL SELECT seq, name FROM names_new) WHERE {where}"
+
+
+def sort_names(connection: Connection) -> None:
+    """Once enough names have come, put them into the long table as one sorted run, of which a look-up reads a small part."""
+    if connection.execute("SELECT count(*) FROM names_new").fetchall()[0][0] >= NAMES_IN_A_RUN:
+        connection.execute("INSERT INTO names SELECT name, seq FROM names_new ORDER BY name, seq")
+        connection.execute("DELETE FROM names_new")
+
+
+def _numbered(cursor: Connection, query: str, limit: int) -> list[Record]:
+    numbers = [seq for (seq,) in cursor.execute(f"SELECT DISTINCT seq FROM ({query}) LIMIT {limit}").fetchall()]
     return records(cursor, f"seq IN ({', '.join(map(str, numbers))})") if numbers else []
 
 

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from headwater.lineage.names import Connection, number
+from headwater.lineage.names import Connection, naming
 from headwater.lineage.seen import DecisionSeen
 
 MOST = 2_000
 """Records of the documents asked for that are looked at, the newest first; what is written more often is told of as far as they go."""
 
 _QUERY = """
-    WITH named AS (SELECT DISTINCT seq FROM (SELECT seq, name FROM names UNION ALL SELECT seq, name FROM names_new)
-                   WHERE name IN ({names}) ORDER BY seq DESC LIMIT {most})
+    WITH named AS (SELECT DISTINCT seq FROM ({naming}) ORDER BY seq DESC LIMIT {most})
     SELECT ref, max(CAST(data ->> '$.version' AS BIGINT)) FROM records
     WHERE seq IN (FROM named) AND kind = 'document' AND outcome IN ('indexed', 'unchanged', 'deleted', '') GROUP BY ref
 """
@@ -26,7 +25,6 @@ def newest_versions(cursor: Connection, documents: Sequence[str]) -> dict[str, i
     """The same of documents by name."""
     if not documents:
         return {}
-    names = ", ".join(str(number(document)) for document in documents)
-    found = cursor.execute(_QUERY.format(names=names, most=MOST)).fetchall()
+    found = cursor.execute(_QUERY.format(naming=naming(documents), most=MOST)).fetchall()
     wanted = frozenset(documents)
     return {ref: version for ref, version in found if ref in wanted and version is not None}

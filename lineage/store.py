@@ -24,7 +24,7 @@ from headwater.lineage.event import Position
 from headwater.lineage.landing import OPEN, Known, Landed, Replay, table
 from headwater.lineage.landing import Landing as Landing
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
-from headwater.lineage.names import NAME, NAMES_IN_A_RUN
+from headwater.lineage.names import NAME, sort_names
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, run_of
 
@@ -184,7 +184,7 @@ class Store:
         now = to_datetime(self._clock())
         self._connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*entry, now])
         self._head = Head(entry.batch, entry.next_seq, entry.head)
-        self._sort_names()
+        sort_names(self._connection)
 
     def _note(self, replays: Sequence[Replay]) -> None:
         if replays:
@@ -193,13 +193,6 @@ class Store:
             columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
             with self._registered("replaying", pa.table(columns)):
                 self._connection.execute("INSERT INTO replays SELECT * FROM replaying")
-
-    def _sort_names(self) -> None:
-        """Once enough names have come, put them into the long table as one sorted run, of which a look-up reads a small part."""
-        count = int(str(self._one("SELECT count(*) FROM names_new")))
-        if count >= NAMES_IN_A_RUN:
-            self._connection.execute("INSERT INTO names SELECT name, seq FROM names_new ORDER BY name, seq")
-            self._connection.execute("DELETE FROM names_new")
 
     def _migrate(self) -> None:
         self._connection.execute(LEDGER)

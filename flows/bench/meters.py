@@ -43,7 +43,7 @@ class Level(msgspec.Struct, frozen=True):
 
 
 METERS: Topic[Level] = Topic("bench-meters", Level, key="meter", partitions=PARTITIONS)
-FLOODS = Threshold(RULE, of=METERS, per="meter", value=pl.col("litres"), stat="max", within="30m", opens_at=90.0, closes_at=10.0)
+FLOODS = Threshold(RULE, of=METERS, per="meter", value=pl.col("litres"), stat="max", within="30m", opens_at=90.0, closes_at=86.0)
 
 
 @document(METERS)
@@ -53,10 +53,10 @@ def report(level: Level, facts: Mapping[str, Any]) -> Document | None:
 
 
 def level(number: int, meters: int) -> Level:
-    """The measurement of this number, always the same: one in fifty or so is a flood, one in a hundred a report."""
+    """The measurement of this number, always the same. Two in a thousand are floods, in the last pass a tenth; one in a hundred reports."""
     turn, meter = divmod(number, meters)
     chance = zlib.crc32(b"%d" % number) % 1000
-    litres = 95.0 if chance < 2 else chance % 80 + 5.0
+    litres = 95.0 if chance < 2 or (turn == PASSES and meter % 10 == 0) else chance % 80 + 5.0
     return Level(f"level-{number}", f"meter-{meter:05d}", litres, turn == 0 or turn == 1 + meter % PASSES)
 
 
@@ -73,7 +73,7 @@ def events(numbers: range, meters: int) -> Iterator[Outgoing]:
         yield outgoing(METERS.name, event, one.meter, zlib.crc32(one.meter.encode()) % PARTITIONS)
 
 
-def marks(meters: int) -> list[Outgoing]:
+def marks() -> list[Outgoing]:
     """The end of the last pass, on every partition: the rules then have seen all, and still remember every meter."""
     last = START + (1 + PASSES) * PASS_US
     ends = (Event(id=f"mark-{p}", source="/bench", type=MARK, time=last, subject="") for p in range(PARTITIONS))

@@ -1,7 +1,7 @@
 """Ten million records in the database's own form, and decisions among them; made once, kept between runs.
 
 A fortieth is landed as flows land it. The rest is made of that by SQL, each copy with offsets, ids and names of its own, with its leaves,
-its link in the chain and its sorted run of names, as landing would have left them; it would take two minutes to land them.
+its link in the chain and its names in sorted runs, as landing would have left them; it would take two minutes to land them.
 """
 
 # ruff: noqa: S608  (the SQL is put together from constants; what comes from outside is a parameter)
@@ -17,13 +17,13 @@ from headwater.lineage.chain import LEAF, ROOT, Head, link
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.event import Position
 from headwater.lineage.landing import Landing
-from headwater.lineage.names import NAME, Connection
+from headwater.lineage.names import NAME, Connection, sort_names
 from headwater.lineage.record import Record, decode_batch, encode_batch, record_id, run_of
 from headwater.lineage.store import Store, open_database
 from headwater.lineage.testing import activation, decision, name
 from headwater.lineage.topic import ACTIVATIONS
 
-FORM = 2
+FORM = 3
 """Of what is made here; another number makes it anew."""
 COPIES = 40
 STOPS = (0, 20, COPIES)
@@ -82,9 +82,10 @@ def _copy(connection: Connection, copy: int, events: int, rows: int) -> None:
     )
     texts = "[ref, split_part(ref, '/', 2), data->>'$.event', data->>'$.chunks[0].id']"
     connection.execute(
-        f"""INSERT INTO names SELECT {NAME} AS name, seq
-        FROM (SELECT unnest({texts}) AS text, seq FROM records WHERE batch = {batch} AND kind = 'document') ORDER BY name, seq"""
+        f"""INSERT INTO names_new SELECT {NAME}, seq
+        FROM (SELECT unnest({texts}) AS text, seq FROM records WHERE batch = {batch} AND kind = 'document')"""
     )
+    sort_names(connection)
     root = connection.execute(f"SELECT {ROOT} FROM records WHERE batch = {batch}").fetchall()[0][0]
     entry = link(before, before.seq + rows, str(root))
     connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*entry, to_datetime(now())])

@@ -69,7 +69,8 @@ class Arm:
     def undisturbed(self) -> Remains:
         """The whole work by one process."""
         self._publish_first()
-        self._publish_rest()
+        self._publish_most()
+        self._publish_last()
         self._finish()
         return self._remains()
 
@@ -77,10 +78,11 @@ class Arm:
         """The same, killed in the midst. Raises Spoiled if what it leaves is not what the undisturbed run left."""
         self._publish_first()
         with self._standing():
-            self._publish_rest()
+            self._publish_most()
             before = self._fired()
         self._await_more(before, BEFORE_KILL)
         self._kill()
+        self._publish_last()
         before = self._fired()
         begun = time.perf_counter()
         self._start()
@@ -120,9 +122,13 @@ class Arm:
             time.sleep(0.05)
         time.sleep(SNAPSHOT_S)
 
-    def _publish_rest(self) -> None:
-        self._publish(events(range(self._keys, self._keys * (1 + PASSES)), self._keys))
-        self._publish(marks(self._keys))
+    def _publish_most(self) -> None:
+        self._publish(events(range(self._keys, self._keys * PASSES), self._keys))
+
+    def _publish_last(self) -> None:
+        """The last pass, in which rules fire for certain: something new is to come of it however far the process had come."""
+        self._publish(events(range(self._keys * PASSES, self._keys * (1 + PASSES)), self._keys))
+        self._publish(marks())
 
     def _publish(self, messages: Iterable[Outgoing]) -> None:
         left = iter(messages)

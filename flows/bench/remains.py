@@ -18,6 +18,8 @@ from headwater.lineage.topic import ACTIVATIONS
 from headwater.lineage.verify import verify
 
 AT_ONCE = 1000
+APPENDED = 6
+"""Which part of an entry in a rule's window is its append time."""
 ALIKE = {"unchanged": "indexed", "stale": "indexed"}
 """What an event that was indexed may end as when it comes again after a kill."""
 _FACTS = """SELECT kind, flow, step, ref, topic, "partition", "first" FROM records
@@ -71,7 +73,13 @@ def _state(store: Path) -> dict[str, dict[str, Any]]:
             rows = opened.execute("SELECT snap_epoch, ser_change FROM snaps WHERE step_id LIKE '%.rules%' AND ser_change IS NOT NULL")
             newest = max([newest, *rows])
     kept: bytes = pickle.loads(newest[1])  # noqa: S301  (of our own process)
-    return thaw(kept.partition(b"\n")[2])["groups"]
+    groups = thaw(kept.partition(b"\n")[2])["groups"]
+    return {rule: {key: _timeless(mind) for key, mind in minds.items()} for rule, minds in groups.items()}
+
+
+def _timeless(mind: dict[str, Any]) -> dict[str, Any]:
+    """What a rule remembers of a key, but for when the broker took in each event: no two runs agree on that."""
+    return {**mind, "entries": [(*entry[:APPENDED], *entry[APPENDED + 1 :]) for entry in mind["entries"]]}
 
 
 def _index(path: Path, meters: int) -> dict[str, Any]:
