@@ -2,11 +2,12 @@
 
 import json
 import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from crash.acts import ACTIVATED, AGENTS, DECIDED, verdicts
 
 from headwater.agents.course import Course, End, following
@@ -19,6 +20,8 @@ from headwater.lineage.topic import ACTIVATIONS, DECISIONS, LINEAGE, REVIEWS
 
 DOUBLED = 0.2
 """The share of activations that come a second time."""
+QUIET_S = 4.0
+"""Once nothing new has come for so long all is read again: what two producers write at one moment the broker may show out of order."""
 AT_ONCE = 0.4
 """How likely a question is answered when it is looked at."""
 
@@ -32,19 +35,45 @@ class Follower:
     def __init__(self, kafka: Kafka, writer: Writer, chance: random.Random, clock: Callable[[], int]) -> None:
         self._writer, self._chance, self._clock = writer, chance, clock
         self._consumer = kafka.consumer("test-follower", isolation_level="read_uncommitted")
-        self._consumer.assign([TopicPartition(topic, 0, 0) for topic in (ACTIVATIONS, DECISIONS, REVIEWS, LINEAGE)])
+        self._next = dict.fromkeys((ACTIVATIONS, DECISIONS, REVIEWS, LINEAGE), 0)
+        self._seen: dict[str, int] = {}
+        self._again_at = time.monotonic() + QUIET_S
+        self._errors: list[str] = []
+        self._assign()
         self.courses: dict[str, Course] = {}
-        self.activations = 0
+        self._places: set[int] = set()
         self._closed: dict[str, set[tuple[str, int, int]]] = defaultdict(set)
         self._doubled: set[str] = set()
         self._asked: dict[str, dict[str, Any]] = {}
         self._answered: set[str] = set()
 
+    @property
+    def activations(self) -> int:
+        """How many lie on their topic, doubled ones counted."""
+        return len(self._places)
+
+    def _assign(self) -> None:
+        self._consumer.assign([TopicPartition(topic, 0, offset) for topic, offset in self._next.items()])
+
     def look(self) -> None:
         """Take in what has come since, and do what it asks for."""
+        now = time.monotonic()
+        if now > self._again_at:
+            self._again_at = now + QUIET_S
+            self._next = dict.fromkeys(self._next, 0)
+            self._assign()
         for message in self._consumer.consume(1000, 0.0):
-            if message.error() is None:
+            error = message.error()
+            if error is None:
                 self._take(message)
+                if message.offset() >= self._seen.get(message.topic(), 0):
+                    self._again_at = now + QUIET_S
+                    self._seen[message.topic()] = message.offset() + 1
+                self._next[message.topic()] = message.offset() + 1
+            elif error.code() != KafkaError._PARTITION_EOF:  # some errors end the reading of a partition: begin again where it was
+                self._errors.append(f"{message.topic()}: {error}")
+                self._assign()
+                break
         for review, question in list(self._asked.items()):
             if self._chance.random() < AT_ONCE:
                 del self._asked[review]
@@ -56,7 +85,7 @@ class Follower:
         if message.topic() == LINEAGE:
             self._close(decode_batch(message.value()))
         elif message.topic() == ACTIVATIONS:
-            self.activations += 1
+            self._places.add(message.offset())
             self._double(message, headers["ce_id"].decode())
         elif message.topic() == REVIEWS:
             if headers["ce_type"].decode() == REQUESTED and headers["ce_id"].decode() not in self._answered:
@@ -103,7 +132,7 @@ class Follower:
         closed = {flow: len(places) for flow, places in self._closed.items()}
         left = [f"{id}: {step}"[:300] for id, step in steps.items() if not isinstance(step, End)]
         known = f"{len(self._doubled)} of {ACTIVATED} activations, decided {decided}, asked {list(self._asked)}"
-        return f"{known}, not ended {left[:5]}, closed {closed}"
+        return f"{known}, not ended {left[:5]}, closed {closed}, {self._errors[-5:]}, at {self._next}"
 
     def close(self) -> None:
         self._consumer.close()
