@@ -76,6 +76,9 @@ _REFUSED = frozenset(
     )
 )
 """What sending again cannot mend."""
+_TAKEN = frozenset((KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH))
+"""A newer owner is there. An abort is told so by an error that is not fatal; taken for a broken journal, it would be opened anew and fence
+that owner."""
 
 
 class KafkaJournal:
@@ -222,7 +225,7 @@ class KafkaJournal:
         # The client raises a fatal error in the midst of its callbacks, which then fail on it.
         found = error.__cause__ if isinstance(error, SystemError) else error
         cause = found.args[0] if isinstance(found, (KafkaException, _Undelivered)) else None
-        if cause is not None and cause.fatal():
+        if cause is not None and (cause.fatal() or cause.code() in _TAKEN):
             return Fenced(f"{self._name} has another owner now ({cause.name()})")
         told = self._kafka.told(cause) if cause is not None else f"{type(error).__name__}: {error}"
         return Broken(f"{self._name} can write no more: {told}; restart the flow, the next owner reads what was committed")

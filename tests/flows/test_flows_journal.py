@@ -355,6 +355,20 @@ def test_a_journal_that_breaks_says_so(door, opened, agent, where, error):
     run(opened(agent).append([decided(agent, 2)]))
 
 
+def test_an_abort_that_tells_of_a_newer_owner_is_a_fence(door, agent):
+    """Such an owner is over: opened anew, as one that broke is, it would fence the newer one."""
+    refused = {"no topic": KafkaError._MSG_TIMED_OUT}
+
+    def before(name):
+        if name == "abort_transaction":
+            raise KafkaException(KafkaError(KafkaError.PRODUCER_FENCED))
+
+    journal = door(before, refused)
+    refused[DECISIONS] = KafkaError.PRODUCER_FENCED
+    with pytest.raises(Fenced, match="another owner"):
+        asyncio.run(asyncio.wait_for(journal.append([decided(agent)]), 30))
+
+
 def test_a_closed_journal_answers(opened, agent):
     """Who asks after the end is told so, and does not wait for ever."""
     journal = opened(agent)
