@@ -42,7 +42,8 @@ _HELD = f"""
     {_COUNTED},
     calls AS (SELECT ref AS effect, (data->>'$.ordinal')::INTEGER AS ordinal FROM records WHERE kind = 'effect'),
     asked AS (
-        SELECT DISTINCT r.ref AS review, r.parents[1] AS decision, r.data->>'$.agent' AS agent, coalesce(calls.ordinal, -1) AS behind
+        SELECT DISTINCT r.ref AS review, r.parents[1] AS decision, r.data->>'$.agent' AS agent,
+            CASE WHEN (r.data->>'$.effect') IS NULL THEN -1 ELSE calls.ordinal END AS behind
         FROM records r LEFT JOIN calls ON calls.effect = r.data->>'$.effect' WHERE r.kind = 'review'),
     held AS (
         SELECT DISTINCT asked.*, e.ref AS effect, e.data->>'$.target' AS target, (e.data->>'$.sent')::BIGINT AS sent

@@ -90,6 +90,7 @@ def test_the_fate_of_a_call_holds_back_only_what_follows_it():
     data = {"decision": DECISION, "agent": "recover", "effect": "effect-1"}
     asked = fact("review", "decide/recover", "effects", REVIEW, logged=1, parents=(DECISION,), data=data)
     assert offences([*kept, done(0), done(1, "unknown"), asked]) == ()
+    assert offences([*kept, done(0), asked]) == ()  # what is said of the call may land later
     assert offences([*kept, done(0), done(1, "unknown"), asked, done(2)]) == (
         f"agent recover, review {REVIEW}: effect effect-2 (tool-2) happened, but no verdict approved it",
     )
