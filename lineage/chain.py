@@ -24,7 +24,10 @@ _FIELDS = (
     "coalesce(epoch_us(\"time\")::VARCHAR, '')", "epoch_us(logged)::VARCHAR", "data::VARCHAR",
 )  # fmt: skip
 
-LEAF = "unhex(sha256(concat(" + ", ".join(f"strlen({field})::VARCHAR, ':', {field}" for field in _FIELDS) + ")))"
+# A record that holds no contents, as none did once, has no such field.
+_HELD = "strlen(held::VARCHAR)::VARCHAR || ':' || held::VARCHAR"
+
+LEAF = "unhex(sha256(concat(" + ", ".join(f"strlen({field})::VARCHAR, ':', {field}" for field in _FIELDS) + f", {_HELD})))"
 """The SQL expression of a leaf over the columns of `records`."""
 
 ROOT = "sha256(coalesce(string_agg(lower(hex(leaf)), '' ORDER BY seq), ''))"
@@ -50,13 +53,13 @@ class Link(NamedTuple):
     head: str
 
 
-def leaf(seq: int, record: Record, data: str) -> bytes:
-    """The leaf of a record that landed as number `seq` with the JSON text `data`."""
+def leaf(seq: int, record: Record, data: str, held: str | None = None) -> bytes:
+    """The leaf of a record that landed as number `seq` with the JSON text `data`, holding the contents that `held` refers to."""
     parents = b"".join(_framed(parent) for parent in record.parents)
     fields: Sequence[object] = (
         seq, record.id, record.kind, record.flow, record.step, record.ref, parents,
         record.broker, record.topic, record.partition, record.first, record.next, record.count, record.outcome,
-        "" if record.at is None else record.at, record.logged, data,
+        "" if record.at is None else record.at, record.logged, data, *(() if held is None else (held,)),
     )  # fmt: skip
     return hashlib.sha256(b"".join(_framed(field) for field in fields)).digest()
 
@@ -77,10 +80,10 @@ def link(before: Head, next_seq: int, root: str) -> Link:
     return Link(batch, before.seq, next_seq, root, before.head, head(batch, before.seq, next_seq, root, before.head))
 
 
-def broken(links: Iterable[Link], kept: Head | None = None) -> str:
-    """What is wrong with a chain of links given in order, in a sentence; empty if nothing is. `kept` is a head kept elsewhere."""
+def broken(links: Iterable[Link], kept: Iterable[Head] = ()) -> str:
+    """What is wrong with a chain of links given in order, in a sentence; empty if nothing is. `kept` are heads kept elsewhere."""
     last = Head(0, 0, GENESIS)
-    seen = kept is None or kept == last
+    missing = {head.batch: head for head in sorted(kept, reverse=True)}
     for entry in links:
         if entry.batch != last.batch + 1 or entry.first_seq != last.seq:
             return (
@@ -90,9 +93,16 @@ def broken(links: Iterable[Link], kept: Head | None = None) -> str:
         if entry.previous != last.head or entry.head != head(*entry[:4], last.head):
             return f"the head of batch {entry.batch} does not follow from the one before: the chain was rewritten there"
         last = Head(entry.batch, entry.next_seq, entry.head)
-        seen = seen or last == kept
-    if not seen and kept is not None:
-        return f"the kept head {kept.head[:12]}… (batch {kept.batch}, {kept.seq} records) is not in the chain: it was cut or rewritten"
+        if missing.pop(last.batch, last) != last:
+            where = f"batch {last.batch} (records {entry.first_seq} to {last.seq - 1})"
+            return f"{where} is not what the head kept of it says: it was rewritten"
+    lost = [head for head in missing.values() if head.batch]
+    if lost:
+        first = min(lost)
+        return (
+            f"the kept head {first.head[:12]}… (batch {first.batch}, {first.seq} records) is not in the chain, "
+            f"which ends with batch {last.batch}: its end was cut"
+        )
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import pyarrow as pa
 
+from headwater.lineage.keep import Kept
 from headwater.lineage.names import names_of
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, record_id
@@ -163,8 +164,10 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 _MOMENT = pa.timestamp("us", tz="UTC")
 
 
-def table(records: Sequence[Record], first_seq: int, batch: int) -> pa.Table:
-    """The records as an Arrow table: the columns of `records` but for the leaf, and `names`."""
+def table(records: Sequence[Record], first_seq: int, batch: int, kept: Kept | None = None) -> pa.Table:
+    """The records as an Arrow table: the columns of `records` but for the leaf, and `names`. `kept`: what they are without contents."""
+    data = kept.data if kept else [_encode(record.data) for record in records]
+    held = kept.held if kept else [None] * len(records)
     fields = Record.__struct_fields__
     rows = zip(*map(msgspec.structs.astuple, records), strict=True) if records else [()] * len(fields)
     of: dict[str, Sequence[Any]] = dict(zip(fields, rows, strict=True))
@@ -179,7 +182,8 @@ def table(records: Sequence[Record], first_seq: int, batch: int) -> pa.Table:
         "outcome": pa.array(of["outcome"], pa.string()),
         "time": pa.array(of["at"], _MOMENT),
         "logged": pa.array(of["logged"], _MOMENT),
-        "data": pa.array(list(map(_encode, of["data"])), pa.string()),
+        "data": pa.array(data, pa.string()),
+        "held": pa.array(held, pa.string()),
         "names": pa.array(list(map(names_of, records)), pa.list_(pa.string())),
     }
     return pa.table(columns)

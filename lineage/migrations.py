@@ -184,10 +184,103 @@ _JUDGED = (
         FROM records WHERE kind = 'activation'""",
 )
 
+_CONTENTS = (
+    "ALTER TABLE records ADD COLUMN held JSON",
+    # In the order of n. What was removed has no salt, and words in its place. `name` is the beginning of the hash.
+    "CREATE TABLE contents (n BIGINT, name UBIGINT, hash VARCHAR, salt VARCHAR, body VARCHAR)",
+    "CREATE TABLE contents_key (key BLOB)",
+    # What retention removed leaves its place in the chain; `removal` is the record that tells of it.
+    "CREATE TABLE pruned (seq BIGINT, batch INTEGER, leaf BLOB, removal VARCHAR)",
+    # Something was removed whose bytes are still in the file.
+    "CREATE TABLE unscrubbed (removal VARCHAR)",
+    "CREATE MACRO number_of(reference) AS (split_part(reference, ':', 1)::BIGINT)",
+    f"""CREATE OR REPLACE VIEW chunks AS
+        WITH each AS (
+            SELECT "time", ref, data, topic, "partition", "first", unnest((data->'$.chunks')::JSON[]) AS chunk,
+                unnest((held->'$.chunks')::VARCHAR[]) AS reference
+            FROM records WHERE kind = 'document')
+        SELECT "time", ref AS document, (data->>'$.version')::BIGINT AS version, (chunk->>'$.n')::INTEGER AS n,
+            chunk->>'$.section' AS section, coalesce(c.body->>'$', chunk->>'$.text') AS text, chunk->>'$.id' AS id,
+            coalesce(split_part(reference, ':', 2), chunk->>'$.hash') AS hash, data->>'$.event' AS event, {_PLACE}
+        FROM each LEFT JOIN contents c ON c.n = number_of(reference)""",
+    f"""CREATE OR REPLACE VIEW decisions AS
+        WITH ended AS (
+            SELECT ref, arg_max(outcome, (outcome <> 'waiting', seq)) AS outcome FROM records
+            WHERE kind = 'outcome' AND ref <> '' AND outcome <> 'passed' AND starts_with(flow, 'decide/') GROUP BY ref)
+        SELECT d."time", d.data->>'$.agent' AS agent, d.data->>'$.version' AS version, a.rule, a."key",
+            coalesce(s.body->>'$', d.data->>'$.summary') AS choice, (d.data->>'$.confidence')::DOUBLE AS confidence,
+            coalesce(ended.outcome, d.outcome) AS outcome,
+            ((d.data->>'$.decided')::BIGINT - (d.data->>'$.woken')::BIGINT) / 1000 AS ms, (d.data->>'$.attempts')::INTEGER AS attempts,
+            d.ref AS id, d.data->>'$.activation' AS activation, coalesce(e.body->>'$', d.data->>'$.error') AS error,
+            coalesce(r.body->>'$', d.data->>'$.rationale') AS rationale,
+            d.data->'$.cost' AS cost, d.data->>'$.digest' AS digest, {_moment("woken").replace("data", "d.data")} AS woken,
+            {_moment("decided").replace("data", "d.data")} AS decided, d.logged
+        FROM records d LEFT JOIN ended USING (ref) LEFT JOIN activations a ON a.id = d.data->>'$.activation'
+            LEFT JOIN contents s ON s.n = number_of(d.held->>'$.summary') LEFT JOIN contents e ON e.n = number_of(d.held->>'$.error')
+            LEFT JOIN contents r ON r.n = number_of(d.held->>'$.rationale')
+        WHERE d.kind = 'decision' QUALIFY row_number() OVER (PARTITION BY d.ref ORDER BY d.seq) = 1""",
+    """CREATE OR REPLACE VIEW retrievals AS
+        SELECT "time", split_part(ref, ':', 1) AS decision, coalesce(c.body->>'$', data->>'$.query') AS query,
+            json_array_length(data, '$.results') AS results, (data->>'$.staleness_ms')::DOUBLE AS staleness_ms, ref AS id,
+            data->'$.as_of' AS as_of, logged
+        FROM records LEFT JOIN contents c ON c.n = number_of(held->>'$.query') WHERE kind = 'retrieval'""",
+    """CREATE OR REPLACE VIEW evidence AS
+        WITH each AS (
+            SELECT seq, ref, unnest((data->'$.results')::JSON[]) AS e, unnest((held->'$.results')::VARCHAR[]) AS reference
+            FROM records WHERE kind = 'retrieval'),
+        seen AS (SELECT split_part(ref, ':', 1) AS decision, e, reference, row_number() OVER (PARTITION BY seq) AS rank FROM each)
+        SELECT seen.decision, rank, (e->>'$.score')::DOUBLE AS score, e->>'$.document' AS document, (e->>'$.version')::BIGINT AS version,
+            e->>'$.section' AS section, coalesce(c.body->>'$', e->>'$.text') AS text,
+            coalesce(list_contains((d.data->'$.evidence')::VARCHAR[], e->>'$.id'), false) AS used,
+            json_extract_string(d.data, '$.without."' || (e->>'$.id') || '".name') AS without_choice,
+            json_extract_string(d.data, '$.without."' || (e->>'$.id') || '".confidence')::DOUBLE AS without_confidence,
+            e->>'$.id' AS chunk, e->>'$.position' AS position
+        FROM seen LEFT JOIN records d ON d.kind = 'decision' AND d.ref = seen.decision
+            LEFT JOIN contents c ON c.n = number_of(reference)""",
+    f"""CREATE OR REPLACE VIEW dead_letters AS
+        WITH closed AS (
+            SELECT ref, kind, data, held, logged FROM records WHERE kind IN ('redrive', 'drop')
+            QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1)
+        SELECT r.ref AS id,
+            CASE WHEN r."first" >= 0 THEN r.topic || '/' || r."partition" || '@' || r."first" ELSE r.data->>'$.origin' END AS position,
+            r.data->>'$.cause' AS cause, coalesce(e.body->>'$', r.data->>'$.error') AS error, r.data->>'$.event' AS event,
+            r.flow, r.broker, r.topic, r."partition", r."first" AS log_offset,
+            r.logged, CASE closed.kind WHEN 'redrive' THEN 'redriven' WHEN 'drop' THEN 'dropped' ELSE 'waiting' END AS state,
+            coalesce((r.data->>'$.attempt')::INTEGER, 1) AS attempt,
+            {_moment("first_failure").replace("data", "r.data")} AS first_failure,
+            coalesce(r.data->>'$.origin', r.parents[1]) AS origin, r.data->>'$.message' AS message,
+            closed.data->>'$.position' AS successor, closed.data->>'$.by' AS closed_by,
+            coalesce(w.body->>'$', closed.data->>'$.reason') AS reason, closed.logged AS closed
+        FROM records r LEFT JOIN closed USING (ref) LEFT JOIN contents e ON e.n = number_of(r.held->>'$.error')
+            LEFT JOIN contents w ON w.n = number_of(closed.held->>'$.reason')
+        WHERE r.kind = 'dead_letter'""",
+    f"""CREATE OR REPLACE VIEW reviews AS
+        WITH judged AS (
+            SELECT ref, data, held, logged FROM records WHERE kind = 'verdict' AND (data->>'$.accepted')::BOOLEAN
+            QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1)
+        SELECT r.ref AS id, r.parents[1] AS decision, r.data->>'$.agent' AS agent, r.data->>'$.key' AS "key",
+            r.data->>'$.reason' AS reason, coalesce(q.body->>'$', r.data->>'$.question') AS question, r.logged,
+            coalesce(j.data->>'$.verdict', 'waiting') AS state,
+            j.data->>'$.by' AS "by", coalesce(w.body->>'$', j.data->>'$.reason') AS why, j.logged AS judged,
+            {_moment("asked").replace("data", "r.data")} AS asked, {_moment("expires").replace("data", "r.data")} AS expires
+        FROM records r LEFT JOIN judged j USING (ref) LEFT JOIN contents q ON q.n = number_of(r.held->>'$.question')
+            LEFT JOIN contents w ON w.n = number_of(j.held->>'$.reason')
+        WHERE r.kind = 'review' QUALIFY row_number() OVER (PARTITION BY r.ref ORDER BY r.seq) = 1""",
+    """CREATE VIEW notes AS
+        SELECT split_part(ref, ':', 1) AS decision, flow, coalesce(c.body->>'$', data->>'$.text') AS text, data, logged
+        FROM records LEFT JOIN contents c ON c.n = number_of(held->>'$.text') WHERE kind = 'note'""",
+    # What was removed, by whom and why: on request (an erasure) or by age (retention).
+    """CREATE VIEW removals AS
+        SELECT logged AS removed, kind, ref AS subject, data->>'$.by' AS "by", data->>'$.why' AS why,
+            (data->>'$.texts')::BIGINT AS texts, (data->>'$.records')::BIGINT AS records, id
+        FROM records WHERE kind IN ('erasure', 'retention')""",
+)
+
 MIGRATIONS = (
     Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),
     Migration(2, "dead letters with how they ended, and what was tried again", _DEAD),
     # The position of an activation that came a second time is passed by; that says nothing of the decision.
     Migration(3, "decisions are not told by activations that came twice", (_decisions("CREATE OR REPLACE", " AND outcome <> 'passed'"),)),
     Migration(4, "reviews with their state, activations with the version of their rule", _JUDGED),
+    Migration(5, "texts apart from the records that tell of them", _CONTENTS),
 )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import duckdb
 import msgspec
 
+from headwater.lineage.contents import filled
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record
 
@@ -31,7 +32,7 @@ NAME = f"CASE WHEN regexp_matches({_HEX}, '^[0-9a-f]{{16}}') THEN ('0x' || left(
 
 _WHOLE = re.compile(r"[0-9a-f]{16}")
 _BEGINNING = re.compile(r"[0-9a-f]{6,16}")
-_SILENT = frozenset(("consumed", "absent", "run"))
+_SILENT = frozenset(("consumed", "absent", "run", "erasure", "retention"))
 _OF_A_DECISION = frozenset(("retrieval", "model", "tool", "note", "ruling"))
 
 
@@ -194,22 +195,23 @@ def _numbered(cursor: Connection, query: str, limit: int) -> list[Record]:
 
 _COLUMNS = (
     'id, kind, flow, step, ref, parents, broker, topic, "partition", "first", "next", "count", outcome, '
-    'epoch_us("time"), epoch_us(logged), data'
+    'epoch_us("time"), epoch_us(logged), data, held'
 )  # fmt: skip
 
 
 def records(cursor: Connection, where: str, parameters: Iterable[object] = (), *, limit: int | None = None) -> list[Record]:
-    """The records for which the SQL condition holds, in landing order."""
+    """The records for which the SQL condition holds, in landing order, with their contents."""
     tail = f" LIMIT {limit}" if limit else ""
     rows = cursor.execute(f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY seq{tail}", list(parameters)).fetchall()
-    return [_record(*row) for row in rows]
+    whole = filled(cursor, [row[-2:] for row in rows])
+    return [_record(*row[:-2], data=data) for row, data in zip(rows, whole, strict=True)]
 
 
 def _record(
     id: str, kind: str, flow: str, step: str, ref: str, parents: list[str], broker: str, topic: str, partition: int,
-    first: int, next: int, count: int, outcome: str, at: int | None, logged: int, data: str,
+    first: int, next: int, count: int, outcome: str, at: int | None, logged: int, data: dict[str, Any],
 ) -> Record:  # fmt: skip
     return Record(
         id=id, kind=kind, flow=flow, step=step, ref=ref, parents=tuple(parents), broker=broker, topic=topic, partition=partition,
-        first=first, next=next, count=count, outcome=outcome, at=at, logged=logged, data=msgspec.json.decode(data),
+        first=first, next=next, count=count, outcome=outcome, at=at, logged=logged, data=data,
     )  # fmt: skip

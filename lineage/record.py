@@ -32,6 +32,8 @@ Kind = Literal[
     "effect",  # data: decision, ordinal, effect, target, state, position
     "review",  # a question to a person; data: decision, reason, question, effects, asked, expires
     "verdict",  # its answer; data: review, decision, verdict, by, reason, accepted, since when it counts, or why it does not
+    "erasure",  # contents were removed on request; ref: the subject; data: by, why, documents, decisions, texts, contents, leaves
+    "retention",  # contents or records were removed by age; data: by, why, before, texts, contents, records, root
     "run",  # a flow's process started or stopped; data: state, pid, version
 ]
 Outcome = Literal[

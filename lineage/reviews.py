@@ -101,19 +101,24 @@ def _parsed(before: str | None) -> tuple[int | None, str | None]:
 
 _SELECT = """
     WITH asked AS (
-        SELECT ref, data, epoch_us(logged) AS logged FROM records WHERE kind = 'review' AND ($id IS NULL OR starts_with(ref, $id))
+        SELECT ref, data, held, epoch_us(logged) AS logged FROM records WHERE kind = 'review' AND ($id IS NULL OR starts_with(ref, $id))
         QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1),
     judged AS (
-        SELECT ref, data, epoch_us(logged) AS logged FROM records WHERE kind = 'verdict' AND (data->>'$.accepted')::BOOLEAN
+        SELECT ref, data, held, epoch_us(logged) AS logged FROM records WHERE kind = 'verdict' AND (data->>'$.accepted')::BOOLEAN
         QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1),
     found AS (
         SELECT a.ref AS id, coalesce(j.data->>'$.verdict', 'waiting') AS state, a.data->>'$.agent' AS agent, a.data->>'$.key' AS "key",
-            a.data->>'$.reason' AS reason, a.data->>'$.question' AS question, coalesce(a.data->>'$.summary', '') AS summary,
+            a.data->>'$.reason' AS reason, coalesce(q.body->>'$', a.data->>'$.question') AS question,
+            coalesce(s.body->>'$', a.data->>'$.summary', '') AS summary,
             a.data->>'$.decision' AS decision, coalesce(a.data->>'$.activation', '') AS activation,
-            coalesce(a.data->>'$.position', '') AS position, a.data->'$.choice' AS choice, a.data->'$.effects' AS effects,
+            coalesce(a.data->>'$.position', '') AS position,
+            coalesce(c.body::JSON, a.data->'$.choice') AS choice, coalesce(e.body::JSON, a.data->'$.effects') AS effects,
             coalesce((a.data->>'$.asked')::BIGINT, a.logged) AS asked, (a.data->>'$.expires')::BIGINT AS expires,
-            j.data->>'$.by' AS "by", j.data->>'$.reason' AS why, j.logged AS judged
-        FROM asked a LEFT JOIN judged j USING (ref))
+            j.data->>'$.by' AS "by", coalesce(w.body->>'$', j.data->>'$.reason') AS why, j.logged AS judged
+        FROM asked a LEFT JOIN judged j USING (ref)
+            LEFT JOIN contents q ON q.n = number_of(a.held->>'$.question') LEFT JOIN contents s ON s.n = number_of(a.held->>'$.summary')
+            LEFT JOIN contents c ON c.n = number_of(a.held->>'$.choice') LEFT JOIN contents e ON e.n = number_of(a.held->>'$.effects')
+            LEFT JOIN contents w ON w.n = number_of(j.held->>'$.reason'))
     SELECT * FROM found
     WHERE ($agent IS NULL OR agent = $agent) AND ($key IS NULL OR "key" = $key) AND ($reason IS NULL OR reason = $reason)
         AND ($state IS NULL OR state = $state) AND ($at IS NULL OR (asked, id) < ($at, $last))

@@ -6,13 +6,14 @@ flow goes on. So whatever is killed at whatever moment, a record is never lost a
 
 # ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
 
+import secrets
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import duckdb
 import pyarrow as pa
@@ -21,12 +22,16 @@ from headwater.lineage.chain import GENESIS, LEAF, ROOT, Head, link
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
+from headwater.lineage.gate import PATIENCE_S, Cursor, Gate
+from headwater.lineage.keep import KEY_BYTES, keep
 from headwater.lineage.landing import OPEN, Known, Landed, Replay, table
 from headwater.lineage.landing import Landing as Landing
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
 from headwater.lineage.names import NAME, sort_names
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, run_of
+from headwater.lineage.removal import Removal, remove
+from headwater.lineage.rewrite import beside, copied, on_disk
 
 SETTINGS: dict[str, str] = {
     "enable_external_access": "false",
@@ -53,14 +58,19 @@ def open_database(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDB
 
 
 class Store:
-    """The writer's side of the lineage database. `clock` gives µs since 1970.
+    """The writer's side of the lineage database. `clock` gives µs since 1970; `random` so many bytes that nobody can guess;
+    `patience_s` is how long readers may keep the file from being exchanged.
 
     `land` may be called from any thread, one at a time; readers in other threads take a `cursor()` each.
     """
 
-    def __init__(self, path: Path | str, *, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, path: Path | str, *, clock: Callable[[], int], random: Callable[[int], bytes] = secrets.token_bytes,
+        patience_s: float = PATIENCE_S,
+    ) -> None:  # fmt: skip
         self.path = path
-        self._clock = clock
+        self._patience_s = patience_s
+        self._clock, self._random = clock, random
         self._writing = threading.Lock()
         if str(path) != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +78,10 @@ class Store:
         self._offsets: dict[tuple[str, int], int] = {}
         self._head = Head(0, 0, GENESIS)
         self._known = Known()
+        self._contents, self._key = 0, b""
+        self._gate = Gate()
         self._migrate()
+        self._scrub()
         self._load()
 
     def __enter__(self) -> Self:
@@ -83,8 +96,13 @@ class Store:
             self._connection.close()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of one's own to the same database, for one reader in one thread; close it after use."""
-        return self._connection.cursor()
+        """A connection of one's own to the same database, for one reader in one thread; close it after use. Raises Unavailable."""
+        thread = self._gate.enter()
+        try:
+            return cast(duckdb.DuckDBPyConnection, Cursor(self._connection.cursor(), self._gate, thread))
+        except BaseException:
+            self._gate.leave(thread)
+            raise
 
     def head(self) -> Head:
         """The head of the chain, to be kept outside the database."""
@@ -112,6 +130,44 @@ class Store:
                 self._connection.executemany("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", moved)
             self._offsets = offsets
             return landed
+
+    def remove(self, removal: Removal) -> Record:
+        """Remove contents and records, in one transaction with the record that tells of it; then rewrite the file without them.
+
+        The key goes too: whoever guesses a text cannot find out that it was there. Raises Unavailable if readers do not let the file be
+        exchanged; what is removed is removed then, and its bytes go when the file is opened the next time.
+        """
+        with self._writing:
+            with self._transaction():
+                record = remove(self._connection, removal, self._clock())
+                self._key = self._random(KEY_BYTES)
+                self._connection.execute("UPDATE contents_key SET key = ?", [self._key])
+                self._write([Landing("", -1, -1, [record])])
+            self._scrub()
+            return record
+
+    def _scrub(self) -> None:
+        """Put a copy in place of the file, if something was removed whose bytes are still in it."""
+        if str(self.path) == ":memory:":
+            self._connection.execute("DELETE FROM unscrubbed")
+            return
+        if not self._one("SELECT count(*) FROM unscrubbed"):
+            return
+        path = Path(self.path)
+        new = beside(path)
+        new.unlink(missing_ok=True)
+        with open_database(new) as copy:
+            copied(self._connection, copy)
+        on_disk(new)
+        with self._gate.alone(self._patience_s):
+            self._connection.execute("CHECKPOINT")  # the write-ahead log must not be taken for the new file's
+            self._connection.close()
+            try:
+                new.replace(path)
+                on_disk(path)
+            finally:
+                self._connection = open_database(path)
+        self._load()
 
     def lost_with_broker(self, broker: str) -> int:
         """Close what is open of all brokers but this one: their events cannot be read again. Returns how many positions.
@@ -174,8 +230,9 @@ class Store:
 
     def _append(self, records: Sequence[Record]) -> None:
         before = self._head
-        with self._registered("landing", table(records, before.seq, before.batch + 1)):
-            self._connection.execute(f"INSERT INTO records SELECT * EXCLUDE (names), {LEAF} FROM landing ORDER BY seq")
+        kept = keep(self._connection, self._key, self._contents, records)
+        with self._registered("landing", table(records, before.seq, before.batch + 1, kept)):
+            self._connection.execute(f"INSERT INTO records BY NAME SELECT * EXCLUDE (names), {LEAF} AS leaf FROM landing ORDER BY seq")
             self._connection.execute(
                 f"INSERT INTO names_new SELECT {NAME}, seq FROM (SELECT unnest(names) AS text, seq FROM landing)"
             )
@@ -183,7 +240,7 @@ class Store:
         entry = link(before, before.seq + len(records), str(root))
         now = to_datetime(self._clock())
         self._connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*entry, now])
-        self._head = Head(entry.batch, entry.next_seq, entry.head)
+        self._head, self._contents = Head(entry.batch, entry.next_seq, entry.head), kept.next
         sort_names(self._connection)
 
     def _note(self, replays: Sequence[Replay]) -> None:
@@ -215,6 +272,12 @@ class Store:
         self._offsets = {(broker, partition): following for broker, partition, following in rows}
         last = run("SELECT batch, next_seq, head FROM chain ORDER BY batch DESC LIMIT 1").fetchall()
         self._head = Head(*last[0]) if last else Head(0, 0, GENESIS)
+        self._contents = int(str(self._one("SELECT coalesce(max(n) + 1, 0) FROM contents")))
+        keys = run("SELECT key FROM contents_key").fetchall()
+        if not keys:
+            keys = [(self._random(KEY_BYTES),)]
+            run("INSERT INTO contents_key VALUES (?)", [keys[0][0]])
+        self._key = bytes(keys[0][0])
         ranges: defaultdict[tuple[str, str, str, str, int], Ranges] = defaultdict(Ranges)
         for *lane, first, following in run(_RANGES, [sorted(OPEN)]).fetchall():
             ranges[tuple(lane)].add(first, following)

@@ -6,14 +6,15 @@ Law 8, tamper evidence: no record was changed, dropped, inserted or reordered.
 
 # ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import duckdb
 import msgspec
 
-from headwater.lineage import lives, verdicts
-from headwater.lineage.chain import LEAF, ROOT, Head, Link, broken
+from headwater.lineage import lives, tampering, verdicts
+from headwater.lineage.chain import Head
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -45,17 +46,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     head: str
 
 
-def verify(source: Source, *, in_flight_ok: bool, kept: Head | None = None, limit: int = 20) -> Verdict:
+def verify(source: Source, *, in_flight_ok: bool, kept: Sequence[Head] = (), limit: int = 20) -> Verdict:
     """Check laws 1 and 8 over one snapshot of the database.
 
     `in_flight_ok`: flows are running, so a consumed position without an outcome is on its way; else it is an offence.
-    `kept`: a head kept outside the database, which the chain must contain.
+    `kept`: heads kept outside the database, which the chain must contain.
     """
     with source.cursor() as cursor:
         cursor.begin()
         try:
-            offences = [*_tampered(cursor, kept), *_conserved(cursor, in_flight_ok, limit), *_decided(cursor, in_flight_ok, limit)]
-            return _verdict(cursor, offences[:limit])
+            offences = (tampering.offences(cursor, kept), _conserved(cursor, in_flight_ok, limit), _decided(cursor, in_flight_ok, limit))
+            return _verdict(cursor, [*itertools.chain.from_iterable(offences)][:limit])
         finally:
             cursor.rollback()
 
@@ -79,25 +80,6 @@ def _verdict(cursor: Connection, offences: list[str]) -> Verdict:
         batches=batches,
         head=head,
     )
-
-
-def _tampered(cursor: Connection, kept: Head | None) -> Iterator[str]:
-    changed = cursor.execute(
-        f"SELECT seq, kind, ref, id FROM records WHERE leaf IS DISTINCT FROM {LEAF} ORDER BY seq LIMIT 1"
-    ).fetchall()
-    for seq, kind, ref, id in changed:
-        yield f"record {seq} ({kind} {ref or id}) is not as it landed: it was changed afterwards, or put in"
-    for batch, first, following, found, lowest, highest in cursor.execute(_ROOTS).fetchall():
-        if batch is None or first is None:
-            yield f"{found} records from {lowest} to {highest} stand in no batch of the chain: they were put in afterwards"
-        elif found != following - first:
-            yield f"batch {batch} landed with {following - first} records ({first} to {following - 1}) and now holds {found}"
-        else:
-            yield f"the records {first} to {following - 1} of batch {batch} are not those that landed, or not in their order"
-    links = (Link(*row) for row in _rows(cursor, "SELECT batch, first_seq, next_seq, root, previous, head FROM chain ORDER BY batch"))
-    wrong = broken(links, kept)
-    if wrong:
-        yield wrong
 
 
 def _conserved(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[str]:
@@ -130,12 +112,6 @@ def _decided(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[str
 
 def _span(topic: str, partition: int, first: int, following: int) -> str:
     return f"{topic}/{partition}@{first}" + ("" if following == first + 1 else f" to {following - 1}")
-
-
-def _rows(cursor: Connection, query: str) -> Iterator[tuple[Any, ...]]:
-    cursor.execute(query)
-    while rows := cursor.fetchmany(10_000):
-        yield from rows
 
 
 _SENTENCES: dict[str, Callable[[str], str]] = {
@@ -223,11 +199,3 @@ _UNDECIDED = """
     WHERE kind = 'outcome' AND starts_with(flow, 'decide/') AND outcome IN ('acted', 'waiting')
         AND (ref = '' OR ref NOT IN (SELECT ref FROM records WHERE kind = 'decision'))
     ORDER BY ALL LIMIT ?"""
-
-_ROOTS = f"""
-    WITH found AS (SELECT batch, {ROOT} AS root, count(*) AS n, min(seq) AS lowest, max(seq) AS highest FROM records GROUP BY batch)
-    SELECT batch, first_seq, next_seq, coalesce(n, 0), lowest, highest FROM chain FULL JOIN found USING (batch)
-    WHERE chain.root IS DISTINCT FROM found.root AND NOT (found.root IS NULL AND next_seq = first_seq)
-        OR coalesce(n, 0) <> coalesce(next_seq - first_seq, -1)
-        OR lowest <> first_seq OR highest <> next_seq - 1
-    ORDER BY batch LIMIT 1"""

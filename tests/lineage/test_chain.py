@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from headwater.lineage.chain import GENESIS, Head, broken, leaf, link, root
 from headwater.lineage.landing import Landing
+from headwater.lineage.names import records as records_of
 from headwater.lineage.record import Record
 from headwater.lineage.store import Store
 
@@ -30,8 +31,9 @@ def test_leaves_in_sql_and_python_are_one(store, records):
     new = [msgspec.structs.replace(record, id=f"{before.seq + n}{record.id}") for n, record in enumerate(records)]
     store.land([Landing("b", 0, store.offsets("b").get(0, 0), new)])
     with store.cursor() as cursor:
-        rows = cursor.execute("SELECT leaf FROM records WHERE seq >= ? ORDER BY seq", [before.seq]).fetchall()
-    leaves = [leaf(seq, record, msgspec.json.encode(record.data).decode()) for seq, record in enumerate(new, before.seq)]
+        rows = cursor.execute("SELECT leaf, data, held FROM records WHERE seq >= ? ORDER BY seq", [before.seq]).fetchall()
+        assert [record.data for record in records_of(cursor, f"seq >= {before.seq}")] == [record.data for record in new]
+    leaves = [leaf(seq, record, data, held) for (seq, record), (_, data, held) in zip(enumerate(new, before.seq), rows, strict=True)]
     assert [bytes(row[0]) for row in rows] == leaves
     assert store.head().head == link(before, before.seq + len(new), root(leaves)).head
 
@@ -48,13 +50,13 @@ def chained(sizes):
 def test_any_edit_of_the_chain_is_found(sizes, data):
     """Law 8: a link dropped, repeated, swapped or changed breaks the chain; cutting its end breaks it for who kept the head."""
     links, last = chained(sizes)
-    assert not broken(links, last)
+    assert not broken(links, [last])
     n = data.draw(st.integers(0, len(links) - 2))
-    assert broken(links[:n] + links[n + 1 :], last)
-    assert broken([*links[: n + 1], *links[n:]], last)
-    assert broken([*links[:n], links[n + 1], links[n], *links[n + 2 :]], last)
-    assert broken([*links[:n], links[n]._replace(root="0" * 64), *links[n + 1 :]], last)
-    assert not broken(links[:-1]) and "kept head" in broken(links[:-1], last)
+    assert broken(links[:n] + links[n + 1 :], [last])
+    assert broken([*links[: n + 1], *links[n:]], [last])
+    assert broken([*links[:n], links[n + 1], links[n], *links[n + 2 :]], [last])
+    assert broken([*links[:n], links[n]._replace(root="0" * 64), *links[n + 1 :]], [last])
+    assert not broken(links[:-1]) and "kept head" in broken(links[:-1], [last])
 
 
 def test_fields_cannot_pass_for_each_other():

@@ -130,7 +130,7 @@ def test_reopening_goes_on_where_it_stopped(tmp_path):
         store.land(queue)
         rows = store.land(again)
         assert rows.rows == 0 and rows.duplicates > 0
-        verdict = verify(store, in_flight_ok=False, kept=head)
+        verdict = verify(store, in_flight_ok=False, kept=[head])
         assert verdict.ok, verdict.offences
 
 

@@ -228,13 +228,13 @@ def test_cutting_the_end_is_found_with_a_kept_head(tmp_path):
         for landing in landings(LANDED, 9):
             store.land([landing])
         kept = store.head()
-        assert verify(store, in_flight_ok=True, kept=kept).ok
+        assert verify(store, in_flight_ok=True, kept=[kept]).ok
     with duckdb.connect(str(path)) as connection:
         for table in ("records", "chain"):
             connection.execute(f"DELETE FROM {table} WHERE batch = (SELECT max(batch) FROM {table})")
     with Store(path, clock=lambda: 1) as store:
         assert verify(store, in_flight_ok=True).ok
-        assert "kept head" in verify(store, in_flight_ok=True, kept=kept).offences[0]
+        assert "kept head" in verify(store, in_flight_ok=True, kept=[kept]).offences[0]
 
 
 def test_an_overlap_slipped_into_the_table_is_named(tmp_path):
