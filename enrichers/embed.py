@@ -128,6 +128,11 @@ class VectorCache:
             while len(self._vectors) > self._size:
                 self._vectors.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget all: what is needed is computed again."""
+        with self._lock:
+            self._vectors.clear()
+
 
 def bfloat16_pays(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether this CPU computes with bfloat16; elsewhere it would be emulated, slowly."""

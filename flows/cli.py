@@ -283,6 +283,23 @@ def verify(
         raise typer.Exit(1)
 
 
+@cli.command(rich_help_panel=MAKE)
+def erase(
+    subject: Annotated[str, typer.Argument(help="A document (TYPE/ID or its id), a key of events, or an event's id")],
+    why: Annotated[str, typer.Option(help="Why it is erased; it stands in the record of the erasure")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it; else it is only told what would go")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Erase what is told of a subject, from lineage, index and caches; the chain proves as before. By default a dry run."""
+    import headwater.flows.erase_command as erase_command
+
+    if yes and not why.strip():
+        raise Misused("an erasure is recorded with its reason: say it with --why")
+    erase_command.run(settings(home, url), subject, why, yes, as_json)
+
+
 @topics.command("list")
 def topics_list(
     app: Target = None,

@@ -9,17 +9,22 @@ import time
 from collections.abc import Callable, Generator, Iterator
 
 import msgspec
+import structlog
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from headwater.flows.attempt import FROM, ID, RUN
-from headwater.flows.drain import oldest_of, scan
+from headwater.flows.drain import drain, oldest_of, scan
 from headwater.flows.runtime import Runtime
 from headwater.lineage import deep as comparing
 from headwater.lineage.errors import HeadwaterError
 from headwater.lineage.event import Message
-from headwater.lineage.topic import ACTIVATIONS, DEAD, LINEAGE, rung_of
-from headwater.lineage.verify import Verdict, verify
+from headwater.lineage.heads import Signed
+from headwater.lineage.proof import prove
+from headwater.lineage.topic import ACTIVATIONS, DEAD, HEADS, LINEAGE, rung_of
+from headwater.lineage.verify import Verdict
+
+_log = structlog.get_logger("headwater.audit")
 
 PIECE = 1000
 LANDED_S = 30.0
@@ -33,13 +38,25 @@ Steps = Generator[tuple[int, str], None, list[str]]
 
 def deep_verdict(run: Runtime) -> Generator[tuple[int, str], None, Verdict]:
     """What `verify` finds, and what comparing with the topics finds. Gives how far it is meanwhile. Raises Unavailable."""
-    verdict = verify(run.store, in_flight_ok=True)
+    verdict = prove(run.store, run.home, in_flight_ok=True, more=_signed(run))
     found = yield from _compared(run)
     if found:
         time.sleep(AGAIN_S)
         again = set((yield from _compared(run)))
         found = [offence for offence in found if offence in again]
     return msgspec.structs.replace(verdict, ok=verdict.ok and not found, offences=(*verdict.offences, *found)[:LIMIT])
+
+
+def _signed(run: Runtime) -> list[Signed]:
+    """The heads on their topic: of this broker's life, if it forgets."""
+    values = [message.value or b"" for message in drain(run.kafka, HEADS, 0, 0)] if run.kafka.partitions(HEADS) else []
+    found = []
+    for value in values:
+        try:
+            found.append(msgspec.json.decode(value, type=Signed))
+        except msgspec.DecodeError as error:
+            _log.warning("a message on the topic of signed heads holds none", error=str(error))
+    return found
 
 
 def whole(steps: Generator[tuple[int, str], None, Verdict]) -> Verdict:

@@ -101,7 +101,8 @@ def verify(settings: Settings, as_json: bool, deep: bool = False) -> bool:
     for offence in verdict["offences"]:
         console.print(Text(f"✗ {offence}", style="red"))
     replayed = f", {verdict['replayed']:,} positions replayed after a crash and cut off" if verdict["replayed"] else ""
-    sealed = f"{verdict['records']:,} records in {verdict['batches']:,} chained batches, head {verdict['head'][:16]}…{replayed}"
+    signed = f", the first {verdict['signed']:,} under a signed head" if verdict.get("signed") else ""
+    sealed = f"{verdict['records']:,} records in {verdict['batches']:,} chained batches, head {verdict['head'][:16]}…{signed}{replayed}"
     told = ("✓ every offset of every flow accounted for; ", "green") if verdict["ok"] else ("✗ not every offset is accounted for; ", "red")
     console.print(Text.assemble(told, sealed))
     return bool(verdict["ok"])
@@ -127,13 +128,13 @@ def _deep(found: Door) -> Any:
 def _verify_files(found: Door) -> Any:
     import msgspec
 
+    from headwater.lineage.proof import prove
     from headwater.lineage.store import open_database
-    from headwater.lineage.verify import verify as check
 
     found.lineage().close()  # says what is wrong if there is no file
     connection = open_database(found.home / "lineage.duckdb", read_only=True)
     try:
-        return msgspec.to_builtins(check(connection, in_flight_ok=True))
+        return msgspec.to_builtins(prove(connection, found.home, in_flight_ok=True))
     finally:
         connection.close()
 

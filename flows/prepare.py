@@ -10,7 +10,7 @@ from headwater.flows.catalogue import Entry, admit, differing, remember, remembe
 from headwater.flows.kafka import Kafka
 from headwater.flows.registry import Registry
 from headwater.lineage.errors import Misused, Unavailable
-from headwater.lineage.topic import CATALOGUE, INTERNAL, Topic
+from headwater.lineage.topic import CATALOGUE, HEADS, INTERNAL, Topic
 
 _log = structlog.get_logger("headwater.topics")
 
@@ -36,7 +36,7 @@ def prepare_topics(
     entries = _admitted(app, known, there, now)
     if registry is not None:
         registry.check(declared.values())
-    wanted = {**app.partitions, **(more or {}), CATALOGUE: 1}
+    wanted = {**app.partitions, **(more or {}), CATALOGUE: 1, HEADS: 1}
     loose = [name for name, topic in declared.items() if topic.key is None]
     settings = {name: topic.settings for name, topic in app.topics.items()}
     counts = kafka.create(wanted, loose=loose, settings=settings)

@@ -65,6 +65,7 @@ def run(
         runtime.keep_progress()
     if flow == "audit":
         runtime.store.lost_with_broker(runtime.broker)
+        runtime.keep_heads()
     runtime.workers, runtime.epoch = max(1, workers) * max(1, len(addresses)), snapshot
     recovery = None
     if flow != "audit":

@@ -33,6 +33,7 @@ from headwater.flows.earlier import Stretches
 from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.keeping import SAVE_S, keep_progress
+from headwater.flows.keeping_heads import keep_heads, to_topic
 from headwater.flows.ladder import Ladder, delays_of
 from headwater.flows.meter import Meter
 from headwater.flows.once import once
@@ -52,6 +53,7 @@ from headwater.flows.telemetry import Telemetry, telemetry_of
 from headwater.flows.weighing import Weigher
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Unavailable
+from headwater.lineage.heads import Heads
 from headwater.lineage.store import Store
 from headwater.lineage.topic import RETRY, rung_of
 
@@ -382,6 +384,11 @@ class Runtime:
         """
         index = self.index  # opened before its keeper is, so that it is closed after it
         self._open.append(keep_progress(index, self.progress, often=bool(self.settings.qdrant_url)))
+
+    def keep_heads(self) -> None:
+        """Sign the chain's head every few seconds, until this runtime closes; and then once more. Raises Misused for a key that is none."""
+        store, tell = self.store, to_topic(self.writer)  # opened before their keeper is, so that they are closed after it
+        self._open.append(keep_heads(store, Heads(self.home, clock=self.clock, given=self.settings.heads_private_key, told=tell)))
 
     def closing(self, close: Callable[[], None]) -> None:
         """Have something closed with this runtime."""

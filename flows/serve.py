@@ -15,6 +15,7 @@ import headwater.enrichers.web as enrichers_web
 import headwater.flows.agent_routes as agent_routes
 import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
+import headwater.flows.erase_routes as erase_routes
 import headwater.flows.index_routes as index_routes
 import headwater.flows.replay_routes as replay_routes
 import headwater.flows.review_routes as review_routes
@@ -42,8 +43,10 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     app.add_exception_handler(Exception, _fault)
     app.include_router(flows_web.routes(desk, gateways.webhooks, gateways.status, run.clock))
     app.include_router(enrichers_web.routes(lambda: run.retriever))
-    app.include_router(lineage_web.routes(lambda: run.store, app=run.app.name, deep=lambda: deep.whole(deep.deep_verdict(run))))
+    lineage = lineage_web.routes(lambda: run.store, app=run.app.name, kept=run.home, deep=lambda: deep.whole(deep.deep_verdict(run)))
+    app.include_router(lineage)
     app.include_router(deep.routes(lambda: run))
+    app.include_router(erase_routes.routes(lambda: run))
     app.include_router(replay_routes.routes(lambda: run.store, run.clock))
     app.include_router(index_routes.routes(lambda: run))
     app.include_router(agent_routes.routes(lambda: run))

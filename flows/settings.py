@@ -77,6 +77,7 @@ class Settings:
     otlp_ratio: float = 0.01
     openlineage_url: str = ""
     openlineage_api_key: str = field(default="", repr=False)
+    heads_private_key: str = field(default="", repr=False)
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
     bridges: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
@@ -113,6 +114,7 @@ VARIABLES = {
     "HEADWATER_OTLP__RATIO": "otlp_ratio",
     "HEADWATER_OPENLINEAGE__URL": "openlineage_url",
     "HEADWATER_OPENLINEAGE__API_KEY": "openlineage_api_key",
+    "HEADWATER_HEADS__PRIVATE_KEY": "heads_private_key",
     "HEADWATER_LOG": "log",
 }
 

@@ -162,6 +162,8 @@ class Up:
         run.store.lost_with_broker(run.broker)
         if "decide" in self._flow_names:
             recall_former(run)
+        if "audit" in self._flow_names:
+            run.keep_heads()
         if "index" in self._flow_names:
             for warning in warnings(run):
                 _log.warning(warning)

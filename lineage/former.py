@@ -53,11 +53,13 @@ _SPENT = """
         FROM told WHERE broker <> $broker AND (data->'$.spent'->agent->>'$.day')::BIGINT = $day GROUP BY ALL)
     SELECT agent, sum(tokens), sum(cost) FROM totals GROUP BY agent ORDER BY agent"""
 
+# A memory that was erased is none.
 _REMEMBERED = """
     WITH told AS (
-        SELECT data->>'$.agent' AS agent, data->'$.kept' AS kept, data->'$.remembered' AS values_,
-            split_part(data->>'$.position', '/', 1) AS broker, seq
-        FROM records WHERE kind = 'decision' AND (data->'$.kept') IS NOT NULL
+        SELECT data->>'$.agent' AS agent, data->'$.kept' AS kept, split_part(data->>'$.position', '/', 1) AS broker, seq,
+            CASE WHEN c.n IS NOT NULL AND c.salt IS NULL THEN '{}'::JSON ELSE coalesce(c.body::JSON, data->'$.remembered') END AS values_
+        FROM records LEFT JOIN contents c ON c.n = number_of(held->>'$.remembered')
+        WHERE kind = 'decision' AND (data->'$.kept') IS NOT NULL
             AND NOT coalesce(list_has_any((data->'$.cut')::VARCHAR[], ['kept', 'remembered']), false)),
     newest AS (
         SELECT * FROM told

@@ -71,10 +71,18 @@ class Cursor:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        self._leave()
+
+    def execute(self, *given: Any) -> Self:
+        """As the connection does, which would answer itself and let this one go."""
+        self._connection.execute(*given)
+        return self
 
     def close(self) -> None:
+        self._connection.close()
+        self._leave()
+
+    def _leave(self) -> None:
         if self._open:
             self._open = False
-            self._connection.close()
             self._gate.leave(self._thread)

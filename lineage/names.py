@@ -204,7 +204,7 @@ def records(cursor: Connection, where: str, parameters: Iterable[object] = (), *
     tail = f" LIMIT {limit}" if limit else ""
     rows = cursor.execute(f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY seq{tail}", list(parameters)).fetchall()
     whole = filled(cursor, [row[-2:] for row in rows])
-    return [_record(*row[:-2], data=data) for row, data in zip(rows, whole, strict=True)]
+    return [_record(*(*row[:-2], data)) for row, data in zip(rows, whole, strict=True)]
 
 
 def _record(

@@ -8,6 +8,7 @@ flow goes on. So whatever is killed at whatever moment, a record is never lost a
 
 import secrets
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,11 +48,18 @@ AUDIT = "audit"
 
 
 def open_database(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection that reads no other file and whose settings are locked. Raises Unavailable."""
+    """A DuckDB connection that reads no other file and whose settings are locked. Raises Unavailable.
+
+    Read-only, the file of an older headwater is given today's form first: what reads knows no other.
+    """
     try:
         connection = duckdb.connect(str(path), read_only=read_only, config=dict(SETTINGS))
     except duckdb.IOException as error:
         raise Unavailable(f"the lineage file {path} cannot be opened ({_first_line(error)}); if headwater runs, ask it over HTTP") from None
+    if read_only and _is_older(connection):
+        connection.close()
+        Store(path, clock=lambda: time.time_ns() // 1000).close()
+        return open_database(path, read_only=True)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -105,8 +113,9 @@ class Store:
             raise
 
     def head(self) -> Head:
-        """The head of the chain, to be kept outside the database."""
-        return self._head
+        """The head of the chain as it is committed, to be kept outside the database."""
+        with self._writing:
+            return self._head
 
     def offsets(self, broker: str) -> dict[int, int]:
         """Partition of the lineage topic → the offset at which to go on reading."""
@@ -323,6 +332,14 @@ _RANGES = """
 _REACH = """
     SELECT kind, flow, broker, topic, "partition", max("first") FROM records
     WHERE "first" >= 0 AND kind NOT IN ('consumed', 'absent', 'outcome') GROUP BY ALL"""
+
+
+def _is_older(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the file is one of lineage, and of a form before the newest."""
+    if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'migrations'").fetchall():
+        return False
+    rows = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()
+    return bool(rows[0][0] < MIGRATIONS[-1].number)
 
 
 def _received(flow: str) -> bool:

@@ -24,6 +24,8 @@ DEAD = "headwater.dead"
 RETRY = "headwater.retry."
 """The rungs of the retry ladder: this and a number from 1."""
 CATALOGUE = "headwater.topics"
+HEADS = "headwater.heads"
+"""Signed heads of the lineage chain."""
 
 MILLISECOND = 1_000
 

@@ -33,6 +33,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     consumed   flow → positions read;  absent: flow → offsets that hold no message
     replayed   positions whose second outcome was cut off, for a flow repeated itself after a crash
     head       the chain's head, to be kept elsewhere
+    signed     records up to the last signed head that was kept: tampering with them is found, whoever did it
     """
 
     ok: bool
@@ -44,6 +45,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     batches: int
     head: str
+    signed: int = 0
 
 
 def verify(source: Source, *, in_flight_ok: bool, kept: Sequence[Head] = (), limit: int = 20) -> Verdict:

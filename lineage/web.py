@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from headwater.lineage.ask import QUESTIONS, ask
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.guard import reading
 from headwater.lineage.limits import TIME_LIMIT_S
+from headwater.lineage.proof import prove
 from headwater.lineage.prov import prov_of
 from headwater.lineage.queries import decisions
 from headwater.lineage.show import frame_html, home_html, why_html
@@ -31,11 +33,12 @@ class SqlQuery(BaseModel):
 
 
 def routes(
-    store: Callable[[], Store], *, app: str = "headwater", time_limit_s: float = TIME_LIMIT_S, deep: Callable[[], Verdict] | None = None
-) -> APIRouter:
+    store: Callable[[], Store], *, app: str = "headwater", time_limit_s: float = TIME_LIMIT_S,
+    deep: Callable[[], Verdict] | None = None, kept: Path | None = None,
+) -> APIRouter:  # fmt: skip
     """The lineage routes over the store that the audit flow writes; every request reads through a cursor of its own.
 
-    `deep` reads the topics again, where there is a broker to read them from.
+    `deep` reads the topics again, where there is a broker to read them from; `kept` is where signed heads of the chain are.
     """
     router = APIRouter(tags=["lineage"])
 
@@ -101,7 +104,9 @@ def routes(
             if deep is None:
                 raise Misused("no broker is known here, so the topics cannot be read again")
             return _json(deep())
-        return _json(verify(store(), in_flight_ok=in_flight_ok))
+        if kept is None:
+            return _json(verify(store(), in_flight_ok=in_flight_ok))
+        return _json(prove(store(), kept, in_flight_ok=in_flight_ok))
 
     return router
 

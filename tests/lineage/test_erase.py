@@ -5,6 +5,7 @@ import pytest
 from headwater.agents.case import case_of
 from headwater.lineage.ask import ask
 from headwater.lineage.chain import GENESIS, LEAF, ROOT, Head, link
+from headwater.lineage.client import connect
 from headwater.lineage.erase import plan
 from headwater.lineage.errors import NotFound, Unavailable
 from headwater.lineage.event import Position
@@ -53,6 +54,14 @@ def landed_before(path):
         name_of = "SELECT unnest(names) AS text, seq FROM landing"
         old.execute(f"INSERT INTO names_new SELECT {NAME}, seq FROM ({name_of})")
     return path
+
+
+def test_the_file_of_an_older_headwater_is_read_as_well(tmp_path):
+    """A stopped headwater's file opens directly whatever its form, and its texts are where they were."""
+    with connect(landed_before(tmp_path / "lineage.duckdb")) as lineage:
+        assert set(lineage.sql("select text from chunks")["text"]) >= {TEXT, OTHER}
+        assert lineage.sql("select choice from decisions")["choice"].to_list() == ["rebook passengers"]
+        assert lineage.why(FLIGHT).documents[0].text == TEXT
 
 
 def bytes_of(path):

@@ -176,6 +176,7 @@ VIEWS = {
     "consumed": 3, "outcomes": 5, "absent": 0, "documents": 12, "chunks": 12, "freshness": 12, "activations": 1, "decisions": 1,
     "options": 3,
     "retrievals": 1, "evidence": 2, "effects": 1, "dead_letters": 1, "retries": 0, "reviews": 0, "rulings": 1, "runs": 0, "events": 27,
+    "notes": 0, "removals": 0,
 }  # fmt: skip
 
 
