@@ -224,7 +224,7 @@ def sql(
 @cli.command(rich_help_panel=LOOK)
 def ask(
     question: Annotated[
-        str | None, typer.Argument(metavar="[QUESTION]", help="trace, history, compare, cost, conservation or freshness")
+        str | None, typer.Argument(metavar="[QUESTION]", help="trace, history, compare, cost, conservation, freshness, growth")
     ] = None,
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="What it is asked of")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as a page to keep or send")] = None,
@@ -281,6 +281,19 @@ def verify(
 
     if not look_commands.verify(settings(home, url), as_json, deep):
         raise typer.Exit(1)
+
+
+@audit.command()
+def prune(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it; else it is only told what would go")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Remove texts and reasoning older than HEADWATER_LINEAGE__KEEP_TEXTS and …KEEP_REASONING; the chain proves as before."""
+    import headwater.flows.prune_command as prune_command
+
+    prune_command.run(settings(home, url), yes, as_json)
 
 
 @cli.command(rich_help_panel=MAKE)

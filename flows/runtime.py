@@ -28,6 +28,7 @@ from headwater.enrichers.indexing import Indexing
 from headwater.enrichers.latest import Latest
 from headwater.enrichers.retrieve import Retriever
 from headwater.enrichers.switch import Switch, switch
+from headwater.flows.ageing import keep_policy
 from headwater.flows.app import App
 from headwater.flows.earlier import Stretches
 from headwater.flows.ends import Ends
@@ -389,6 +390,7 @@ class Runtime:
         """Sign the chain's head every few seconds, until this runtime closes; and then once more. Raises Misused for a key that is none."""
         store, tell = self.store, to_topic(self.writer)  # opened before their keeper is, so that they are closed after it
         self._open.append(keep_heads(store, Heads(self.home, clock=self.clock, given=self.settings.heads_private_key, told=tell)))
+        self._open.append(keep_policy(store, self.settings, self.clock))
 
     def closing(self, close: Callable[[], None]) -> None:
         """Have something closed with this runtime."""

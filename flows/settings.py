@@ -77,6 +77,8 @@ class Settings:
     otlp_ratio: float = 0.01
     openlineage_url: str = ""
     openlineage_api_key: str = field(default="", repr=False)
+    lineage_keep_texts: str = ""
+    lineage_keep_reasoning: str = ""
     heads_private_key: str = field(default="", repr=False)
     log: str = "warning"
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -114,6 +116,8 @@ VARIABLES = {
     "HEADWATER_OTLP__RATIO": "otlp_ratio",
     "HEADWATER_OPENLINEAGE__URL": "openlineage_url",
     "HEADWATER_OPENLINEAGE__API_KEY": "openlineage_api_key",
+    "HEADWATER_LINEAGE__KEEP_TEXTS": "lineage_keep_texts",
+    "HEADWATER_LINEAGE__KEEP_REASONING": "lineage_keep_reasoning",
     "HEADWATER_HEADS__PRIVATE_KEY": "heads_private_key",
     "HEADWATER_LOG": "log",
 }

@@ -8,6 +8,7 @@ import polars as pl
 from headwater.lineage import queries
 from headwater.lineage.compare import compare
 from headwater.lineage.errors import Misused
+from headwater.lineage.growth import growth
 from headwater.lineage.history import history
 from headwater.lineage.trace import trace
 from headwater.lineage.verify import Source
@@ -31,6 +32,7 @@ QUESTIONS = {
         Question("cost", (), "what deciding took, per agent, version and unit", queries.cost),
         Question("conservation", (), "how what was consumed ended, per flow and topic", queries.conservation),
         Question("freshness", (), "from an event's append to its document being searchable, per topic", queries.freshness_by_topic),
+        Question("growth", (), "what an event and a decision add to lineage, in bytes, and in bytes of the file", growth),
     )
 }
 

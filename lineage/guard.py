@@ -2,13 +2,14 @@
 
 Five walls, for none alone is enough (DuckDB calls `WITH x AS (DELETE … RETURNING *) SELECT …` a SELECT):
 one statement, of type SELECT · table functions from a list, for some take raw pointers or run text as SQL · a read-only transaction ·
-no files, no extensions, locked settings, for the whole database (`store.open_database`) · a limit on time.
+no files, no extensions, locked settings, for the whole database (`store.open_database`) · limits on time, and on
+memory and disk for all queries together.
 """
 
 
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,10 +50,39 @@ def check(cursor: Connection, query: str) -> str:
     return text
 
 
+class Stop:
+    """Ends a query from another thread, whether it runs already or not."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._interrupt: Callable[[], None] | None = None
+
+    def follow(self, interrupt: Callable[[], None]) -> None:
+        """What ends the query that begins now."""
+        self._interrupt = interrupt
+        if self.stopped:
+            interrupt()
+
+    def now(self) -> None:
+        self.stopped = True
+        if self._interrupt is not None:
+            self._interrupt()
+
+    def done(self) -> None:
+        """The query is over."""
+        self._interrupt = None
+
+
 @contextmanager
-def reading(source: Source, query: str, *, time_limit_s: float = TIME_LIMIT_S) -> Iterator[pa.RecordBatchReader]:
-    """The answer to a query as a stream of Arrow batches, over one snapshot. Raises Misused, Forbidden, Unavailable (time is up)."""
+def reading(
+    source: Source, query: str, *, time_limit_s: float = TIME_LIMIT_S, stop: Stop | None = None
+) -> Iterator[pa.RecordBatchReader]:
+    """The answer to a query as a stream of Arrow batches, over one snapshot; `stop` may end it.
+
+    Raises Misused, Forbidden; Unavailable if its time is up, it wants too much memory, or it was stopped.
+    """
     cursor = source.cursor()
+    stop = stop or Stop()
     expired = threading.Event()
 
     def interrupt() -> None:
@@ -65,14 +95,26 @@ def reading(source: Source, query: str, *, time_limit_s: float = TIME_LIMIT_S) -
         text = check(cursor, query)
         cursor.execute("BEGIN TRANSACTION READ ONLY")
         timer.start()
+        stop.follow(cursor.interrupt)
+        if stop.stopped:
+            raise Unavailable("the query was cancelled")
         yield cursor.sql(text).to_arrow_reader(ROWS_A_BATCH)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if expired.is_set():
             raise Unavailable(f"the query ran longer than {time_limit_s:g} s and was stopped; ask for less, or narrow it by time") from None
+        if stop.stopped:
+            raise Unavailable("the query was cancelled") from None
+        if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in str(error):
+            raise Unavailable(f"the query needs more memory than it may have; ask for less, or narrow it ({_brief(error)})") from None
         raise Misused(f"the query failed: {error}") from None
     finally:
         timer.cancel()
+        stop.done()
         cursor.close()
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]
 
 
 def _tree(cursor: Connection, text: str) -> Any:

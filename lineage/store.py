@@ -6,6 +6,7 @@ flow goes on. So whatever is killed at whatever moment, a record is never lost a
 
 # ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
 
+import os
 import secrets
 import threading
 import time
@@ -41,6 +42,9 @@ SETTINGS: dict[str, str] = {
     "python_enable_replacements": "false",
     # Seldomer checkpoints: a third less time in landing, for at most a second more when opening after a kill.
     "checkpoint_threshold": "128MB",
+    # What a query spills to disk, at most; DuckDB itself would take nine tenths of what is free.
+    "max_temp_directory_size": "8GB",
+    "memory_limit": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2_000_000}MB",
 }
 """Settings hold for the whole database instance, so the writer lives with what readers need: no other files, no extensions."""
 
@@ -140,11 +144,11 @@ class Store:
             self._offsets = offsets
             return landed
 
-    def remove(self, removal: Removal) -> Record:
-        """Remove contents and records, in one transaction with the record that tells of it; then rewrite the file without them.
+    def remove(self, removal: Removal, *, rewrite: bool = True) -> Record:
+        """Remove contents and records, in one transaction with the record that tells of it; then (`rewrite`) the file is made anew.
 
-        The key goes too: whoever guesses a text cannot find out that it was there. Raises Unavailable if readers do not let the file be
-        exchanged; what is removed is removed then, and its bytes go when the file is opened the next time.
+        Else that is done when it is opened the next time. The key goes too: whoever guesses a text cannot find out that it was there.
+        Raises Unavailable if readers do not let the file be exchanged: what is removed is removed then, its bytes go at the next opening.
         """
         with self._writing:
             with self._transaction():
@@ -152,7 +156,8 @@ class Store:
                 self._key = self._random(KEY_BYTES)
                 self._connection.execute("UPDATE contents_key SET key = ?", [self._key])
                 self._write([Landing("", -1, -1, [record])])
-            self._scrub()
+            if rewrite:
+                self._scrub()
             return record
 
     def _scrub(self) -> None:

@@ -1,19 +1,19 @@
 """The HTTP door of lineage: SQL for analysts, decisions, why, verify. HeadwaterErrors propagate: the server makes problems of them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pyarrow as pa
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
+from headwater.lineage.answering import ARROW
+from headwater.lineage.answering import answer as answer_stream
 from headwater.lineage.ask import QUESTIONS, ask
 from headwater.lineage.errors import Misused, NotFound
-from headwater.lineage.guard import reading
 from headwater.lineage.limits import TIME_LIMIT_S
 from headwater.lineage.proof import prove
 from headwater.lineage.prov import prov_of
@@ -22,8 +22,6 @@ from headwater.lineage.show import frame_html, home_html, why_html
 from headwater.lineage.store import Store
 from headwater.lineage.verify import Verdict, verify
 from headwater.lineage.why import why
-
-ARROW = "application/vnd.apache.arrow.stream"
 
 
 class SqlQuery(BaseModel):
@@ -48,9 +46,9 @@ def routes(
         return HTMLResponse(home_html(store(), app))
 
     @router.post("/v1/sql", response_class=StreamingResponse, responses={200: {"content": {ARROW: {}}}})
-    def sql(body: SqlQuery) -> StreamingResponse:
-        """One SELECT, read-only, answered as an Arrow IPC stream beside the running audit flow."""
-        return StreamingResponse(_stream(store(), body.query, time_limit_s), media_type=ARROW)
+    async def sql(body: SqlQuery, request: Request) -> StreamingResponse:
+        """One SELECT, read-only, answered as an Arrow IPC stream beside the running audit flow; it ends with who asked."""
+        return await answer_stream(request, store(), body.query, time_limit_s)
 
     @router.get("/v1/decisions")
     def list_decisions(
@@ -89,10 +87,10 @@ def routes(
     def answer(
         question: str, id: Annotated[list[str] | None, Query()] = None, format: Literal["json", "html", "arrow"] = "json"
     ) -> Response:
-        """A named question: `trace`, `history`, `compare`, `cost`, `conservation`, `freshness`; give `id` as often as it takes ids."""
+        """A named question (`GET /v1/ask` lists them); give `id` as often as it takes ids."""
         frame = ask(store(), question, *(id or ()))
         if format == "arrow":
-            return Response(b"".join(_one_stream(frame.to_arrow())), media_type=ARROW)
+            return Response(_arrow(frame.to_arrow()), media_type=ARROW)
         if format == "html":
             return HTMLResponse(frame_html(frame, " ".join((question, *(id or ())))))
         return _json({"question": question, "rows": frame.to_dicts()})
@@ -111,51 +109,11 @@ def routes(
     return router
 
 
-def _stream(store: Store, query: str, time_limit_s: float) -> Iterator[bytes]:
-    """The Arrow IPC stream of a query. What is wrong with the query is raised here, before the answer begins."""
-    stack = ExitStack()
-    reader = stack.enter_context(reading(store, query, time_limit_s=time_limit_s))
-    return _chunks(stack, reader)
-
-
-def _one_stream(table: pa.Table) -> Iterator[bytes]:
-    sink = _Sink()
+def _arrow(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    yield sink.taken()
-
-
-def _chunks(stack: ExitStack, reader: pa.RecordBatchReader) -> Iterator[bytes]:
-    with stack:
-        sink = _Sink()
-        with pa.ipc.new_stream(sink, reader.schema) as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-                yield sink.taken()
-        yield sink.taken()
-
-
-class _Sink:
-    """A file-like that hands on what was written to it."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing waits here."""
-
-    def close(self) -> None:
-        self.closed = True
-
-    def taken(self) -> bytes:
-        data = b"".join(self._parts)
-        self._parts.clear()
-        return data
+    return bytes(sink.getvalue())
 
 
 def _json(value: Any) -> Response:

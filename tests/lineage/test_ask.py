@@ -145,3 +145,17 @@ def test_an_empty_store_answers_with_empty_frames():
 def test_the_sample_names_what_is_asked_for(store):
     """The doubles above are linked as the flows link theirs: the crew's activation is found by the plan's position."""
     assert ("position", str(PLAN)) in set(things(cascade()[0]))
+
+
+def test_growth_accounts_for_every_record_and_text_once(tmp_path):
+    """Every record and every text is counted once; events and decisions are those that there are; the file's bytes are all dealt out."""
+    with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
+        store.land(landings(sample_records()))
+        with store.cursor() as cursor:
+            cursor.execute("CHECKPOINT")
+            records, texts = cursor.execute("SELECT (SELECT count(*) FROM records), (SELECT count(*) FROM contents)").fetchall()[0]
+            used = cursor.execute("SELECT block_size * used_blocks FROM pragma_database_size()").fetchall()[0][0]
+        grown = ask(store, "growth")
+    assert grown["what"].to_list() == ["event", "decision"] and grown["things"].to_list() == [13, 1]
+    assert (grown["records"].sum(), grown["texts"].sum()) == (records, texts)
+    assert abs(grown["file_bytes"].sum() - used) <= 2 and grown["bytes_each"].min() > 100

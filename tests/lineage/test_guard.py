@@ -1,11 +1,12 @@
 import threading
 import time
 
+import duckdb
 import pytest
 
 from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, Unavailable
 from headwater.lineage.guard import reading
-from headwater.lineage.store import Store
+from headwater.lineage.store import SETTINGS, Store
 from headwater.lineage.testing import landings, sample_records
 from headwater.lineage.verify import verify
 
@@ -102,3 +103,13 @@ def test_a_reader_that_stops_early_lets_go(store):
     while any(isinstance(thread, threading.Timer) for thread in threading.enumerate()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(isinstance(thread, threading.Timer) for thread in threading.enumerate())
+
+
+def test_a_query_that_wants_too_much_is_refused_by_name(tmp_path):
+    """Memory and disk for spilling are bounded: a query beyond them ends with a clear problem, and the next one is answered."""
+    bounds = {"memory_limit": "20MB", "max_temp_directory_size": "0KB", "threads": "1"}
+    with duckdb.connect(str(tmp_path / "small.duckdb"), config=bounds) as small:
+        with pytest.raises(Unavailable, match="more memory than it may have"):
+            rows(small, "select range, md5(range::varchar) as m from range(3000000) order by m")
+        assert rows(small, "select 1 as one") == [{"one": 1}]
+    assert {"memory_limit", "max_temp_directory_size"} <= SETTINGS.keys()

@@ -1,3 +1,6 @@
+import asyncio
+import contextlib
+
 import httpx
 import msgspec
 import polars as pl
@@ -126,3 +129,37 @@ def test_connecting_to_nothing_says_so(tmp_path):
 
     with pytest.raises(Unavailable, match="is headwater running"):
         connect("http://headwater.test", transport=httpx.MockTransport(refuse)).sql("select 1")
+
+
+ENDLESS = "select sum(a.range * b.range) from range(100000000) a, range(100000000) b"
+LONG = "select a.range, b.range from range(100000000) a, range(100000000) b"
+
+
+@pytest.mark.parametrize("query", [ENDLESS, LONG])
+def test_a_client_that_goes_away_ends_its_query(query, tmp_path):
+    """Before the answer begins as well as in the midst of it: the query computes no further, and its cursor is let go."""
+    with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
+        app = FastAPI()
+        app.include_router(routes(lambda: store, time_limit_s=3600))
+        asked = [{"type": "http.request", "body": msgspec.json.encode({"query": query}), "more_body": False}]
+        sent = []
+
+        async def receive():
+            if asked:
+                return asked.pop()
+            while query is LONG and len(sent) < 3:
+                await asyncio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {
+            "type": "http", "asgi": {"spec_version": "2.3"}, "http_version": "1.1", "method": "POST", "path": "/v1/sql",
+            "query_string": b"", "headers": [(b"content-type", b"application/json")], "client": None, "server": None,
+            "scheme": "http", "root_path": "",
+        }  # fmt: skip
+        with contextlib.suppress(Unavailable):
+            asyncio.run(app(scope, receive, send))
+        with store._gate.alone(60):
+            assert query is LONG or not any(message.get("body") for message in sent)

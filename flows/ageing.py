@@ -1,0 +1,71 @@
+"""The policy of retention: looked at every hour while `audit` runs, applied once a day; by command whenever it is asked for."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from headwater.flows.settings import Settings
+from headwater.lineage.duration import duration
+from headwater.lineage.retention import aged
+from headwater.lineage.store import Store
+
+_log = structlog.get_logger("headwater.audit")
+
+LOOK_S = 3600.0
+DAY_US = 24 * 3_600_000_000
+
+
+class Prune(BaseModel):
+    """Who asks. Without `dry_run: false` nothing is done."""
+
+    by: str = Field(default="http", min_length=1, max_length=200)
+    dry_run: bool = True
+
+
+def prune(store: Store, settings: Settings, now: int, *, by: str, why: str, dry_run: bool, rewrite: bool = True) -> dict[str, Any]:
+    """Remove what the settings say is too old, or tell what that is. `rewrite`: the file as well, at once, so that it shrinks."""
+    before = [now - duration(text) if text else None for text in (settings.lineage_keep_texts, settings.lineage_keep_reasoning)]
+    told, removal = aged(store, texts_before=before[0], records_before=before[1], by=by, why=why)
+    record = "" if dry_run or removal.empty else store.remove(removal, rewrite=rewrite).id
+    return {**msgspec.to_builtins(told), "record": record}
+
+
+def keep_policy(store: Store, settings: Settings, clock: Callable[[], int]) -> Callable[[], None]:
+    """Apply it in a thread of its own, once a day; the answer ends that. The file is rewritten when it is opened next."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(LOOK_S):
+            try:
+                if clock() - _last(store) >= DAY_US:
+                    told = prune(store, settings, clock(), by="headwater", why="policy", dry_run=False, rewrite=False)
+                    _log.info("removed by policy", **told)
+            except Exception as error:  # whatever it is, landing goes on
+                _log.error("the policy of retention was not applied; trying again in an hour", error=str(error))
+
+    if settings.lineage_keep_texts or settings.lineage_keep_reasoning:
+        threading.Thread(target=run, name="retention", daemon=True).start()
+    return stop.set
+
+
+def routes(store: Callable[[], Store], settings: Settings, clock: Callable[[], int]) -> APIRouter:
+    """`POST /v1/prune`."""
+    router = APIRouter(tags=["lineage"])
+
+    @router.post("/v1/prune", summary="Remove what is older than the settings keep; by default only tell what that is")
+    def pruned(body: Prune) -> Response:
+        told = prune(store(), settings, clock(), by=body.by, why="asked for", dry_run=body.dry_run)
+        return Response(msgspec.json.encode(told), media_type="application/json")
+
+    return router
+
+
+def _last(store: Store) -> int:
+    with store.cursor() as cursor:
+        query = "SELECT coalesce(max(epoch_us(logged)), 0) FROM records WHERE kind = 'retention'"
+        return int(cursor.execute(query).fetchall()[0][0])

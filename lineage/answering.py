@@ -1,0 +1,83 @@
+"""answering: one query's answer as an Arrow stream over HTTP, ended with its reader: a client that goes away computes no further."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from contextlib import ExitStack
+
+import anyio
+import pyarrow as pa
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from headwater.lineage.guard import Stop, reading
+from headwater.lineage.verify import Source
+
+ARROW = "application/vnd.apache.arrow.stream"
+LOOK_S = 0.1
+"""How often it is looked whether the client is still there, until the answer begins."""
+
+
+async def answer(request: Request, source: Source, query: str, time_limit_s: float) -> StreamingResponse:
+    """The answer, once it begins: what is wrong with the query is raised here, as `guard.reading` does."""
+    stop = Stop()
+    opening = asyncio.ensure_future(run_in_threadpool(_opened, source, query, time_limit_s, stop))
+    while not opening.done():
+        await asyncio.wait({opening}, timeout=LOOK_S)
+        if not opening.done() and await request.is_disconnected():
+            stop.now()
+    return StreamingResponse(_until(opening.result(), stop), media_type=ARROW)
+
+
+async def _until(chunks: Generator[bytes, None, None], stop: Stop) -> AsyncIterator[bytes]:
+    """The chunks; whoever ends this early ends the query as well."""
+    try:
+        while (chunk := await anyio.to_thread.run_sync(next, chunks, None, abandon_on_cancel=True)) is not None:
+            yield chunk
+    finally:
+        stop.now()
+        try:
+            chunks.close()
+        except ValueError:
+            """It computes in another thread still: the interrupt ends it there."""
+
+
+def _opened(source: Source, query: str, time_limit_s: float, stop: Stop) -> Generator[bytes, None, None]:
+    stack = ExitStack()
+    reader = stack.enter_context(reading(source, query, time_limit_s=time_limit_s, stop=stop))
+    return _chunks(stack, reader, stop)
+
+
+def _chunks(stack: ExitStack, reader: pa.RecordBatchReader, stop: Stop) -> Generator[bytes, None, None]:
+    with stack:
+        sink = _Sink()
+        with pa.ipc.new_stream(sink, reader.schema) as writer:
+            for batch in reader:
+                if stop.stopped:
+                    return
+                writer.write_batch(batch)
+                yield sink.taken()
+        yield sink.taken()
+
+
+class _Sink:
+    """A file-like that hands on what was written to it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    def taken(self) -> bytes:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return data
