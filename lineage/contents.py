@@ -39,7 +39,7 @@ LISTS = {"document": "chunks", "retrieval": "results"}
 """Kind → the list in its data whose items' texts are contents, of the scope of the document they are of."""
 
 HASH = "sha256(salt || body)"
-"""The SQL expression of a content's hash; `hash_of` is the same in Python."""
+"""The SQL expression of a content's hash; `sealed` is the same in Python."""
 
 REFERENCES = """regexp_extract_all(held::VARCHAR, '"([0-9]+:[0-9a-f]{64})"', 1)"""
 """The SQL expression of all references that a record holds."""
@@ -65,16 +65,11 @@ class Part(NamedTuple):
     held: dict[str, str | list[str]] | None
 
 
-def hash_of(salt: str, body: str) -> str:
-    """SHA-256 of salt and text."""
-    return hashlib.sha256((salt + body).encode()).hexdigest()
-
-
 def sealed(key: bytes, scope: str, value: Any) -> Content:
     """A value as a content of a scope, under the store's key (32 bytes)."""
-    body = _encode(value).decode()
-    salt = hashlib.blake2b(f"{scope}\x1f{body}".encode(), key=key, digest_size=16).hexdigest()
-    return Content(hash_of(salt, body), salt, body)
+    body = _encode(value)
+    salt = hashlib.blake2b(scope.encode() + b"\x1f" + body, key=key, digest_size=16).hexdigest()
+    return Content(hashlib.sha256(salt.encode() + body).hexdigest(), salt, body.decode())
 
 
 def parted(record: Record, key: bytes, found: dict[str, Content]) -> Part:
@@ -84,21 +79,24 @@ def parted(record: Record, key: bytes, found: dict[str, Content]) -> Part:
         return Part(_encode(record.data), None)
     data: dict[str, Any] = dict(record.data)
     held: dict[str, str | list[str]] = {}
-
-    def keep(scope: str, value: Any) -> str:
-        content = sealed(key, scope, value)
-        found[content.hash] = content
-        return content.hash
-
+    ref = record.ref
     for field in slots:
         value = data.get(field)
         if value or value == 0:  # what is empty says nothing
             del data[field]
-            held[field] = keep(field if field == _INSTRUCTIONS else record.ref, value)
-    if listed and data.get(listed):
-        items = data[listed]
-        held[listed] = [keep(_scope(record, item), item.get("text") or "") for item in items]
-        data[listed] = [{name: value for name, value in item.items() if name not in ("text", "hash")} for item in items]
+            content = sealed(key, field if field == _INSTRUCTIONS else ref, value)
+            found[content.hash] = content
+            held[field] = content.hash
+    if listed and (items := data.get(listed)):
+        own, hashes, rest = record.kind == "document", [], []
+        for item in items:
+            bare = dict(item)
+            content = sealed(key, ref if own else str(item.get("document") or ref), bare.pop("text", None) or "")
+            bare.pop("hash", None)
+            found[content.hash] = content
+            hashes.append(content.hash)
+            rest.append(bare)
+        held[listed], data[listed] = hashes, rest
     return Part(_encode(data), held or None)
 
 
@@ -166,7 +164,3 @@ def in_place_of(kind: str, field: str, words: str) -> Any:
         case "list":
             return []
     return words
-
-
-def _scope(record: Record, item: Mapping[str, Any]) -> str:
-    return record.ref if record.kind == "document" else str(item.get("document") or record.ref)

@@ -1,6 +1,6 @@
 """keep: contents into the database, each once, and the records that refer to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import duckdb
@@ -46,8 +46,9 @@ def keep(connection: duckdb.DuckDBPyConnection, key: bytes, next: int, records: 
     return Kept([part.data for part in parts], [referring(part.held, numbers) for part in parts], next)
 
 
-def _known(connection: duckdb.DuckDBPyConnection, found: dict[str, Content]) -> dict[str, int]:
-    connection.register("new_contents", _table(list(found.values()), 0).select(["name", "hash"]))
+def _known(connection: duckdb.DuckDBPyConnection, hashes: Iterable[str]) -> dict[str, int]:
+    looked_for = list(hashes)
+    connection.register("new_contents", pa.table({"name": _names(looked_for), "hash": pa.array(looked_for, pa.string())}))
     try:
         return dict(connection.execute(_KNOWN).fetchall())
     finally:
@@ -55,11 +56,17 @@ def _known(connection: duckdb.DuckDBPyConnection, found: dict[str, Content]) -> 
 
 
 def _table(contents: Sequence[Content], first: int) -> pa.Table:
-    """`name` is the beginning of the hash as a number: what is looked for is found by comparing numbers."""
+    hashes, salts, bodies = zip(*contents, strict=True)
+    columns = {"hash": hashes, "salt": salts, "body": bodies}
     return pa.table(
         {
             "n": pa.array(range(first, first + len(contents)), pa.int64()),
-            "name": pa.array([int(content.hash[:16], 16) for content in contents], pa.uint64()),
-            **{name: pa.array([getattr(content, name) for content in contents], pa.string()) for name in Content._fields},
+            "name": _names(hashes),
+            **{name: pa.array(values, pa.string()) for name, values in columns.items()},
         }
     )
+
+
+def _names(hashes: Sequence[str]) -> pa.Array:
+    """The beginnings of hashes as numbers: what is looked for is found by comparing numbers."""
+    return pa.array([int(hash[:16], 16) for hash in hashes], pa.uint64())
