@@ -197,7 +197,7 @@ def _checked(name: str, value: str) -> Any:
             if not least <= number <= most:
                 raise ValueError
             return number
-        if name in ("HEADWATER_INDEX__HISTORY", "HEADWATER_RETRY__EXPIRES"):
+        if name in ("HEADWATER_INDEX__HISTORY", "HEADWATER_RETRY__EXPIRES") or (name.startswith("HEADWATER_LINEAGE__KEEP_") and value):
             duration(value)
         if name == "HEADWATER_RETRY__DELAYS" and value != "none":
             delays = [duration(each) for each in value.split(",")]
@@ -208,6 +208,8 @@ def _checked(name: str, value: str) -> Any:
             "HEADWATER_HTTP__PORT": "a number from 0 (any free port) to 65535",
             "HEADWATER_INDEX__HISTORY": 'a duration such as "24h"',
             "HEADWATER_RETRY__EXPIRES": 'a duration such as "1h"',
+            "HEADWATER_LINEAGE__KEEP_TEXTS": 'a duration such as "90d", or nothing',
+            "HEADWATER_LINEAGE__KEEP_REASONING": 'a duration such as "90d", or nothing',
             "HEADWATER_RETRY__DELAYS": f'up to {MOST_RUNGS} durations such as "1s,10s,60s", or "none"',
             **{name: "one of " + ", ".join(words) for name, words in _WORDS.items()},
             **{name: allowed for name, (_, _, _, allowed) in _NUMBERS.items()},
