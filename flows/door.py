@@ -57,12 +57,12 @@ class Door:
         finally:
             connection.close()
 
-    def ask(self, method: str, path: str, **more: Any) -> Any:
+    def ask(self, method: str, path: str, *, patience_s: float = 60, **more: Any) -> Any:
         """The JSON of an answer. Raises the error that a problem names, Unavailable if nothing answers."""
         if not self.address:
             raise Unavailable(f"no headwater runs in {self.home}; start one with: headwater up, or name one with --url")
         try:
-            response = httpx.request(method, f"{self.address}{path}", timeout=60, **more)
+            response = httpx.request(method, f"{self.address}{path}", timeout=patience_s, **more)
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.address} does not answer: {error}") from None
         if response.is_error:

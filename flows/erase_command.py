@@ -12,6 +12,8 @@ from headwater.flows.options import print_json
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
 
+PATIENCE_S = 3600.0
+"""A large file takes minutes to rewrite."""
 TOPICS = (
     "Not touched: the broker's topics. The events themselves, and copies in headwater.lineage, headwater.decisions, headwater.reviews and "
     "headwater.dead, stand there until the topics' retention ends; of a compacted topic a key goes when a tombstone is published for it. "
@@ -24,7 +26,7 @@ def run(settings: Settings, subject: str, why: str, yes: bool, as_json: bool) ->
     found = door(settings)
     asked = {"subject": subject, "by": getpass.getuser(), "why": why, "dry_run": not yes}
     with terminal(stderr=True).status(f"{'erasing' if yes else 'looking for'} {subject} …"):
-        told = found.ask("POST", "/v1/erase", json=asked) if found.running else _stopped(found, asked)
+        told = found.ask("POST", "/v1/erase", json=asked, patience_s=PATIENCE_S) if found.running else _stopped(found, asked)
     if as_json:
         print_json(told)
         return

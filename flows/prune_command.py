@@ -16,7 +16,7 @@ def run(settings: Settings, yes: bool, as_json: bool) -> None:
     """Print what would go; with `yes` it goes. A running headwater goes by its own settings. Raises NotFound, Unavailable."""
     found, by = door(settings), getpass.getuser()
     if found.running:
-        told = found.ask("POST", "/v1/prune", json={"by": by, "dry_run": not yes})
+        told = found.ask("POST", "/v1/prune", json={"by": by, "dry_run": not yes}, patience_s=3600)
     else:
         found.lineage().close()  # says what is wrong if there is no file
         with hold(found.home / "lock", f"headwater in {found.home}"), Store(found.home / LINEAGE_FILE, clock=wall_clock) as store:

@@ -3,13 +3,17 @@ import signal
 import subprocess
 import sys
 
+from headwater.lineage.proof import prove
 from headwater.lineage.store import Store
+from headwater.lineage.testing import landings, sample_records
 from headwater.lineage.verify import verify
 
 MESSAGES = 60
 LANDER = f"""
 import sys
+from pathlib import Path
 from headwater.lineage.event import Position
+from headwater.lineage.heads import Heads
 from headwater.lineage.record import outcomes, run_of
 from headwater.lineage.store import Landing, Store
 from headwater.lineage.testing import document
@@ -20,8 +24,10 @@ def message(n):
     return [consumed, *map(document, places), *outcomes("index", [(p, "indexed") for p in places], 1)]
 
 store = Store(sys.argv[1], clock=lambda: 1)
+heads = Heads(Path(sys.argv[1]).parent, clock=lambda: 1)
 for n in range(store.offsets("b").get(0, 0), {MESSAGES}):
     store.land([Landing("b", 0, n, message(n))])
+    heads.keep(store.head())
     print(n, flush=True)
 store.close()
 """
@@ -36,7 +42,49 @@ def test_killed_and_resumed_nothing_is_lost_or_twice(tmp_path):
                 if count == kill_after:
                     os.kill(process.pid, signal.SIGKILL)
     with Store(path, clock=lambda: 1) as store:
-        verdict = verify(store, in_flight_ok=False)
+        verdict = prove(store, tmp_path, in_flight_ok=False)
         assert verdict.ok, verdict.offences
         assert verdict.totals == {"index": {"indexed": MESSAGES * 20}} and verdict.replayed == 0
         assert verdict.records == MESSAGES * 22 and store.offsets("b") == {0: MESSAGES}
+        assert verdict.signed == verdict.records
+        with store.cursor() as cursor:
+            assert cursor.execute("SELECT count(*), count(DISTINCT body) FROM contents").fetchall() == [(MESSAGES * 20, MESSAGES * 20)]
+
+
+ERASER = """
+import sys
+from headwater.lineage.erase import plan
+from headwater.lineage.store import Store
+
+with Store(sys.argv[1], clock=lambda: int(sys.argv[2])) as store:
+    for subject in sys.argv[3:]:
+        print(subject, flush=True)
+        store.remove(plan(store, subject, by="ann", why="asked", day="today")[1])
+"""
+
+
+def test_killed_while_it_erases_each_subject_is_gone_whole_or_there_whole(tmp_path):
+    """An erasure that was killed is recorded and done, bytes included once the file is opened again, or nothing of it happened."""
+    path = tmp_path / "lineage.duckdb"
+    records = sample_records()
+    texts = {each.data["document"]: each.data["chunks"][0]["text"] for each in records if each.kind == "document"}
+    with Store(path, clock=lambda: 1) as store:
+        store.land(landings(records))
+    left = list(texts)
+    for life, kill_after in enumerate((2, 3), 2):
+        command = [sys.executable, "-c", ERASER, str(path), str(life), *left[:4]]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for count, _ in enumerate(process.stdout, 1):
+                if count == kill_after:
+                    os.kill(process.pid, signal.SIGKILL)
+        with Store(path, clock=lambda: 9) as store:
+            assert verify(store, in_flight_ok=False).ok
+            with store.cursor() as cursor:
+                erased = {row[0] for row in cursor.execute("SELECT subject FROM removals").fetchall()}
+                told = dict(cursor.execute("SELECT document, text FROM chunks").fetchall())
+        assert len(erased) >= len(texts) - len(left) + kill_after - 1
+        bytes_left = path.read_bytes()
+        for subject, text in texts.items():
+            assert told[f"flight_status/{subject}"] == ("erased on today" if subject in erased else text)
+            assert (text.encode() in bytes_left) == (subject not in erased)
+        left = [subject for subject in left if subject not in erased]
