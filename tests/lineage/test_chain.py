@@ -32,7 +32,8 @@ def test_leaves_in_sql_and_python_are_one(store, records):
     store.land([Landing("b", 0, store.offsets("b").get(0, 0), new)])
     with store.cursor() as cursor:
         rows = cursor.execute("SELECT leaf, data, held FROM records WHERE seq >= ? ORDER BY seq", [before.seq]).fetchall()
-        assert [record.data for record in records_of(cursor, f"seq >= {before.seq}")] == [record.data for record in new]
+        told = [msgspec.json.decode(msgspec.json.encode(record.data)) for record in new]  # JSON knows no infinity
+        assert [record.data for record in records_of(cursor, f"seq >= {before.seq}")] == told
     leaves = [leaf(seq, record, data, held) for (seq, record), (_, data, held) in zip(enumerate(new, before.seq), rows, strict=True)]
     assert [bytes(row[0]) for row in rows] == leaves
     assert store.head().head == link(before, before.seq + len(new), root(leaves)).head
