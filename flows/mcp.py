@@ -1,20 +1,24 @@
 """The MCP door of a running application: `/mcp` of its HTTP door."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import headwater
-from headwater.enrichers.mcp import server
 from headwater.enrichers.offer import Offer
 from headwater.flows.desk import Desk
 from headwater.flows.runtime import Runtime
 from headwater.flows.settings import Settings
 from headwater.flows.tools import offer
+
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from mcp.server.transport_security import TransportSecuritySettings
 
 PATH = "/mcp"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -28,6 +32,26 @@ def mount(app: FastAPI, run: Runtime, desk: Desk) -> None:
 
 def serve(app: FastAPI, offered: Offer, name: str, settings: Settings) -> None:
     """Serve any offer so, under a name."""
+    door = Door(lambda: _made(offered, name, settings))
+    # POST alone: we push nothing, so a stream opened by GET would only stand open; 405 says so to clients of 2025.
+    app.router.routes.append(Route(PATH, door, methods=["POST"], include_in_schema=False))
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(host: FastAPI) -> AsyncIterator[Any]:
+        async with inner(host) as state:
+            try:
+                yield state
+            finally:
+                await door.close()
+
+    app.router.lifespan_context = lifespan
+
+
+def _made(offered: Offer, name: str, settings: Settings) -> "tuple[ASGIApp, StreamableHTTPSessionManager]":
+    """What answers requests, and what must run meanwhile."""
+    from headwater.enrichers.mcp import server
+
     served = server(offered, name=name, version=headwater.__version__)
     door = served.streamable_http_app(
         streamable_http_path=PATH,
@@ -36,31 +60,67 @@ def serve(app: FastAPI, offered: Offer, name: str, settings: Settings) -> None:
         max_request_body_size=settings.http_max_bytes,
         transport_security=allowed(settings),
     )
-    # POST alone: we push nothing, so a stream opened by GET would only stand open; 405 says so to clients of 2025.
     [route] = door.routes
     assert isinstance(route, Route)
-    app.router.routes.append(Route(PATH, route.endpoint, methods=["POST"], include_in_schema=False))
-    inner = app.router.lifespan_context
-
-    @asynccontextmanager
-    async def lifespan(host: FastAPI) -> AsyncIterator[Any]:
-        async with inner(host) as state, served.session_manager.run():
-            yield state
-
-    app.router.lifespan_context = lifespan
+    return route.endpoint, served.session_manager
 
 
-def allowed(settings: Settings) -> TransportSecuritySettings:
-    """Which names the door may be called by (`Host`) and which pages may call it (`Origin`): loopback, what it listens on, what is named.
+class Door:
+    """An ASGI application that is made when it is first asked: loading the protocol's library is a fifth of a start, and few ask.
+
+    make   gives the application and the manager that must run for as long as it answers; called in a thread, so that others are served
+    """
+
+    def __init__(self, make: "Callable[[], tuple[ASGIApp, StreamableHTTPSessionManager]]") -> None:
+        self._make = make
+        self._closing = asyncio.Event()
+        self._opened: asyncio.Future[ASGIApp] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._opened is None or (self._opened.done() and self._opened.exception() is not None):
+            self._opened = asyncio.get_running_loop().create_future()
+            self._keeper = asyncio.create_task(self._keep(self._opened))
+        answer = await asyncio.shield(self._opened)  # whoever goes away does not close it for the others
+        await answer(scope, receive, send)
+
+    async def _keep(self, opened: "asyncio.Future[ASGIApp]") -> None:
+        """Run the manager in one task, which enters and leaves it."""
+        try:
+            answer, manager = await asyncio.to_thread(self._make)
+            async with manager.run():
+                opened.set_result(answer)
+                await self._closing.wait()
+        except Exception as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
+
+    async def close(self) -> None:
+        """End what runs, and wait for it."""
+        self._closing.set()
+        if self._keeper is not None:
+            await self._keeper
+
+
+def allowed(settings: Settings) -> "TransportSecuritySettings":
+    """The door's guard: the names it may be called by (`Host`), and the pages under these names that may call it (`Origin`)."""
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    hosts = names(settings)
+    origins = [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
+    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
+
+
+def names(settings: Settings) -> list[str]:
+    """Which names this process may be called by, `:*` for any port: loopback, what it listens on, what is named.
 
     Everything else is refused, or a page in a browser could reach it under a name of its own (DNS rebinding).
     """
     listens = () if settings.http_host in ("0.0.0.0", "::", "") else (settings.http_host,)  # noqa: S104
     named = [each.strip() for each in settings.http_names.split(",") if each.strip()]
-    names = list(dict.fromkeys(_bracketed(name) for name in (*LOOPBACK, *listens, *named)))
-    hosts = [form for name in names for form in (name, f"{name}:*")]
-    origins = [f"{scheme}://{form}" for form in hosts for scheme in ("http", "https")]
-    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
+    known = dict.fromkeys(_bracketed(name) for name in (*LOOPBACK, *listens, *named))
+    return [form for name in known for form in (name, f"{name}:*")]
 
 
 def _bracketed(name: str) -> str:

@@ -26,8 +26,8 @@ import headwater.lineage.web as lineage_web
 from headwater.flows.dead import DeadLetters
 from headwater.flows.desk import Desk
 from headwater.flows.gateways import Gateways
-from headwater.flows.mcp import allowed
 from headwater.flows.mcp import mount as mount_mcp
+from headwater.flows.mcp import names
 from headwater.flows.reviews import Reviews
 from headwater.flows.runtime import Runtime
 from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable, problem
@@ -55,7 +55,7 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     dead = DeadLetters(run)
     app.include_router(dead_routes.routes(lambda: dead, lambda: run.store, run.clock))
     reviews = Reviews(run)
-    app.include_router(review_routes.routes(lambda: reviews, lambda: run.store, allowed(run.settings).allowed_hosts))
+    app.include_router(review_routes.routes(lambda: reviews, lambda: run.store, names(run.settings)))
 
     # These two wait for nothing and answer on the loop itself: the threads that other requests run on may all wait for a dead broker.
     @app.get("/healthz", tags=["process"], summary="The process answers")

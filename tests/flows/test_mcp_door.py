@@ -1,12 +1,14 @@
 """Who may call `/mcp`, and what `headwater mcp` says when there is nothing to hand on to."""
 
+import asyncio
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 
 import pytest
 from mcp.server.transport_security import TransportSecurityMiddleware
 
-from headwater.flows.mcp import allowed
+from headwater.flows.mcp import Door, allowed
 from headwater.flows.settings import Settings
 
 
@@ -40,3 +42,65 @@ def test_without_a_headwater_the_command_says_so(tmp_path):
         assert (ran.returncode, ran.stdout) == (75, b"")
         assert ran.stderr.decode().startswith("headwater: ") and ran.stderr.count(b"\n") == 1, ran.stderr.decode()
         assert b"--home" in " ".join(more).encode() or b"is headwater running there?" in ran.stderr
+
+
+class Library:
+    """What the door makes: an application that counts its requests, beside a manager that tells whether it runs."""
+
+    def __init__(self, failing=0):
+        self.failing, self.made, self.asked, self.said = failing, 0, 0, []
+
+    def make(self):
+        self.made += 1
+        if self.made <= self.failing:
+            raise OSError("not there yet")
+        return self.answer, self
+
+    async def answer(self, scope, receive, send):
+        assert self.said == ["enter"]
+        self.asked += 1
+
+    @asynccontextmanager
+    async def run(self):
+        self.said.append("enter")
+        yield
+        self.said.append("leave")
+
+
+def test_the_door_is_made_once_by_who_comes_first_and_left_at_the_end():
+    """However many ask at once, and though one of them goes away, it is made once; its manager runs until the door is closed."""
+    library = Library()
+
+    async def life():
+        door = Door(library.make)
+        first = asyncio.create_task(door({}, None, None))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(*(door({}, None, None) for _ in range(5)))
+        await door.close()
+
+    asyncio.run(life())
+    assert (library.made, library.asked, library.said) == (1, 5, ["enter", "leave"])
+
+
+def test_a_door_that_could_not_be_made_is_made_again():
+    """Who asks is told why it failed; the next request tries anew. One that nobody asks is never made, and closes all the same."""
+    library, unasked = Library(failing=1), Library()
+
+    async def life():
+        door = Door(library.make)
+        with pytest.raises(OSError, match="not there yet"):
+            await door({}, None, None)
+        await door({}, None, None)
+        await door.close()
+        await Door(unasked.make).close()
+
+    asyncio.run(life())
+    assert (library.made, library.asked, unasked.made) == (2, 1, 0)
+
+
+def test_a_start_does_not_load_the_protocol():
+    """All that `headwater up` imports before somebody asks `/mcp` leaves the protocol's library alone."""
+    code = "import sys, headwater.flows.up_command; assert not {'mcp', 'mcp_types', 'sentence_transformers'} & set(sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
