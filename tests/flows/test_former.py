@@ -34,7 +34,10 @@ def test_a_budget_and_a_memory_outlive_the_broker(how, tmp_path):
         assert refused["outcome"] == "waiting" and "120 tokens of 100 tokens" in refused["error"]
         resumed = spender.wake(running, "south", 4, rule="granted", correlation="")
         assert spender.decided(running, "clerk", resumed)["choice"] == "goes on after 1"
-        query = "SELECT data->>'$.text' AS text FROM records WHERE kind = 'note' AND step = 'recall' ORDER BY ref"
+        query = (
+            "SELECT body->>'$' AS text FROM records JOIN contents ON n = number_of(held->>'$.text') "
+            "WHERE kind = 'note' AND step = 'recall' ORDER BY ref"
+        )
         told = [row["text"] for row in spender.rows(running, query, [], lambda found: len(found) == 3)]
         assert any("120 tokens spent today" in text for text in told) and any("2 memories" in text for text in told)
     with spender.up(tmp_path) as running:
