@@ -2,9 +2,9 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from qdrant_edge import (
@@ -64,6 +64,8 @@ from headwater.enrichers.sparse import Sparse
 from headwater.enrichers.turns import Turns
 from headwater.lineage.errors import Misused, Unavailable
 
+T = TypeVar("T")
+
 Version = tuple[str, str, int, str]
 """A point's id and the version it belongs to: document, version, event."""
 VERSION_OF = ("document", "version", "event")
@@ -98,15 +100,15 @@ class EdgeIndex:
 
     def put(self, points: Sequence[Embedded]) -> None:
         # A condition that never holds: what is there already stays.
-        self._upsert([_point(one) for one in points], _is("rev", NEVER))
+        self._upsert(points, _point, _is("rev", NEVER))
 
     def flip(self, heads: Sequence[Head]) -> None:
-        by_revision: dict[int, list[EdgePoint]] = {}
+        by_revision: dict[int, list[Head]] = {}
         for head in heads:
-            by_revision.setdefault(head.rev - 1, []).append(EdgePoint(head_id(head.document), {}, head.payload()))
+            by_revision.setdefault(head.rev - 1, []).append(head)
         with self._heads.changing([head_id(head.document) for head in heads]):
-            for revision, points in by_revision.items():
-                self._upsert(points, _is("rev", revision))
+            for revision, alike in by_revision.items():
+                self._upsert(alike, _head, _is("rev", revision))
 
     def supersede(self, points: Mapping[int, Sequence[str]]) -> None:
         for until, ids in points.items():
@@ -162,7 +164,7 @@ class EdgeIndex:
         return [Point.of(record.payload or {}) for record in found]
 
     def save_progress(self, rows: Sequence[Row]) -> None:
-        self._upsert([EdgePoint(progress_id(row), {}, to_progress(row)) for row in rows])
+        self._upsert(rows, lambda row: EdgePoint(progress_id(row), {}, to_progress(row)))
 
     def load_progress(self) -> list[Row]:
         with _answering():
@@ -170,7 +172,7 @@ class EdgeIndex:
         return of_progress(record.payload for record in found)
 
     def keep(self, name: str, value: Mapping[str, Any]) -> None:
-        self._upsert([EdgePoint(kept_id(name), {}, to_kept(name, value))])
+        self._upsert([value], lambda value: EdgePoint(kept_id(name), {}, to_kept(name, value)))
 
     def kept(self, name: str) -> dict[str, Any] | None:
         found = self._retrieve([kept_id(name)])
@@ -227,10 +229,14 @@ class EdgeIndex:
             found, following = self._shard.scroll(ScrollRequest(cursor, limit, filter=_only(_is("kind", kind)), with_payload=True))
         return found, None if following is None else str(following)
 
-    def _upsert(self, points: list[EdgePoint], *conditions: FieldCondition) -> None:
+    def _upsert(self, items: Sequence[T], point: Callable[[T], EdgePoint], *conditions: FieldCondition) -> None:
+        """Points are made within the turn: making one lets go of the interpreter some 150 times, once for nearly every value, and each
+        time another writer or a search would have taken it."""
         condition = _only(*conditions) if conditions else None
-        for start in range(0, len(points), WRITTEN_AT_ONCE):
-            self._update(UpdateOperation.upsert_points(points[start : start + WRITTEN_AT_ONCE], condition=condition))
+        for start in range(0, len(items), WRITTEN_AT_ONCE):
+            with self._turns.write(), _answering():
+                points = [point(item) for item in items[start : start + WRITTEN_AT_ONCE]]
+                self._shard.update(UpdateOperation.upsert_points(points, condition=condition))
 
     def _update(self, operation: UpdateOperation) -> None:
         with self._turns.write(), _answering():
@@ -309,6 +315,10 @@ def _found(version: Version, score: float) -> Found:
 def _point(one: Embedded) -> EdgePoint:
     vectors = {DENSE: one.dense.tolist(), SPARSE: SparseVector(list(one.sparse.indices), list(one.sparse.values))}
     return EdgePoint(one.point.id, vectors, one.point.payload())
+
+
+def _head(head: Head) -> EdgePoint:
+    return EdgePoint(head_id(head.document), {}, head.payload())
 
 
 def _is(name: str, value: str | int) -> FieldCondition:

@@ -204,10 +204,10 @@ class Progress:
             self.refresh()
             with self._changed:
                 late = [position for position in positions if not self._settled(position)]
-                standing = self.standing()
-                stale = max_staleness_us is not None and standing.staleness_ms * 1000 > max_staleness_us
-                if not late and not stale:
-                    return standing
+                if not late:  # only then: all who wait look at every batch that is settled
+                    standing = self.standing()
+                    if max_staleness_us is None or standing.staleness_ms * 1000 <= max_staleness_us:
+                        return standing
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._behind(late, max_staleness_us)

@@ -17,12 +17,17 @@ Lane = tuple[str, int]
 THREADS = 8
 GROUP, GROUP_BYTES = 64, 64_000
 """Messages that are dealt with at once, and bytes of them: the first waits for the last. One batch may exceed it, and then goes alone."""
-MOST, MOST_BYTES = 192, 4_000_000
+GROUP_S, GROWN = 0.15, 8
+"""Where so many take less time than this, more go together, up to so many times as many: what is behind catches up in large groups."""
+MOST, MOST_BYTES = 1024, 4_000_000
 """What may be on its way of one lane; beyond it no more is read of it. One batch may exceed it."""
 ALL, ALL_BYTES = 4096, 32_000_000
 """And of all lanes together. A lane that has nothing on its way may have a batch even then, up to twice as much."""
-HELP_S = 0.02
-"""A further thread begins when the last to begin is not done so soon: while all goes quickly, a few large groups are the quicker way."""
+HELP_S = 0.2
+"""A further thread begins only when those at work have been so for this long: where all goes quickly, threads would only be in each
+other's way (the engine holds the interpreter), and one after the other is the quicker way. One that waits for a model is passed by."""
+LATELY = 0.2
+"""The share of the last group in what is known of the speed."""
 
 Size = tuple[int, int]
 
@@ -36,12 +41,12 @@ class _Queue:
     size: Size = (0, 0)
     busy: bool = False
 
-    def takes(self, messages: int, size: int) -> bool:
-        """Whether the next of it goes with a group of others that is so large."""
+    def takes(self, room: Size) -> bool:
+        """Whether the next of it goes with others that leave so much room."""
         if self.busy or not self.waiting:
             return False
         work, own = self.waiting[0]
-        return type(work) is Work and messages + own[0] <= GROUP and size + own[1] <= GROUP_BYTES
+        return type(work) is Work and own[0] <= room[0] and own[1] <= room[1]
 
 
 class Crew:
@@ -59,7 +64,9 @@ class Crew:
         self._lanes: dict[Lane, _Queue] = {}
         self._ready: dict[Lane, None] = {}
         self._size: Size = (0, 0)
-        self._active, self._began, self._helper, self._closed = 0, 0.0, False, False
+        self._began: dict[int, float] = {}
+        self._speed = 0.0
+        self._helper = self._closed = False
         self._threads = [threading.Thread(target=self._main, name=f"index-{number}", daemon=True) for number in range(threads)]
         for thread in self._threads:
             thread.start()
@@ -124,23 +131,27 @@ class Crew:
         """What to deal with next, once there is something and a thread more is of use; None: no more."""
         with self._changed:
             while not self._closed:
-                if self._ready and not self._helper:
-                    pause = self._began + self._help_s - time.monotonic() if self._active else 0.0
-                    if pause <= 0:
-                        return self._begun()
+                pause = self._pause() if self._ready else None
+                if pause is None or (pause > 0 and self._helper):
+                    self._changed.wait()
+                elif pause > 0:
                     self._helper = True
                     self._changed.wait(pause)
                     self._helper = False
                 else:
-                    self._changed.wait()
+                    return self._begun()
             return None
+
+    def _pause(self) -> float:
+        """Seconds until one thread more is of use."""
+        return max(self._began.values()) + self._help_s - time.monotonic() if self._began else 0.0
 
     def _begun(self) -> list[tuple[Work, Size]]:
         group = self._gathered()
         for work, _ in group:
             self._lanes[work.lane].busy = True
             self._ready.pop(work.lane, None)
-        self._active, self._began = self._active + 1, time.monotonic()
+        self._began[threading.get_ident()] = time.monotonic()
         if self._ready:
             self._changed.notify()
         return group
@@ -149,15 +160,15 @@ class Crew:
         """The first of the lane that waits longest, and what goes with it."""
         first, *others = self._ready
         group = [self._lanes[first].waiting.popleft()]
-        messages, size = group[0][1]
         if type(group[0][0]) is not Work:
             return group
+        room = _minus(together(self._speed), group[0][1])
         for lane in (first, *others):
             queue = self._lanes[lane]
-            while queue.takes(messages, size):
+            while queue.takes(room):
                 group.append(queue.waiting.popleft())
-                messages, size = _plus((messages, size), group[-1][1])
-            if messages >= GROUP or size >= GROUP_BYTES:
+                room = _minus(room, group[-1][1])
+            if min(room) <= 0:
                 break
         return group
 
@@ -166,7 +177,7 @@ class Crew:
         for work, size in group:
             sizes[work.lane] = _plus(sizes.get(work.lane, (0, 0)), size)
         with self._changed:
-            self._active -= 1
+            self._note_speed(sum(size[0] for _, size in group))
             for upserted in done:
                 self._lanes[upserted.lane].done.append((upserted, sizes.pop(upserted.lane, (0, 0))))
             for lane in {work.lane for work, _ in group}:
@@ -174,6 +185,16 @@ class Crew:
                 queue.busy = False
                 if queue.waiting:
                     self._ready.setdefault(lane)
+
+    def _note_speed(self, messages: int) -> None:
+        took = time.monotonic() - self._began.pop(threading.get_ident())
+        self._speed += LATELY * (messages / max(took, 0.001) - self._speed)
+
+
+def together(speed: float) -> Size:
+    """How much may be dealt with at once where so many messages a second are."""
+    times = min(max(1.0, speed * GROUP_S / GROUP), GROWN)
+    return int(times * GROUP), int(times * GROUP_BYTES)
 
 
 def _plus(one: Size, other: Size) -> Size:

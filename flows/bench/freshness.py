@@ -23,7 +23,8 @@ RATE = 500
 SECONDS = 8
 EVERY = 10
 """Of so many documents one is looked for."""
-SEARCHERS = 8
+SEARCHERS = 64
+"""Readers, more than ever wait at once: each is independent of the others, so that none waits for another one's answer."""
 SIZE = 384
 P99 = "p99"
 

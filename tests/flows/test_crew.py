@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from headwater.enrichers.freshness import Progress
 from headwater.enrichers.index import Indexer
 from headwater.enrichers.qdrant import QdrantIndex
 from headwater.enrichers.testing import HashEmbedder
-from headwater.flows.crew import MOST, Crew
+from headwater.flows.crew import GROUP, GROUP_BYTES, GROUP_S, GROWN, MOST, Crew, together
 from headwater.flows.meter import Meter
 from headwater.flows.settling import SettledSource
 from headwater.flows.steps import Upserted, UpsertStep, Work
@@ -185,6 +186,12 @@ def test_a_long_document_holds_its_own_partition_only():
 @pytest.fixture
 def gated() -> Iterator[Any]:
     """A crew whose work ends when it is let."""
+    with gated_crew(help_s=0.0) as made:
+        yield made
+
+
+@contextmanager
+def gated_crew(help_s: float) -> Iterator[Any]:
     gate = threading.Semaphore(0)
     begun: list[list[Work]] = []
 
@@ -193,7 +200,7 @@ def gated() -> Iterator[Any]:
         assert gate.acquire(timeout=PATIENCE_S)
         return [Upserted(lane=each.lane, next=each.batch.next) for each in group]
 
-    crew = Crew(settle, threads=2, help_s=0.0)
+    crew = Crew(settle, threads=2, help_s=help_s)
     yield SimpleNamespace(crew=crew, gate=gate, begun=begun)
     for _ in range(1000):
         gate.release()
@@ -220,6 +227,25 @@ def test_small_batches_of_several_lanes_go_together_and_a_long_one_alone(gated):
     gated.crew.put([work(n, 0, [Note(id="a", text="snow")]) for n in (1, 2, 3)])
     wait_for(lambda: len(gated.begun) == 2)
     assert [[each.lane[1] for each in group] for group in gated.begun] == [[0], [1, 2, 3]]
+
+
+def test_whoever_is_done_goes_on_at_once():
+    """What came while a group was under way begins when that one ends, though a second thread stands by to help much later."""
+    with gated_crew(help_s=1000.0) as slow:
+        slow.crew.put([work(0, 0, [Note(id="a", text="snow")])])
+        wait_for(lambda: len(slow.begun) == 1)
+        slow.crew.put([work(1, 0, [Note(id="a", text="snow")])])
+        wait_for(lambda: slow.crew._helper)
+        slow.gate.release()
+        wait_for(lambda: len(slow.begun) == 2)
+
+
+@given(st.floats(0, 1e6))
+def test_a_group_takes_what_is_soon_done(speed):
+    """Never less than a small group, never more than so many of them, and between these no more than is done in a moment."""
+    messages, size = together(speed)
+    assert GROUP <= messages <= GROWN * GROUP and GROUP_BYTES <= size <= GROWN * GROUP_BYTES
+    assert messages == GROUP or messages <= speed * GROUP_S
 
 
 def wait_for(there: Any) -> None:
