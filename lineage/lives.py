@@ -2,6 +2,7 @@
 
 A position that moved has one successor, which lies on the next rung and is read later. What lies on a rung was moved there. What the index
 says it took has its document, what it buried its dead letter; a redrive names a dead letter, and the life it began is read.
+Much of this holds of the life of a broker that goes on only; of one that is over, see `over`.
 """
 
 # ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import duckdb
 
 from headwater.lineage.event import Position
+from headwater.lineage.over import ENDED, NEWEST, TAKEN
 from headwater.lineage.topic import RETRY
 
 Connection = duckdb.DuckDBPyConnection
@@ -34,7 +36,7 @@ def offences(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[str
         yield f"flow {flow}, {topic}/{partition}@{first}: {_short(before)} was moved here, but never ended there"
     for id, ref in cursor.execute(_LIFE_UNREAD, [limit]).fetchall():
         yield f"redrive of {id}: its next life at {_short(ref)} was never read"
-    for kind, outcome in (("document", _TAKEN), ("dead_letter", "'dead_lettered'")):
+    for kind, outcome in (("document", TAKEN), ("dead_letter", "'dead_lettered'")):
         yield from _unrecorded(cursor, kind, outcome, limit)
     yield from _unwoken(cursor, limit)
 
@@ -58,11 +60,7 @@ def _short(token: str) -> str:
     return Position.parse(token).short if token.count("/") == 3 else token or "nowhere"
 
 
-_TAKEN = "'indexed', 'deleted', 'stale', 'unchanged'"
 _RUNG = "CASE WHEN starts_with({0}, '" + RETRY + "') THEN substr({0}, " + str(len(RETRY) + 1) + ")::INTEGER ELSE 0 END"
-
-# What was on its way when a broker's life ended was lost with it, and is told elsewhere: these checks are about the newest life.
-_NEWEST = "(SELECT arg_max(broker, seq) FROM records WHERE kind = 'consumed')"
 
 _MOVED = f"""
     moved AS (
@@ -81,7 +79,7 @@ _UNREAD = f"""
         SELECT DISTINCT broker, topic, "partition", unnest(range("first", "next")) AS at_ FROM records
         WHERE kind = 'consumed' AND starts_with(topic, '{RETRY}'))
     SELECT flow, topic, "partition", "first", ref FROM moved
-    WHERE broker = {_NEWEST} AND NOT EXISTS (
+    WHERE broker = {NEWEST} AND NOT EXISTS (
         FROM read r WHERE r.broker = ref_broker AND r.topic = ref_topic AND r."partition" = ref_partition AND r.at_ = ref_offset)
     ORDER BY ALL LIMIT ?"""
 
@@ -117,36 +115,26 @@ _CLOSES_NOTHING = """
 _LIFE_UNREAD = f"""
     WITH lives AS (
         SELECT ref, data->>'$.position' AS place, string_split(data->>'$.position', '/') AS p FROM records WHERE kind = 'redrive')
-    SELECT ref, place FROM lives WHERE p[1] = {_NEWEST} AND NOT EXISTS (
+    SELECT ref, place FROM lives WHERE p[1] = {NEWEST} AND NOT EXISTS (
         FROM records c WHERE c.kind = 'consumed' AND c.broker = p[1] AND c.topic = p[2] AND c."partition" = p[3]::INTEGER
             AND c."first" <= p[4]::BIGINT AND c."next" > p[4]::BIGINT)
     ORDER BY ALL LIMIT ?"""
 
-# A position on a topic, or the life that an outcome on a rung belongs to. `detect` tells of dead letters that `index` buries.
-_ENDED = """
-    ended AS (
-        SELECT flow, broker, topic, "partition", unnest(range("first", "next")) AS at_, outcome FROM records
-        WHERE kind = 'outcome' AND outcome IN ({outcome}) AND len(parents) < 2
-        UNION ALL
-        SELECT flow, p[1], p[2], p[3]::INTEGER, p[4]::BIGINT, outcome FROM (
-            SELECT flow, outcome, string_split(parents[1], '/') AS p FROM records
-            WHERE kind = 'outcome' AND outcome IN ({outcome}) AND len(parents) = 2))"""
-
 _LANES = (
     "WITH "
-    + _ENDED
+    + ENDED
     + """,
     wanted AS (SELECT broker, topic, "partition", count(DISTINCT at_) AS many FROM ended GROUP BY ALL),
     there AS (SELECT broker, topic, "partition", count(DISTINCT "first") AS many FROM records WHERE kind = ? GROUP BY ALL)
     SELECT broker, topic, "partition" FROM wanted LEFT JOIN there USING (broker, topic, "partition")
     WHERE broker = """
-    + _NEWEST
+    + NEWEST
     + """ AND wanted.many <> coalesce(there.many, 0) ORDER BY ALL"""
 )
 
 _UNRECORDED = (
     "WITH "
-    + _ENDED
+    + ENDED
     + """
     SELECT flow, at_, outcome FROM ended e WHERE broker = ? AND topic = ? AND "partition" = ? AND NOT EXISTS (
         FROM records r WHERE r.kind = ? AND r.broker = e.broker AND r.topic = e.topic AND r."partition" = e."partition" AND r."first" = at_)
@@ -159,7 +147,7 @@ _UNWOKEN = f"""
         SELECT flow, parents[1] AS activation, outcome FROM records WHERE kind = 'outcome' AND starts_with(flow, 'decide/')),
     read AS (
         SELECT flow, broker, sum("count") AS many FROM records
-        WHERE kind = 'consumed' AND starts_with(flow, 'decide/') AND broker = {_NEWEST} GROUP BY ALL),
+        WHERE kind = 'consumed' AND starts_with(flow, 'decide/') AND broker = {NEWEST} GROUP BY ALL),
     flows AS (
         SELECT flow, broker FROM read WHERE many = (SELECT max(many) FROM read)
             AND flow NOT IN (SELECT flow FROM woken WHERE activation IS NULL AND outcome NOT IN ('dead_lettered', 'lost_with_broker'))),

@@ -32,7 +32,7 @@ NAME = f"CASE WHEN regexp_matches({_HEX}, '^[0-9a-f]{{16}}') THEN ('0x' || left(
 
 _WHOLE = re.compile(r"[0-9a-f]{16}")
 _BEGINNING = re.compile(r"[0-9a-f]{6,16}")
-_SILENT = frozenset(("consumed", "absent", "run", "erasure", "retention"))
+_SILENT = frozenset(("consumed", "absent", "life", "run", "erasure", "retention"))
 _OF_A_DECISION = frozenset(("retrieval", "model", "tool", "note", "ruling"))
 
 

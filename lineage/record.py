@@ -34,6 +34,7 @@ Kind = Literal[
     "verdict",  # its answer; data: review, decision, verdict, by, reason, accepted, since when it counts, or why it does not
     "erasure",  # contents were removed on request; ref: the subject; data: by, why, documents, decisions, texts, contents, leaves
     "retention",  # contents or records were removed by age; data: by, why, before, texts, contents, records, root
+    "life",  # a broker's life is over; data: read (partition of the lineage topic → the offset up to which it was landed), next
     "run",  # a flow's process started or stopped; data: state, pid, version
 ]
 Outcome = Literal[

@@ -31,7 +31,7 @@ from headwater.lineage.landing import Landing as Landing
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
 from headwater.lineage.names import NAME, sort_names
 from headwater.lineage.ranges import Ranges
-from headwater.lineage.record import Record, run_of
+from headwater.lineage.record import Record, fact, run_of
 from headwater.lineage.removal import Removal, remove
 from headwater.lineage.rewrite import beside, copied, on_disk
 
@@ -186,14 +186,28 @@ class Store:
     def lost_with_broker(self, broker: str) -> int:
         """Close what is open of all brokers but this one: their events cannot be read again. Returns how many positions.
 
+        Of each whose lineage was landed here a record `life` says that it is over, and up to where it was landed (see `over`).
+
         What a bridge receives lies at the broker of another region, whose life goes on: that stays open, and is read again.
         """
         with self._writing:
             records = [r for r in self._unended() if r.broker != broker and not _received(r.flow)]
+            records += self._over(broker)
             if records:
                 with self._transaction():
                     self._write([Landing("", -1, -1, records)])
             return sum(record.count for record in records if record.kind == "outcome")
+
+    def _over(self, broker: str) -> Iterator[Record]:
+        """The lives that are over now that this broker's has begun. Said once of each, unless it was read again since."""
+        read: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for (of, partition), following in sorted(self._offsets.items()):
+            if of != broker:
+                read[of][str(partition)] = following
+        now = self._clock()
+        for ended, offsets in read.items():
+            data = {"read": offsets, "next": broker}
+            yield fact("life", AUDIT, "life", ended, logged=now, ordinal=str(offsets), data=data)
 
     def _unended(self) -> Iterator[Record]:
         """What is to be told of positions that have no end, and of those that were passed by and whose report died with the broker.

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import duckdb
 
+from headwater.lineage.over import NEWEST
+
 Connection = duckdb.DuckDBPyConnection
 
 
@@ -27,9 +29,6 @@ def offences(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[str
     for decision, flow, outcome, topic, partition, first in cursor.execute(_ENDED_UNJUDGED, [limit]).fetchall():
         yield f"flow {flow}, {topic}/{partition}@{first}: ended {outcome} by decision {decision}, but no verdict that counted is recorded"
 
-
-# What was on its way when a broker's life ended was lost with it, and is told elsewhere: what is missing is missed in the newest life.
-_NEWEST = "(SELECT arg_max(broker, seq) FROM records WHERE kind = 'consumed')"
 
 _COUNTED = """
     counted AS (
@@ -64,21 +63,21 @@ _UNAPPROVED = f"""
     WITH {_HELD}
     SELECT review, agent, effect, target FROM held
     WHERE review NOT IN (SELECT review FROM counted WHERE verdict = 'approved')
-        AND decision IN (SELECT ref FROM records WHERE kind = 'outcome' AND broker = {_NEWEST})
+        AND decision IN (SELECT ref FROM records WHERE kind = 'outcome' AND broker = {NEWEST})
     ORDER BY ALL LIMIT ?"""
 
 _ASKED_NEVER = f"""
     WITH {_COUNTED}
     SELECT review, agent, verdict FROM counted
     WHERE review NOT IN (SELECT ref FROM records WHERE kind = 'review')
-        AND decision IN (SELECT ref FROM records WHERE kind = 'outcome' AND broker = {_NEWEST})
+        AND decision IN (SELECT ref FROM records WHERE kind = 'outcome' AND broker = {NEWEST})
     ORDER BY ALL LIMIT ?"""
 
 # A question too large to be asked ends declined without one.
 _ENDED_UNJUDGED = f"""
     WITH {_COUNTED}
     SELECT ref, flow, outcome, topic, "partition", "first" FROM records
-    WHERE kind = 'outcome' AND starts_with(flow, 'decide/') AND outcome IN ('approved', 'declined', 'expired') AND broker = {_NEWEST}
+    WHERE kind = 'outcome' AND starts_with(flow, 'decide/') AND outcome IN ('approved', 'declined', 'expired') AND broker = {NEWEST}
         AND (outcome = 'approved' OR ref IN (SELECT parents[1] FROM records WHERE kind = 'review'))
         AND NOT EXISTS (FROM counted c WHERE c.decision = records.ref AND c.verdict = records.outcome)
     ORDER BY ALL LIMIT ?"""

@@ -13,7 +13,7 @@ from typing import Protocol
 import duckdb
 import msgspec
 
-from headwater.lineage import lives, tampering, verdicts
+from headwater.lineage import lives, over, tampering, verdicts
 from headwater.lineage.chain import Head
 
 Connection = duckdb.DuckDBPyConnection
@@ -96,6 +96,7 @@ def _conserved(cursor: Connection, in_flight_ok: bool, limit: int) -> Iterator[s
     for flow, kind, topic, partition, first, following in cursor.execute(_SAID_TWICE, [limit]).fetchall():
         yield f"flow {flow}, {_span(topic, partition, first, following)}: one run of the flow reports {kind} twice for it"
     yield from lives.offences(cursor, in_flight_ok, limit)
+    yield from over.offences(cursor, limit)
     for flow, topic, partition, first, following, ref in cursor.execute(_MOVED_WRONG, [limit]).fetchall():
         why = f"two positions name {ref} as their successor" if ref else "it was moved, but no successor is named"
         yield f"flow {flow}, {_span(topic, partition, first, following)}: {why}"
