@@ -84,4 +84,5 @@ def _bin(low: float, high: float, confidence: np.ndarray, right: np.ndarray) -> 
     # Wilson's interval: it stays within 0 to 1, and is not empty where all cases are alike.
     middle = (share + _Z**2 / (2 * many)) / (1 + _Z**2 / many)
     half = _Z * math.sqrt(share * (1 - share) / many + _Z**2 / (4 * many**2)) / (1 + _Z**2 / many)
-    return Bin(low, high, many, float(confidence.mean()), share, max(0.0, middle - half), min(1.0, middle + half))
+    mean = min(max(float(confidence.mean()), low), high)  # rounded, it may lie outside
+    return Bin(low, high, many, mean, share, max(0.0, middle - half), min(1.0, middle + half))

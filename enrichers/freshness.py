@@ -50,11 +50,24 @@ class _Partition:
         """All that had been appended by this moment (µs) is settled; 0: nothing is known."""
         return max(self.complete, self.read[0][1]) if self.read else self.complete
 
+    def knows(self, offset: int) -> bool:
+        """Whether it can be said of an offset what became of it."""
+        return offset < self.next or offset in self.dead or offset in self.moved
+
     def advance(self, next: int) -> None:
         self.next = max(self.next, next)
         for reached in (self.read, self.ends):
             while reached and reached[0][0] <= self.next:
                 self.complete = max(self.complete, reached.popleft()[1])
+
+
+@dataclass(eq=False)
+class _Reader:
+    """One who waits: for which positions, and whether for an index that is fresh enough."""
+
+    late: Sequence[Position]
+    freshness: bool
+    woken: threading.Condition
 
 
 class Progress:
@@ -83,7 +96,8 @@ class Progress:
         self._partitions: dict[Place, _Partition] = {place: _Partition() for place in places}
         self._only = frozenset(topic for topic, _ in self._partitions)
         self._told: set[Place] = set()
-        self._changed = threading.Condition()
+        self._changed = threading.RLock()
+        self._readers: set[_Reader] = set()
 
     # What the index flow tells.
 
@@ -94,7 +108,7 @@ class Progress:
             part.read.clear()
             part.ends.clear()
             part.advance(offset)
-            self._notify()
+            self._notify((topic, partition))
 
     def note_appended(self, topic: str, partition: int, next: int, appended_us: int) -> None:
         """The flow has read everything below `next`; the oldest event newly read was appended at `appended_us`.
@@ -115,7 +129,7 @@ class Progress:
             if next <= part.next:
                 return
             part.advance(next)
-            self._notify()
+            self._notify((topic, partition))
 
     def at_end(self, topic: str, partition: int, us: int, offset: int | None = None) -> None:
         """The source stood at the end of the partition, at `offset`, at this moment (µs). To be told at every idle look.
@@ -130,7 +144,7 @@ class Progress:
                 part.ends.pop()
             part.ends.append((offset, us))
             part.advance(part.next)
-            self._notify()
+            self._notify((topic, partition))
 
     def dead_letter(self, position: Position, id: str) -> None:
         """This position ended as the dead letter `id`."""
@@ -140,19 +154,19 @@ class Progress:
             part.moved.discard(position.offset)
             while len(part.dead) > DEAD_KEPT:
                 del part.dead[next(iter(part.dead))]
-            self._notify()
+            self._notify(position[1:3])
 
     def moved(self, position: Position) -> None:
         """This position moved to the retry ladder and is not searchable yet."""
         with self._changed:
             self._of(position.topic, position.partition).moved.add(position.offset)
-            self._notify()
+            self._notify(position[1:3])
 
     def arrived(self, position: Position) -> None:
         """A position that had moved is searchable after all."""
         with self._changed:
             self._of(position.topic, position.partition).moved.discard(position.offset)
-            self._notify()
+            self._notify(position[1:3])
 
     def reads(self, position: Position) -> bool:
         """Whether this process tells of the position's partition; else another does."""
@@ -204,14 +218,14 @@ class Progress:
             self.refresh()
             with self._changed:
                 late = [position for position in positions if not self._settled(position)]
-                if not late:  # only then: all who wait look at every batch that is settled
+                if not late:
                     standing = self.standing()
                     if max_staleness_us is None or standing.staleness_ms * 1000 <= max_staleness_us:
                         return standing
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._behind(late, max_staleness_us)
-                self._pause(left)
+                self._pause(left, late, max_staleness_us is not None)
 
     def rows(self) -> list[Row]:
         """The progress as it is stored for readers in other processes: of partitions that this process reads and knows anything about.
@@ -237,7 +251,7 @@ class Progress:
                 part.complete = max(part.complete, row.complete_at)
                 part.dead |= row.dead
                 part.moved = set(row.moved)
-            self._notify()
+                self._notify((row.topic, row.partition))
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self.rows())
@@ -256,13 +270,23 @@ class Progress:
         self._told.add((topic, partition))
         return self._partitions.setdefault((topic, partition), _Partition())
 
-    def _notify(self) -> None:
+    def _notify(self, place: Place) -> None:
+        """Something is known anew of a partition. Only those are woken to whom it may matter: with many readers, waking all at every
+        batch would take more of the interpreter than indexing it."""
         self.revision += 1
-        self._changed.notify_all()
+        part = self._partitions[place]
+        for reader in self._readers:
+            if reader.freshness or any(late[1:3] == place and part.knows(late.offset) for late in reader.late):
+                reader.woken.notify()
 
-    def _pause(self, left: float) -> None:
+    def _pause(self, left: float, late: Sequence[Position], freshness: bool) -> None:
         # Time alone makes an answer staler, never fresher: whatever ends the wait is told to us.
-        self._changed.wait(left)
+        reader = _Reader(late, freshness, threading.Condition(self._changed))
+        self._readers.add(reader)
+        try:
+            reader.woken.wait(left)
+        finally:
+            self._readers.discard(reader)
 
     def _settled(self, position: Position) -> bool:
         if position.broker != self.broker:
@@ -310,5 +334,5 @@ class StoredProgress(Progress):
     def refresh(self) -> None:
         self.learn(self._index.load_progress())
 
-    def _pause(self, left: float) -> None:
-        self._changed.wait(min(left, LOOK_EVERY))
+    def _pause(self, left: float, late: Sequence[Position], freshness: bool) -> None:
+        super()._pause(min(left, LOOK_EVERY), late, freshness)

@@ -32,14 +32,26 @@ async def answer(request: Request, source: Source, query: str, time_limit_s: flo
 async def _until(chunks: Generator[bytes, None, None], stop: Stop) -> AsyncIterator[bytes]:
     """The chunks; whoever ends this early ends the query as well."""
     try:
-        while (chunk := await anyio.to_thread.run_sync(next, chunks, None, abandon_on_cancel=True)) is not None:
+        while (chunk := await anyio.to_thread.run_sync(_next, chunks, stop, abandon_on_cancel=True)) is not None:
             yield chunk
     finally:
         stop.now()
-        try:
-            chunks.close()
-        except ValueError:
-            """It computes in another thread still: the interrupt ends it there."""
+        _close(chunks)
+
+
+def _next(chunks: Generator[bytes, None, None], stop: Stop) -> bytes | None:
+    chunk = next(chunks, None)
+    if stop.stopped:  # nobody waits for this thread any more, so it lets go of the query itself
+        _close(chunks)
+        return None
+    return chunk
+
+
+def _close(chunks: Generator[bytes, None, None]) -> None:
+    try:
+        chunks.close()
+    except ValueError:
+        """It computes in another thread still, which closes it when the interrupt has ended it."""
 
 
 def _opened(source: Source, query: str, time_limit_s: float, stop: Stop) -> Generator[bytes, None, None]:

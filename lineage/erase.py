@@ -4,8 +4,6 @@ A subject is a document (`type/id`, or its bare id), a key of events, or an even
 what agents that were shown them asked, were told and answered, and what was decided for that key. Ids, keys, times, numbers stay.
 """
 
-
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -26,7 +26,7 @@ def rounds(bed: Bed) -> Iterator[Round]:
         texts = [text(life * count + number) for number in range(count)]
         passages = [piece.passage for words in texts for piece in chunk(Document("x", words))]
         model.embed(["loaded before the clock starts"])
-        model.model.encode(["so is what it is compared with"], show_progress_bar=False)
+        model.model.encode(["so is what it is compared with"], batch_size=32, show_progress_bar=False)
         index = EdgeIndex(bed.home(), model.size)
         events = received(texts, life, now())
         indexer = Indexer(index, model, [note], clock=now)

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headwater.agents.calibration import Answered, calibration
@@ -13,6 +13,7 @@ CASES = st.lists(st.builds(Answered, st.floats(0, 1), st.booleans()), min_size=1
 
 
 @given(CASES)
+@example([Answered(0.7, False)] * 3)
 def test_the_error_is_the_weighted_gap_of_the_bins(answers):
     """Against the definition: over the bins, share of cases times distance of confidence and share right; every case is in one bin."""
     found = calibration(answers)
