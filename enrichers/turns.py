@@ -1,7 +1,7 @@
 """Turns: searches of an engine and writes to it keep out of each other's way before they are inside it.
 
-The embedded engine holds the whole interpreter while it writes, also while that write waits for a search to let go of the points; so
-for as long as the search takes, no thread moves. Here the write waits outside, where every other thread goes on.
+The embedded engine holds the whole interpreter while it writes and while it searches, so whoever waited inside it would hold up every
+thread. Here they wait outside, where the others go on.
 """
 
 import threading

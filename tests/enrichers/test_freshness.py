@@ -37,6 +37,51 @@ def test_progress_never_goes_back(steps):
         assert p.as_of() == {"t/0": highest}
 
 
+WOKEN_BY = {
+    "settled": (lambda p: p.settle("t", 0, 4), type(None)),
+    "dead": (lambda p: p.dead_letter(at(3), "dl-1"), DeadLettered),
+    "moved": (lambda p: p.moved(at(3)), Behind),
+}
+
+
+@pytest.mark.parametrize("told", WOKEN_BY)
+def test_a_reader_is_woken_by_whatever_becomes_of_its_position(told):
+    """However long it would wait: settled, dead-lettered or moved, it hears of it."""
+    p, ends = progress(), []
+    tell, ended = WOKEN_BY[told]
+    reader = waiting(p, ends, [at(3)], None)
+    tell(p)
+    reader.join(30)
+    assert [type(end) for end in ends] == [ended]
+
+
+def test_a_reader_who_wants_it_fresh_is_woken_when_it_is():
+    """Nothing becomes of a position then: the source stood at the end."""
+    p, ends = progress(), []
+    reader = waiting(p, ends, [], 200_000)
+    p.at_end("t", 0, 900_000, 0)
+    reader.join(30)
+    assert [type(end) for end in ends] == [type(None)]
+
+
+def waiting(p, ends, positions, max_staleness_us):
+    """A thread that waits for these, and leaves how it ended."""
+
+    def wait():
+        try:
+            p.wait(positions, 300, max_staleness_us)
+        except Exception as error:
+            ends.append(error)
+        else:
+            ends.append(None)
+
+    reader = threading.Thread(target=wait, daemon=True)
+    reader.start()
+    while not p._readers:
+        reader.join(0.001)
+    return reader
+
+
 def test_a_dead_letter_is_told_with_its_id_even_before_it_is_settled():
     """Waiting for a dead-lettered position is refused with the dead letter's id."""
     p = progress()
