@@ -5,8 +5,6 @@ Its id also says that it is one of these: some of what Kafka promises it does no
 """
 
 import contextlib
-import ctypes
-import signal
 import socket
 import subprocess
 import threading
@@ -17,18 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from headwater.flows.child import leashed
 from headwater.flows.kafka import Kafka
 from headwater.lineage.errors import Unavailable
 
 EMBEDDED = "embedded-"
 """How the ids of embedded brokers begin."""
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def is_embedded(broker: str) -> bool:
@@ -63,7 +55,7 @@ class Broker:
         command += ["--advertised-listener-url", known, "--storage-engine", "memory://headwater/", "--silent"]
         self._lines = (log or Path("/dev/null")).open("ab")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self._lines, stderr=self._lines, preexec_fn=die_with_parent, start_new_session=True
+            leashed(command), stdin=subprocess.DEVNULL, stdout=self._lines, stderr=self._lines, start_new_session=True
         )
         try:
             self._await()

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from headwater.flows.broker import die_with_parent
+from headwater.flows.child import die_with_parent
 from headwater.flows.nyc.app import app
 from headwater.flows.screen import causes
 from headwater.flows.settings import load

@@ -18,7 +18,8 @@ from headwater.flows.bench.bed import Bed, Spoiled, demand
 from headwater.flows.bench.entry import Bench, Round, Target
 from headwater.flows.bench.meters import METERS, PARTITIONS, PASSES, RULE, events, marks, prepare
 from headwater.flows.bench.remains import Remains, differences, remains
-from headwater.flows.broker import Broker, die_with_parent
+from headwater.flows.broker import Broker
+from headwater.flows.child import leashed
 from headwater.flows.drain import drain
 from headwater.flows.sink import Outgoing, Writer
 from headwater.lineage.topic import ACTIVATIONS
@@ -97,9 +98,7 @@ class Arm:
     def _start(self) -> None:
         command = [sys.executable, "-m", "headwater.flows.bench.survivor", str(self._home), self._broker.kafka.address]
         with (self._home / "survivor.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, str(self._keys), str(self._vectors)], stdout=log, stderr=log, preexec_fn=die_with_parent
-            )
+            self._process = subprocess.Popen(leashed([*command, str(self._keys), str(self._vectors)]), stdout=log, stderr=log)
 
     def _kill(self) -> None:
         self._process.kill()
