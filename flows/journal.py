@@ -101,7 +101,7 @@ class KafkaJournal:
         self._kafka, self._broker, self._agent, self._partition = kafka, broker, agent, partition
         self._commit_s = min(commit_s, LOOK_S) if is_embedded(broker) else commit_s
         self._abort_s = _ABORTS * commit_s
-        self._mark = Mark(kafka, agent, partition)
+        self._mark = Mark(kafka, DECISIONS, partition, agent)
         self._producer: Producer = kafka.producer(
             transactional_id=f"headwater-{app}-{agent}-{partition}",
             transaction_timeout_ms=int(_TRANSACTION_S * 1000),

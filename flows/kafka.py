@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from headwater.flows.secrets import secrets_of, without
 from headwater.lineage.errors import Misused, Unavailable
-from headwater.lineage.topic import CATALOGUE, DECISIONS, HEADS
+from headwater.lineage.topic import CATALOGUE, DECISIONS, HEADS, LINKS
 
 LARGEST_MESSAGE = 20_000_000
 """Bytes of one message, key and headers included: a request to the gateway (16 MB) with what is added to it. The embedded broker
@@ -243,9 +243,9 @@ class _Quiet:
 
 
 def _own_settings(name: str) -> dict[str, str]:
-    """The decisions are the journal: they stay for as long as the topic does. So does what is remembered of topics, by name."""
-    own = {DECISIONS: {"retention.ms": "-1"}, HEADS: {"retention.ms": "-1"}, CATALOGUE: {"cleanup.policy": "compact"}}
-    return own.get(name, {})
+    """The decisions are the journal: they stay for as long as the topic does. So does what is remembered by name: of topics, of owners."""
+    kept, newest = {"retention.ms": "-1"}, {"cleanup.policy": "compact"}
+    return {DECISIONS: kept, HEADS: kept, CATALOGUE: newest, LINKS: newest}.get(name, {})
 
 
 def _dotted(more: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ No message is lost or doubled, whenever this process is killed, cut off or repla
   2. only then the target is asked where the link stands (`readback`): what its readers can see of us, and nothing else, counts as
      carried; all that comes after is sent, in source order, each partition to the one of the same number;
   3. whatever goes wrong with a transaction, nothing is concluded from it: the producer is dropped and the lane opened anew (1, 2).
-     So it does not matter whether a commit whose answer was lost has happened, nor whether a broker hides what was aborted;
+     So it does not matter whether a commit whose answer was lost has happened, nor whether a broker hides what was aborted.
+     But a lane that another has opened since is not opened anew, it ends: a mark at the target tells (`ownership`);
   4. a source partition is settled (and its source goes on from there after a restart) only behind a commit.
 """
 
@@ -18,10 +19,11 @@ from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka import Message as KafkaMessage
 
 from headwater.flows.crossing import Carry, Crossing, Ended, Group, bytes_of, plain
+from headwater.flows.delivery import Told, cause_of, teller
 from headwater.flows.kafka import Kafka
+from headwater.flows.ownership import Mark as Owner
 from headwater.flows.readback import Mark, Notes, read_back
 from headwater.flows.source import Batch
 from headwater.flows.turns import in_turn
@@ -29,6 +31,7 @@ from headwater.lineage.decode import Failure
 from headwater.lineage.errors import Forbidden, Invalid, Misused, Oversized, Retryable, Terminal, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.record import Record
+from headwater.lineage.topic import LINKS
 
 _log = structlog.get_logger("headwater.bridge")
 
@@ -86,10 +89,12 @@ class Lane:
     ) -> None:
         self.name, self.topic, self.source = name, topic, source
         self._deadline = 0.0
+        self._taken = f"{name}: {topic} is carried by another bridge now; let one side of the two regions run this link"
         self.parts = parts
         self._target, self._carry, self._bury, self._compact = target, carry, bury, compact
         self._marks: dict[int, Mark] = {}
         self._there = ""
+        self._owner: Owner | None = None
         self._notes = notes
         self._noted: dict[int, Mark] = {}
         self._noted_at = 0.0
@@ -163,7 +168,7 @@ class Lane:
         if isinstance(found, KafkaException):
             # A transaction that stood open too long, for the link was cut or we were stopped, is ended by the broker with a fence too.
             if found.args[0].code() in _FENCED and not self._in_trouble:
-                return Fenced(f"{self.name}: {self.topic} is carried by another bridge now; let one side of the two regions run this link")
+                return Fenced(self._taken)
             return None
         if isinstance(found, Retryable):
             return None
@@ -190,25 +195,43 @@ class Lane:
     # ---- opening: fence, then ask
 
     def _open(self) -> Producer:
-        self._there = self._target.broker_id(CALL_S * 5)
-        if self._there == self.source:
-            raise Misused(
-                f"{self.name}: both ends are the same broker, {self._there}; the bridge's bootstrap servers must be the other region's"
-            )
+        there = self._target.broker_id(CALL_S * 5)
+        if there == self.source:
+            raise Misused(f"{self.name}: both ends are the same broker, {there}; the bridge's bootstrap servers must be the other region's")
+        link = f"headwater-bridge-{self.source}-{there}-{self.topic}"
+        if self._owner is None or there != self._there:
+            self._there, self._owner = there, Owner(self._target, LINKS, 0, link)
+        self._look(self._owner)
         self._make_topic()
-        producer = self._target.producer(
-            transactional_id=f"headwater-bridge-{self.source}-{self._there}-{self.topic}",
-            transaction_timeout_ms=int(TRANSACTION_S * 1000),
-            message_timeout_ms=int(TRANSACTION_S * 500),
-        )
+        times = {"transaction_timeout_ms": int(TRANSACTION_S * 1000), "message_timeout_ms": int(TRANSACTION_S * 500)}
+        producer = self._target.producer(transactional_id=link, **times)
         self._deadline = time.monotonic() + PATIENCE_S
         self._repeat(producer.init_transactions)
+        self._mark(producer, self._owner)
         marks = self._notes.read(self.topic, self.parts)
         self._marks = read_back(self._target, self.source, self.topic, self.parts, marks, self._stop)
         _log.info("a lane is open", lane=self.name, topic=self.topic, marks=self._marks)
         return producer
 
+    def _look(self, owner: Owner) -> None:
+        """Before a lane is opened again, which fences others. Raises Fenced if another came, Unavailable if the target does not tell."""
+        passed = owner.passed_by(CALL_S * 5) if owner.lies else False
+        if passed is None:
+            raise Unavailable(f"the broker at {self._target.address} does not tell whether another bridge carries {self.topic} now")
+        if passed:
+            raise Fenced(self._taken)
+
+    def _mark(self, producer: Producer, owner: Owner) -> None:
+        """Leave a mark, so that whom we fenced finds it. Raises KafkaException."""
+        producer.begin_transaction()
+        owner.leave(producer)
+        self._flush(producer)
+        if owner.refused is not None:
+            raise cause_of(producer, owner.refused, CALL_S)
+        self._repeat(producer.commit_transaction)
+
     def _make_topic(self) -> None:
+        self._target.create({LINKS: 1})
         there = self._target.partitions(self.topic)
         if not there:
             self._target.create({self.topic: self.parts}, [self.topic] if self._compact else ())
@@ -295,36 +318,19 @@ class Lane:
         failed: list[KafkaError] = []
         last = {one.partition: one for one in crossing}
         for one in crossing:
-            told = self._teller(one, found, failed) if last[one.partition] is one else None
+            told = teller(one, found, failed) if last[one.partition] is one else None
             self._produce(producer, one, told)
+        self._flush(producer)
+        if failed:
+            raise cause_of(producer, failed[0], CALL_S)
+        return found
+
+    def _flush(self, producer: Producer) -> None:
         while producer.flush(CALL_S):
             self._in_trouble = True
             self._alive()
-        if failed:
-            raise self._cause(producer, failed[0])
-        return found
 
-    def _cause(self, producer: Producer, failed: KafkaError) -> KafkaException:
-        """Why messages failed: after a fence they may only say that they were thrown away, while the transaction says why."""
-        try:
-            producer.commit_transaction(CALL_S)  # cannot succeed any more
-        except KafkaException as error:
-            if error.args[0].fatal():
-                return error
-        return KafkaException(failed)
-
-    def _teller(self, one: Crossing, found: dict[int, Mark], failed: list[KafkaError]) -> Callable[[KafkaError | None, KafkaMessage], None]:
-        """Only a partition's last message tells: an idempotent producer is acknowledged in order, and one that failed fails the commit."""
-
-        def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
-            if error is not None:
-                failed.append(error)
-            else:
-                found[one.partition] = Mark(one.offset + 1, int(message.offset()))
-
-        return delivered
-
-    def _produce(self, producer: Producer, one: Crossing, told: Any) -> None:
+    def _produce(self, producer: Producer, one: Crossing, told: Told | None) -> None:
         message = one.message
         kind, stamp = message.timestamp()
         more: dict[str, Any] = {"timestamp": stamp} if kind and stamp > 0 else {}

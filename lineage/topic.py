@@ -26,6 +26,8 @@ RETRY = "headwater.retry."
 CATALOGUE = "headwater.topics"
 HEADS = "headwater.heads"
 """Signed heads of the lineage chain."""
+LINKS = "headwater.links"
+"""Marks of those who carry topics over a bridge, at the broker they carry them to."""
 
 MILLISECOND = 1_000
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,19 @@ from headwater.lineage.topic import LINEAGE
 from headwater.lineage.verify import verify
 
 APPLICATION = Path(__file__).parent / "bridged.py"
+HALTING = Path(__file__).parent / "halting.py"
 PARTS = {"flights": 3, "plans": 1}
 
 
 class Bridging:
-    """`headwater run bridge` in a process of its own."""
+    """`headwater run bridge` in a process of its own, which stops where `halt` says, see `halting`."""
 
-    def __init__(self, home: Path, here: Broker, there: Broker) -> None:
+    def __init__(self, home: Path, here: Broker, there: Broker, halt: Sequence[str]) -> None:
         home.mkdir(parents=True, exist_ok=True)
         known = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
         known |= {"HEADWATER_KAFKA__BOOTSTRAP_SERVERS": here.address, "HEADWATER_BRIDGE__EU__BOOTSTRAP_SERVERS": there.address}
-        command = [sys.executable, "-m", "headwater", "run", "bridge", str(APPLICATION), "--home", str(home), "-s", "0.1"]
+        program = [str(HALTING), *halt] if halt else ["-m", "headwater"]
+        command = [sys.executable, *program, "run", "bridge", str(APPLICATION), "--home", str(home), "-s", "0.1"]
         self._path = home / "bridge.log"
         self._log = self._path.open("ab")
         self.process = subprocess.Popen(command, env=known, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
@@ -51,6 +53,11 @@ class Bridging:
     @property
     def said(self) -> str:
         return self._path.read_text()
+
+    @property
+    def stands(self) -> bool:
+        """It has stopped."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
     def kill(self) -> None:
         self.process.kill()
@@ -63,12 +70,12 @@ class Bridging:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[Path, Broker, Broker], Bridging]]:
+def start() -> Iterator[Callable[..., Bridging]]:
     """Starts bridges; whatever is left of them is killed at the end."""
     begun: list[Bridging] = []
 
-    def begin(home: Path, here: Broker, there: Broker) -> Bridging:
-        begun.append(Bridging(home, here, there))
+    def begin(home: Path, here: Broker, there: Broker, *halt: str) -> Bridging:
+        begun.append(Bridging(home, here, there, halt))
         return begun[-1]
 
     yield begin
@@ -79,8 +86,8 @@ def start() -> Iterator[Callable[[Path, Broker, Broker], Bridging]]:
 class Publishing:
     """Events of random keys in both regions, numbered, each key in one partition."""
 
-    def __init__(self, chance: random.Random, brokers: list[Broker]) -> None:
-        self._chance = chance
+    def __init__(self, chance: random.Random, brokers: list[Broker], topics: Sequence[str] = ("flights", "flights", "plans")) -> None:
+        self._chance, self._topics = chance, topics
         self._numbers = itertools.count()
         self._writers = [Writer(broker.kafka, broker.id) for broker in brokers]
 
@@ -89,7 +96,7 @@ class Publishing:
             writer.write([self._event() for _ in range(self._chance.randint(1, most))])
 
     def _event(self) -> Outgoing:
-        topic = self._chance.choice(["flights", "flights", "plans"])
+        topic = self._chance.choice(self._topics)
         key = self._chance.randrange(9)
         n = next(self._numbers)
         return Outgoing(topic, b"k%d" % key, b'{"id":"%d"}' % n, [("ce_id", b"%d" % n)], key % PARTS[topic])
@@ -218,6 +225,36 @@ def test_a_former_owner_is_fenced(tmp_path, start):
             return first.process.poll() is not None
 
         until(replaced, second)
+        until(lambda: complete(us, eu), second)
+        assert first.process.returncode == 1
+        assert "Fenced: bridge/eu/" in first.said
+        check(us, eu)
+
+
+@pytest.mark.parametrize("point", ["filled", pytest.param("committing", marks=pytest.mark.long)])
+def test_an_owner_fenced_in_the_midst_of_a_transaction_ends(point, tmp_path, start):
+    """One that stood still in a transaction while another took its links ends once it wakes, and says why; the other goes on."""
+    with Broker() as us, Broker() as eu:
+        for broker in (us, eu):
+            broker.kafka.create(PARTS)
+        publishing = Publishing(random.Random(6), [us], ["flights"])  # by one lane: another one's fence would end the process first
+        first = start(tmp_path / "first", us, eu, point, "9")
+
+        def halted() -> bool:
+            publishing.some(5)
+            return first.stands
+
+        until(halted, first)
+        second = start(tmp_path / "second", us, eu)
+        until(lambda: complete(us, eu), second)
+        first.process.send_signal(signal.SIGCONT)
+
+        def ended() -> bool:
+            publishing.some(5)
+            return first.process.poll() is not None
+
+        until(ended, second, 60)
+        publishing.some(100)
         until(lambda: complete(us, eu), second)
         assert first.process.returncode == 1
         assert "Fenced: bridge/eu/" in first.said

@@ -104,7 +104,7 @@ def test_only_a_later_mark_of_the_same_agent_tells(kafka, agent):
     """Marks of other agents and partitions, and those before one's own, say nothing; a silent broker neither."""
     producer = kafka.producer(transactional_id=agent)
     producer.init_transactions(10)
-    marks = [Mark(kafka, agent, 0), Mark(kafka, agent, 0), Mark(kafka, f"{agent}x", 0), Mark(kafka, agent, 1)]
+    marks = [Mark(kafka, DECISIONS, p, name) for p, name in ((0, agent), (0, agent), (0, f"{agent}x"), (1, agent))]
     assert marks[0].passed_by(0.1) is None
     for mark in marks:
         producer.begin_transaction()
@@ -113,3 +113,40 @@ def test_only_a_later_mark_of_the_same_agent_tells(kafka, agent):
     assert [mark.passed_by(30) for mark in marks] == [True, False, False, False]
     assert [mark.passed_by(30) for mark in marks] == [True, False, False, False]
     assert len([m for m in drain(kafka, DECISIONS, 0, 0) if dict(m.headers).get("opened") == agent.encode()]) == 2
+
+
+def test_the_last_mark_decides(kafka, agent):
+    """An owner that comes again behind another owns it again, and the other knows; a partition made anew has no mark to tell of."""
+    producer = kafka.producer(transactional_id=agent)
+    producer.init_transactions(10)
+    topic = f"marks-{agent}"
+    kafka.create({topic: 1})
+    first, second = (Mark(kafka, topic, 0, agent) for _ in range(2))
+
+    def leave(mark):
+        producer.begin_transaction()
+        mark.leave(producer)
+        producer.commit_transaction(10)
+        assert mark.lies
+        assert mark.refused is None
+
+    leave(first)
+    leave(second)
+    assert [mark.passed_by(30) for mark in (first, second)] == [True, False]
+    leave(first)
+    assert [mark.passed_by(30) for mark in (first, second)] == [False, True]
+    kafka.admin.delete_topics([topic])[topic].result(30)
+    assert first.passed_by(30) is False
+
+
+def test_a_mark_that_is_not_taken_says_so(kafka, agent):
+    """What the broker refuses was not left, and tells nobody anything."""
+    producer = kafka.producer(transactional_id=agent, message_timeout_ms=300)
+    producer.init_transactions(10)
+    mark = Mark(kafka, f"nowhere-{agent}", 0, agent)
+    producer.begin_transaction()
+    mark.leave(producer)
+    producer.flush(30)
+    assert mark.refused is not None
+    assert not mark.lies
+    assert mark.passed_by(0.1) is None
