@@ -9,7 +9,7 @@ from headwater.flows.batch import Batch
 from headwater.flows.meter import Meter
 from headwater.flows.records import Told
 from headwater.lineage.landing import Landing
-from headwater.lineage.record import decode_batch
+from headwater.lineage.row import decode_rows
 from headwater.lineage.store import Store
 
 _log = structlog.get_logger("headwater.audit")
@@ -42,7 +42,7 @@ def _landings(batch: Batch) -> list[Landing]:
     found = []
     for message in batch.plain():
         try:
-            records = decode_batch(message.value or b"")
+            records = decode_rows(message.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             # Only we write this topic; a foreign message must neither stop the audit nor vanish unseen.
             _log.error("a message of the lineage topic holds no records", offset=message.offset, error=str(error))

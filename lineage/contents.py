@@ -8,14 +8,11 @@ The salt is a keyed hash of the text and its scope (the document it is of, or th
 reference, but two documents never share one. Every erasure throws the key away.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import duckdb
 import msgspec
-
-from headwater.lineage.record import Record
 
 SLOTS: dict[str, dict[str, str]] = {
     "document": {"fields": "object", "reads": "object"},
@@ -39,76 +36,15 @@ LISTS = {"document": "chunks", "retrieval": "results"}
 """Kind → the list in its data whose items' texts are contents, of the scope of the document they are of."""
 
 HASH = "sha256(salt || body)"
-"""The SQL expression of a content's hash; `sealed` is the same in Python."""
+"""The SQL expression of a content's hash; `texts.Sealer` is the same in Python."""
 
 REFERENCES = """regexp_extract_all(held::VARCHAR, '"([0-9]+:[0-9a-f]{64})"', 1)"""
 """The SQL expression of all references that a record holds."""
 
 NOT_KEPT = "no longer kept"
 
-_INSTRUCTIONS = "instructions"
-_encode = msgspec.json.Encoder(enc_hook=str).encode
-
-
-class Content(NamedTuple):
-    """A content with its hash; `body` is its JSON."""
-
-    hash: str
-    salt: str
-    body: str
-
-
-class Part(NamedTuple):
-    """A record without its contents: `data` as JSON, and `held` (field → hash, or a list of hashes), None if it has none."""
-
-    data: bytes
-    held: dict[str, str | list[str]] | None
-
-
-def sealed(key: bytes, scope: str, value: Any) -> Content:
-    """A value as a content of a scope, under the store's key (32 bytes)."""
-    body = _encode(value)
-    salt = hashlib.blake2b(scope.encode() + b"\x1f" + body, key=key, digest_size=16).hexdigest()
-    return Content(hashlib.sha256(salt.encode() + body).hexdigest(), salt, body.decode())
-
-
-def parted(record: Record, key: bytes, found: dict[str, Content]) -> Part:
-    """The record without its contents, which are put into `found` by their hashes."""
-    slots, listed = SLOTS.get(record.kind), LISTS.get(record.kind)
-    if slots is None:
-        return Part(_encode(record.data), None)
-    data: dict[str, Any] = dict(record.data)
-    held: dict[str, str | list[str]] = {}
-    ref = record.ref
-    for field in slots:
-        value = data.get(field)
-        if value or value == 0:  # what is empty says nothing
-            del data[field]
-            content = sealed(key, field if field == _INSTRUCTIONS else ref, value)
-            found[content.hash] = content
-            held[field] = content.hash
-    if listed and (items := data.get(listed)):
-        own, hashes, rest = record.kind == "document", [], []
-        for item in items:
-            bare = dict(item)
-            content = sealed(key, ref if own else str(item.get("document") or ref), bare.pop("text", None) or "")
-            bare.pop("hash", None)
-            found[content.hash] = content
-            hashes.append(content.hash)
-            rest.append(bare)
-        held[listed], data[listed] = hashes, rest
-    return Part(_encode(data), held or None)
-
-
-def referring(held: Mapping[str, str | list[str]] | None, numbers: Mapping[str, int]) -> str | None:
-    """`held` as it is stored: each hash with the number of its content."""
-    if held is None:
-        return None
-    told = {
-        field: f"{numbers[hash]}:{hash}" if isinstance(hash, str) else [f"{numbers[one]}:{one}" for one in hash]
-        for field, hash in held.items()
-    }
-    return _encode(told).decode()
+INSTRUCTIONS = "instructions"
+"""The application's words, the same for every decision: their scope is their name."""
 
 
 def number_of(reference: str) -> int:

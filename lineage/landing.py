@@ -6,15 +6,16 @@ ranges (`consumed`, `absent`, `outcome`) to the offsets not yet landed, facts by
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headwater.lineage.keep import Kept
-from headwater.lineage.names import names_of
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, record_id
+from headwater.lineage.row import Row, row_of
 
 RANGED = frozenset(("consumed", "absent", "outcome"))
 OPEN = frozenset(("waiting", "retrying"))
@@ -30,7 +31,7 @@ class Landing(NamedTuple):
     broker: str
     partition: int
     offset: int
-    records: Sequence[Record]
+    records: Sequence[Record | Row]
     run: str = ""
 
 
@@ -77,8 +78,7 @@ class Known:
         reach = dict[Lane, int]()
         for landing in landings:
             said = dict[Lane, Ranges]()
-            # Absent offsets first: how many messages a cut run holds depends on them.
-            for record in sorted(landing.records, key=lambda record: record.kind != "absent"):
+            for record in _absent_first(landing.records):
                 if record.kind in RANGED:
                     sifted.records.extend(self._cut(record, self._said(record, landing.run, said), sifted.replays))
                 elif record.id in seen:
@@ -89,7 +89,7 @@ class Known:
         self.reach.update(reach)
         return sifted
 
-    def _suspect(self, record: Record, reach: dict[Lane, int], sifted: "Sifted") -> None:
+    def _suspect(self, record: Row, reach: dict[Lane, int], sifted: "Sifted") -> None:
         """A fact beyond all that its lane spoke of is new for certain; of any other the database must be asked."""
         lane = lane_of(record)
         if record.first < 0 or record.first <= self.reach.get(lane, -1):
@@ -97,7 +97,7 @@ class Known:
         reach[lane] = max(record.first, reach.get(lane, self.reach.get(lane, -1)))
         sifted.records.append(record)
 
-    def _said(self, record: Record, run: str, said: dict[Lane, Ranges]) -> Ranges:
+    def _said(self, record: Row, run: str, said: dict[Lane, Ranges]) -> Ranges:
         """What the same run, or if none is told the same message, has said of the record's lane."""
         lane = lane_of(record)
         if not run:
@@ -106,7 +106,7 @@ class Known:
             self.said[lane] = (run, Ranges())
         return self.said[lane][1]
 
-    def _cut(self, record: Record, said: Ranges, replays: list[Replay]) -> list[Record]:
+    def _cut(self, record: Row, said: Ranges, replays: list[Replay]) -> list[Row]:
         lane = lane_of(record)
         known = self.ranges.setdefault(lane, Ranges())
         again = _common(said.add(record.first, record.next), record.first, record.next)
@@ -121,13 +121,21 @@ class Known:
             return [record]
         return [self._part(record, first, following) for first, following in parts]
 
-    def _part(self, record: Record, first: int, next: int) -> Record:
+    def _part(self, record: Row, first: int, next: int) -> Row:
         """A run cut to [first, next): what the absent offsets leave of it is its count, if it spanned any."""
         count = next - first
         if record.count != record.next - record.first:
             absent = self.ranges.get(("absent", record.flow, record.broker, record.topic, record.partition))
             count -= absent.overlap(first, next) if absent else 0
         return msgspec.structs.replace(record, id=record_id(record.id, first, next), first=first, next=next, count=count)
+
+
+def _absent_first(records: Sequence[Record | Row]) -> list[Row]:
+    """Absent offsets first: how many messages a cut run holds depends on them."""
+    rows = [row_of(record) for record in records]
+    if any(row.kind == "absent" for row in rows):
+        rows.sort(key=lambda row: row.kind != "absent")
+    return rows
 
 
 def _common(new: Sequence[tuple[int, int]], first: int, next: int) -> tuple[int, int] | None:
@@ -140,12 +148,12 @@ def _common(new: Sequence[tuple[int, int]], first: int, next: int) -> tuple[int,
 class Sifted:
     """A batch after sifting: records in landing order; suspects as (index in records, id, first); what was cut off."""
 
-    records: list[Record] = field(default_factory=list)
+    records: list[Row] = field(default_factory=list)
     suspects: list[tuple[int, str, int]] = field(default_factory=list)
     replays: list[Replay] = field(default_factory=list)
     duplicates: int = 0
 
-    def without(self, landed: frozenset[str]) -> list[Record]:
+    def without(self, landed: frozenset[str]) -> list[Row]:
         """The records to land, now that it is known which suspects landed before."""
         if not landed:
             return self.records
@@ -154,36 +162,48 @@ class Sifted:
         return [record for index, record in enumerate(self.records) if index not in drop]
 
 
-def lane_of(record: Record) -> Lane:
+def lane_of(record: Row) -> Lane:
     """What a record's offsets are counted in."""
     kind = "open" if record.kind == "outcome" and record.outcome in OPEN else record.kind
     return (kind, record.flow, record.broker, record.topic, record.partition)
 
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
 _MOMENT = pa.timestamp("us", tz="UTC")
 
 
-def table(records: Sequence[Record], first_seq: int, batch: int, kept: Kept | None = None) -> pa.Table:
-    """The records as an Arrow table: the columns of `records` but for the leaf, and `names`. `kept`: what they are without contents."""
-    data = kept.data if kept else [_encode(record.data) for record in records]
-    held = kept.held if kept else [None] * len(records)
-    fields = Record.__struct_fields__
-    rows = zip(*map(msgspec.structs.astuple, records), strict=True) if records else [()] * len(fields)
-    of: dict[str, Sequence[Any]] = dict(zip(fields, rows, strict=True))
+def table(rows: Sequence[Row], first_seq: int, batch: int, kept: Kept | None = None) -> pa.Table:
+    """The rows as an Arrow table: the columns of `records` but for the leaf. `kept`: what they are without contents."""
+    count = len(rows)
+    texts: dict[str, list[str]] = {
+        "id": [row.id for row in rows],
+        "kind": [row.kind for row in rows],
+        "flow": [row.flow for row in rows],
+        "step": [row.step for row in rows],
+        "ref": [row.ref for row in rows],
+        "broker": [row.broker for row in rows],
+        "topic": [row.topic for row in rows],
+        "outcome": [row.outcome for row in rows],
+    }
+    numbers: dict[str, list[int]] = {
+        "first": [row.first for row in rows],
+        "next": [row.next for row in rows],
+        "count": [row.count for row in rows],
+    }
     columns: dict[str, pa.Array] = {
-        "seq": pa.array(range(first_seq, first_seq + len(records)), pa.int64()),
-        "batch": pa.array([batch] * len(records), pa.int32()),
-        **{name: pa.array(of[name], pa.string()) for name in ("id", "kind", "flow", "step", "ref")},
-        "parents": pa.array(of["parents"], pa.list_(pa.string())),
-        **{name: pa.array(of[name], pa.string()) for name in ("broker", "topic")},
-        "partition": pa.array(of["partition"], pa.int32()),
-        **{name: pa.array(of[name], pa.int64()) for name in ("first", "next", "count")},
-        "outcome": pa.array(of["outcome"], pa.string()),
-        "time": pa.array(of["at"], _MOMENT),
-        "logged": pa.array(of["logged"], _MOMENT),
-        "data": pa.array(data, pa.string()),
-        "held": pa.array(held, pa.string()),
-        "names": pa.array(list(map(names_of, records)), pa.list_(pa.string())),
+        "seq": pa.array(range(first_seq, first_seq + count), pa.int64()),
+        "batch": pa.repeat(pa.scalar(batch, pa.int32()), count),
+        **{name: pa.array(values, pa.string()) for name, values in texts.items()},
+        "parents": pa.array([row.parents for row in rows], pa.list_(pa.string())),
+        "partition": pa.array([row.partition for row in rows], pa.int32()),
+        **{name: pa.array(values, pa.int64()) for name, values in numbers.items()},
+        "time": pa.array([row.at for row in rows], _MOMENT),
+        "logged": pa.array([row.logged for row in rows], _MOMENT),
+        "data": pa.array(kept.data if kept else [bytes(row.data) for row in rows], pa.string()),
+        "held": pa.array(kept.held if kept else [None] * count, pa.string()),
     }
     return pa.table(columns)
+
+
+def named(names: Sequence[str], places: Sequence[int], first_seq: int) -> pa.Table:
+    """Ids by which rows may be asked for, as `text`, each with the `seq` of the row at its place."""
+    return pa.table({"text": pa.array(names, pa.string()), "seq": pc.add(pa.array(places, pa.int64()), first_seq)})

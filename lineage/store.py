@@ -25,8 +25,8 @@ from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.gate import PATIENCE_S, Cursor, Gate
-from headwater.lineage.keep import KEY_BYTES, keep
-from headwater.lineage.landing import OPEN, Known, Landed, Replay, table
+from headwater.lineage.keep import KEY_BYTES, keep, opened
+from headwater.lineage.landing import OPEN, Known, Landed, Replay, named, table
 from headwater.lineage.landing import Landing as Landing
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
 from headwater.lineage.names import NAME, sort_names
@@ -34,6 +34,8 @@ from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, fact, run_of
 from headwater.lineage.removal import Removal, remove
 from headwater.lineage.rewrite import beside, copied, on_disk
+from headwater.lineage.row import Row
+from headwater.lineage.texts import Texts
 
 SETTINGS: dict[str, str] = {
     "enable_external_access": "false",
@@ -90,7 +92,7 @@ class Store:
         self._offsets: dict[tuple[str, int], int] = {}
         self._head = Head(0, 0, GENESIS)
         self._known = Known()
-        self._contents, self._key = 0, b""
+        self._texts = Texts(b"", 0, {})
         self._gate = Gate()
         self._migrate()
         self._scrub()
@@ -153,8 +155,9 @@ class Store:
         with self._writing:
             with self._transaction():
                 record = remove(self._connection, removal, self._clock())
-                self._key = self._random(KEY_BYTES)
-                self._connection.execute("UPDATE contents_key SET key = ?", [self._key])
+                key = self._random(KEY_BYTES)
+                self._connection.execute("UPDATE contents_key SET key = ?", [key])
+                self._texts = Texts(key, self._texts.next, {})
                 self._write([Landing("", -1, -1, [record])])
             if rewrite:
                 self._scrub()
@@ -256,19 +259,19 @@ class Store:
                 found.extend(id for (id,) in self._connection.execute(query, [low, high]).fetchall())
         return frozenset(found)
 
-    def _append(self, records: Sequence[Record]) -> None:
+    def _append(self, records: Sequence[Row]) -> None:
         before = self._head
-        kept = keep(self._connection, self._key, self._contents, records)
+        kept = keep(self._connection, self._texts, records)
         with self._registered("landing", table(records, before.seq, before.batch + 1, kept)):
-            self._connection.execute(f"INSERT INTO records BY NAME SELECT * EXCLUDE (names), {LEAF} AS leaf FROM landing ORDER BY seq")
-            self._connection.execute(
-                f"INSERT INTO names_new SELECT {NAME}, seq FROM (SELECT unnest(names) AS text, seq FROM landing)"
-            )
+            # In the order of seq, as they are.
+            self._connection.execute(f"INSERT INTO records BY NAME SELECT *, {LEAF} AS leaf FROM landing")
+        with self._registered("naming", named(kept.names, kept.places, before.seq)):
+            self._connection.execute(f"INSERT INTO names_new SELECT {NAME}, seq FROM naming")
         root = self._one(f"SELECT {ROOT} FROM records WHERE batch = {before.batch + 1} AND seq >= {before.seq}")
         entry = link(before, before.seq + len(records), str(root))
         now = to_datetime(self._clock())
         self._connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*entry, now])
-        self._head, self._contents = Head(entry.batch, entry.next_seq, entry.head), kept.next
+        self._head = Head(entry.batch, entry.next_seq, entry.head)
         sort_names(self._connection)
 
     def _note(self, replays: Sequence[Replay]) -> None:
@@ -300,12 +303,11 @@ class Store:
         self._offsets = {(broker, partition): following for broker, partition, following in rows}
         last = run("SELECT batch, next_seq, head FROM chain ORDER BY batch DESC LIMIT 1").fetchall()
         self._head = Head(*last[0]) if last else Head(0, 0, GENESIS)
-        self._contents = int(str(self._one("SELECT coalesce(max(n) + 1, 0) FROM contents")))
         keys = run("SELECT key FROM contents_key").fetchall()
         if not keys:
             keys = [(self._random(KEY_BYTES),)]
             run("INSERT INTO contents_key VALUES (?)", [keys[0][0]])
-        self._key = bytes(keys[0][0])
+        self._texts = opened(self._connection, bytes(keys[0][0]))
         ranges: defaultdict[tuple[str, str, str, str, int], Ranges] = defaultdict(Ranges)
         for *lane, first, following in run(_RANGES, [sorted(OPEN)]).fetchall():
             ranges[tuple(lane)].add(first, following)

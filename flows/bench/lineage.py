@@ -8,7 +8,7 @@ from headwater.flows.bench.bed import Bed, Spoiled, demand, now, seconds
 from headwater.flows.bench.entry import Bench, Round, Target
 from headwater.flows.bench.told import BROKER, IN_A_MESSAGE, OF_A_BATCH, messages, told
 from headwater.lineage.landing import Landing, table
-from headwater.lineage.record import decode_batch
+from headwater.lineage.row import decode_rows, rows_of
 from headwater.lineage.store import Store, open_database
 from headwater.lineage.verify import verify
 
@@ -24,7 +24,7 @@ def rounds(bed: Bed) -> Iterator[Round]:
     records = told(bed.many(RECORDS, least=4 * OF_A_BATCH))
     sent = messages(records)
     pieces = [records[start : start + IN_A_MESSAGE * IN_A_TRANSACTION] for start in range(0, len(records), IN_A_MESSAGE * IN_A_TRANSACTION)]
-    tables = [table(piece, 0, 1) for piece in pieces]
+    tables = [table(rows_of(piece), 0, 1) for piece in pieces]
     while True:
         home = bed.home()
         with Store(home / "lineage.duckdb", clock=now) as store:
@@ -34,7 +34,7 @@ def rounds(bed: Bed) -> Iterator[Round]:
             if not found.ok:
                 raise Spoiled(f"what landed does not verify: {found.offences[0]}")
         plain = seconds(lambda: _insert(str(home / "plain.duckdb"), tables))  # noqa: B023
-        made = seconds(lambda: _insert(str(home / "made.duckdb"), [table(piece, 0, 1) for piece in pieces]))  # noqa: B023
+        made = seconds(lambda: _insert(str(home / "made.duckdb"), [table(rows_of(piece), 0, 1) for piece in pieces]))  # noqa: B023
         yield Round(len(records) / landed, len(records) / plain, {PLAIN_ALL: len(records) / made})
 
 
@@ -42,7 +42,7 @@ def land(store: Store, messages: Sequence[bytes]) -> None:
     """Messages as the lineage topic holds them → the database."""
     for start in range(0, len(messages), IN_A_TRANSACTION):
         some = messages[start : start + IN_A_TRANSACTION]
-        store.land([Landing(BROKER, 0, start + n, decode_batch(message)) for n, message in enumerate(some)])
+        store.land([Landing(BROKER, 0, start + n, decode_rows(message)) for n, message in enumerate(some)])
 
 
 def _insert(path: str, tables: Sequence[pa.Table]) -> None:
@@ -51,8 +51,8 @@ def _insert(path: str, tables: Sequence[pa.Table]) -> None:
     for number, rows in enumerate(tables):
         connection.register("landing", rows)
         if number == 0:
-            connection.execute("CREATE TABLE records AS SELECT * EXCLUDE (names) FROM landing LIMIT 0")
-        connection.execute("INSERT INTO records SELECT * EXCLUDE (names) FROM landing")
+            connection.execute("CREATE TABLE records AS SELECT * FROM landing LIMIT 0")
+        connection.execute("INSERT INTO records SELECT * FROM landing")
         connection.unregister("landing")
     connection.close()
 

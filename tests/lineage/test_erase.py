@@ -9,11 +9,12 @@ from headwater.lineage.client import connect
 from headwater.lineage.erase import plan
 from headwater.lineage.errors import NotFound, Unavailable
 from headwater.lineage.event import Position
-from headwater.lineage.landing import Landing, table
+from headwater.lineage.landing import Landing, named, table
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
-from headwater.lineage.names import NAME
+from headwater.lineage.names import NAME, names_of
 from headwater.lineage.record import outcomes, run_of
 from headwater.lineage.reviews import reviews
+from headwater.lineage.row import rows_of
 from headwater.lineage.store import Store
 from headwater.lineage.testing import BROKER, document, landings, name, sample_records
 from headwater.lineage.verify import verify
@@ -46,13 +47,13 @@ def landed_before(path):
             for statement in migration.statements:
                 old.execute(statement)
             old.execute("INSERT INTO migrations VALUES (?, ?, now())", [migration.number, migration.name])
-        old.register("landing", table(records, 0, 1))
-        old.execute(f"INSERT INTO records SELECT * EXCLUDE (names, held), {LEAF} FROM landing ORDER BY seq")
+        old.register("landing", table(rows_of(records), 0, 1))
+        old.execute(f"INSERT INTO records BY NAME SELECT * EXCLUDE (held), {LEAF} AS leaf FROM landing ORDER BY seq")
         root = old.execute(f"SELECT {ROOT} FROM records").fetchall()[0][0]
         old.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, now())", [*link(Head(0, 0, GENESIS), len(records), root)])
         old.execute("INSERT INTO offsets VALUES (?, 0, 1)", [BROKER])
-        name_of = "SELECT unnest(names) AS text, seq FROM landing"
-        old.execute(f"INSERT INTO names_new SELECT {NAME}, seq FROM ({name_of})")
+        old.register("naming", named(*zip(*((text, n) for n, record in enumerate(records) for text in names_of(record)), strict=True), 0))
+        old.execute(f"INSERT INTO names_new SELECT {NAME}, seq FROM naming")
     return path
 
 

@@ -1,0 +1,83 @@
+"""texts: contents on their way into the database: each gets its hash and its number, and what was stored lately is known again."""
+
+import hashlib
+import itertools
+import struct
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+RECENT = 65_536
+"""Hashes of contents that are remembered, at least, so that what is said again is not looked for in the database: some 15 MB."""
+
+
+class Sealer:
+    """Seals texts under the store's key: a salt that depends on key, scope and text, and the hash of salt and text."""
+
+    def __init__(self, key: bytes) -> None:
+        self._keyed = hashlib.blake2b(key=key, digest_size=16)
+
+    def seal(self, scope: bytes, body: bytes) -> tuple[str, str]:
+        """(hash, salt) of a JSON text of a scope, which ends with a separator."""
+        keyed = self._keyed.copy()
+        keyed.update(scope + body)
+        salt = keyed.hexdigest()
+        return hashlib.sha256(salt.encode() + body).hexdigest(), salt
+
+
+class Texts:
+    """Numbers contents from `next` on, under one key. Those that are to be stored wait in the order of their numbers, as columns:
+    a hundred thousand tuples would be gone through by the garbage collector again and again.
+    """
+
+    def __init__(self, key: bytes, next: int, recent: Mapping[str, int]) -> None:
+        self.next = next
+        self._hashes, self._salts, self._bodies = list[str](), list[str](), list[bytes]()
+        self._sealer, self._recent = Sealer(key), dict(recent)
+
+    def reference(self, scope: bytes, body: bytes) -> str:
+        """`number:hash` of a content, which is stored if it was not lately."""
+        hash, salt = self._sealer.seal(scope, body)
+        return f"{self.number(hash, salt, body)}:{hash}"
+
+    def number(self, hash: str, salt: str, body: bytes) -> int:
+        """The number of a content, which is stored if it was not lately."""
+        n = self._recent.get(hash)
+        if n is None:
+            n, self.next = self.next, self.next + 1
+            self._recent[hash] = n
+            self._hashes.append(hash)
+            self._salts.append(salt)
+            self._bodies.append(body)
+        return n
+
+    def seal(self, scope: bytes, body: bytes) -> tuple[str, str]:
+        """(hash, salt) of a content."""
+        return self._sealer.seal(scope, body)
+
+    def unknown(self, hashes: Sequence[str]) -> list[str]:
+        """Those that are not among the recent ones."""
+        return [hash for hash in hashes if hash not in self._recent]
+
+    def learn(self, known: Mapping[str, int]) -> None:
+        """What the database has."""
+        self._recent.update(known)
+
+    def take(self) -> pa.Table | None:
+        """What is to be stored, once, as the columns of `contents`; None if there is nothing. Older hashes are forgotten then."""
+        if not self._hashes:
+            return None
+        columns = {
+            "n": pa.array(range(self.next - len(self._hashes), self.next), pa.int64()),
+            "name": names(self._hashes),
+            **{name: pa.array(of, pa.string()) for name, of in (("hash", self._hashes), ("salt", self._salts), ("body", self._bodies))},
+        }
+        self._hashes, self._salts, self._bodies = [], [], []
+        if len(self._recent) > 2 * RECENT:
+            self._recent = dict(itertools.islice(self._recent.items(), len(self._recent) - RECENT, None))
+        return pa.table(columns)
+
+
+def names(hashes: Sequence[str]) -> pa.Array:
+    """The beginnings of hashes as numbers: what is looked for is found by comparing numbers."""
+    return pa.array(struct.unpack(f">{len(hashes)}Q", bytes.fromhex("".join([hash[:16] for hash in hashes]))), pa.uint64())

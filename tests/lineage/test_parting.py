@@ -1,0 +1,108 @@
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.lineage import parting
+from headwater.lineage.contents import filled
+from headwater.lineage.event import Position
+from headwater.lineage.names import names_of, records
+from headwater.lineage.record import decode_batch, encode_batch, fact
+from headwater.lineage.row import decode_rows, record_of, row_of
+from headwater.lineage.store import Landing, Store
+from headwater.lineage.testing import BROKER, document, landings, sample_records
+
+PLACE = Position(BROKER, "flights", 0, 0)
+TEXTS = st.text(max_size=8)
+VALUES = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXTS, lambda inner: st.lists(inner, max_size=2), max_leaves=4)
+CHUNKS = st.fixed_dictionaries(
+    {"id": TEXTS}, optional={"n": st.integers(0, 9), "section": TEXTS, "text": TEXTS | st.none(), "hash": TEXTS, "score": VALUES}
+)
+DATA = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": TEXTS, "document": TEXTS, "version": st.integers(0, 9), "event": TEXTS | st.none(),
+        "fields": st.dictionaries(TEXTS, VALUES),
+        "chunks": st.lists(CHUNKS, max_size=3), "reads": st.dictionaries(TEXTS, VALUES), "settled": st.integers(0, 9), "more": VALUES,
+    },
+)  # fmt: skip
+
+
+def told(data):
+    return fact("document", "index", "upsert", "flight/UA 1", logged=1, where=PLACE, data=data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(DATA)
+def test_the_short_way_of_documents_comes_to_what_the_long_one_does(data):
+    """A document's data, what it holds, its contents and its names are the same whether or not its form is known beforehand."""
+    ways = []
+    for way in (parting.part, parting._parted):
+        contents = []
+
+        def refer(scope, body, contents=contents):
+            contents.append((scope, msgspec.json.decode(body)))
+            return f"{len(contents)}"
+
+        one = way(row_of(told(data)), refer)
+        found = sorted(contents, key=repr)
+        held = one.held and {k: sorted(v) if isinstance(v, list) else v for k, v in msgspec.json.decode(one.held).items()}
+        ways.append((msgspec.json.decode(one.data), held and sorted(held), found, sorted(one.names)))
+    assert ways[0] == ways[1]
+    assert ways[0][-1] == sorted(names_of(told(data)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(DATA, max_size=4))
+def test_what_was_said_is_read_as_it_was_said(said):
+    """Whatever a document's data is, it comes back whole; only a chunk's hash is the store's own."""
+    with Store(":memory:", clock=lambda: 1) as store:
+        wanted = [msgspec.structs.replace(told(data), id=str(n)) for n, data in enumerate(said)]
+        store.land([Landing(BROKER, 0, 0, decode_rows(encode_batch(wanted)))])
+        with store.cursor() as cursor:
+            found = records(cursor, "kind = 'document'")
+    assert [_bare(record.data) for record in found] == [_bare(record.data) for record in wanted]
+
+
+def _bare(data):
+    chunks = [{**chunk, "hash": "", "text": chunk.get("text") or ""} for chunk in data.get("chunks") or ()]
+    return {**data, "chunks": chunks}
+
+
+def test_a_record_is_the_same_by_either_decoding():
+    """Rows are records: what one message holds does not depend on who reads it."""
+    body = encode_batch(sample_records(state="approved"))
+    assert [record_of(row) for row in decode_rows(body)] == decode_batch(body)
+
+
+@pytest.mark.parametrize("data", ["[]", '"a"', "7", "null", '{"a":tru}', '{"a":"\\x"}', '{"a":"\xff"}'])
+def test_what_is_no_record_is_refused_before_it_lands(data):
+    """A message whose data is no JSON object, or no UTF-8, is refused as a whole, where it is read."""
+    body = encode_batch([told({"k": 1})]).replace(b'{"k":1}', data.encode("latin-1"))
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
+        decode_rows(body)
+
+
+def test_a_text_said_before_the_store_was_opened_is_known(tmp_path):
+    """What was stored lately is stored once, also by the next process; what an agent is shown is looked for in all that there is."""
+    for n in range(2):
+        with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
+            again = [msgspec.structs.replace(record, id=f"{record.id}{n}") for record in sample_records() if record.first < 0]
+            doubled = msgspec.structs.replace(document(PLACE), id=f"d{n}", first=n, next=n + 1)
+            store.land([Landing(BROKER, 1, n, [*again, doubled])])
+            with store.cursor() as cursor:
+                count, distinct = cursor.execute("SELECT count(*), count(DISTINCT hash) FROM contents").fetchall()[0]
+            assert count == distinct > 0
+
+
+def test_contents_are_forgotten_in_the_order_they_came(monkeypatch):
+    """What was said long ago is stored again, under a number of its own, and both are read."""
+    monkeypatch.setattr("headwater.lineage.texts.RECENT", 2)
+    with Store(":memory:", clock=lambda: 1) as store:
+        said = [msgspec.structs.replace(document(PLACE), id=f"d{n}", data={"fields": {"n": n % 8}}) for n in range(9)]
+        store.land(landings(said, 1)[:8])
+        store.land([Landing(BROKER, 0, 8, said[8:])])
+        with store.cursor() as cursor:
+            rows = cursor.execute("SELECT data, held FROM records ORDER BY seq").fetchall()
+            assert [data["fields"]["n"] for data in filled(cursor, rows)] == [n % 8 for n in range(9)]
+            assert cursor.execute("SELECT count(*) FROM contents").fetchall() == [(9,)]
