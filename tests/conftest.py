@@ -3,7 +3,7 @@
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,14 @@ def inside() -> Iterator[None]:
     assert outside() == []
 
 
-SLOWEST = ("tests/flows/test_demo.py", "tests/docs/", "tests/crash/", "tests/flows/lives/", "tests/flows/test_bridging.py")
+LONGEST = (
+    "tests/flows/test_demo.py", "tests/crash/test_matrix.py", "tests/walk/", "tests/flows/test_bench.py",
+    "tests/docs/test_docs.py", "tests/crash/", "tests/docs/test_notebooks.py", "tests/flows/lives/", "tests/flows/test_replay_command.py",
+    "tests/flows/test_bridging.py", "tests/flows/", "tests/enrichers/",
+)  # fmt: skip
+"""Files by how long they take, the longest first; what is not named comes last, and is short."""
+PAGES = ("lineage.md", "tutorial.md", "figures.md", "catalogue.md", "dead-letters.md", "gateways.md")
+"""The longest of the documentation."""
 
 
 class ByFile(LoadScopeScheduling):
@@ -60,8 +67,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slowest first, so that no process has long to do when the other is done."""
-    items.sort(key=lambda item: next((n for n, prefix in enumerate(SLOWEST) if item.nodeid.startswith(prefix)), len(SLOWEST)))
+    """The longest first, so that no process has long to do when the others are done."""
+    items.sort(key=lambda item: (_place(item.nodeid, LONGEST, str.startswith), _place(item.nodeid, PAGES, str.__contains__)))
+
+
+def _place(nodeid: str, named: tuple[str, ...], match: Callable[[str, str], bool]) -> int:
+    return next((n for n, name in enumerate(named) if match(nodeid, name)), len(named))
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,9 @@ def eventually(look: Callable[[], Any], seconds: float = 20) -> Any:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """One for all tests of this folder; it ends with them: one that idles takes time of others."""
     home = tmp_path_factory.mktemp("lake")
     with Up(load(str(APPLICATION)), Settings(home=home, http_port=0), embedder=HashEmbedder()) as up:
         yield Lake(up)

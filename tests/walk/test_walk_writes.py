@@ -41,8 +41,8 @@ def read_your_writes(lake, publishers, many):
 
 
 def test_what_was_published_is_found(lake):
-    """Two hundred times, four publishers at once: no miss."""
-    read_your_writes(lake, 4, 200)
+    """A hundred times, four publishers at once: no miss."""
+    read_your_writes(lake, 4, 100)
 
 
 @pytest.mark.long

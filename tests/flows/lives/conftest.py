@@ -111,9 +111,12 @@ def _start(home: Path, flaky: Flaky, delays: str, *, watched: bool = True, http:
     return Up(_application(flaky, home, watched), settings, flows=flows, http=http, embedder=HashEmbedder())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    """One for all tests of this folder, each with gauges of its own; in the end law 1 holds over all that they did."""
+    """One for all tests of this folder, each with gauges of its own; in the end law 1 holds over all that they did.
+
+    It ends with them: one that idles takes time of others.
+    """
     flaky = Flaky()
     with _start(tmp_path_factory.mktemp("lives"), flaky, "50ms,100ms") as up:
         yield (found := Lake(up, flaky))
