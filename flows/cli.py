@@ -9,10 +9,11 @@ import typer
 
 from headwater.flows.bench.which import HELP
 from headwater.flows.dead_cli import dead
-from headwater.flows.default_command import DefaultGroup
+from headwater.flows.index_cli import index
 from headwater.flows.logs import to_stderr
-from headwater.flows.options import AsJson, DryRun, Home, Target, Url, settings
+from headwater.flows.options import AsJson, Home, Target, Url, settings
 from headwater.flows.review_cli import reviews
+from headwater.flows.topics_cli import topics
 from headwater.flows.trigger_commands import triggers
 from headwater.lineage.errors import HeadwaterError, Misused, Retryable
 
@@ -25,8 +26,6 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 audit = typer.Typer(help="Proofs over what has landed.", no_args_is_help=True)
-topics = typer.Typer(help="The application's topics, and what the broker has of them.", cls=DefaultGroup)
-index = typer.Typer(help="The index: its state, made anew, compared with the topics.", no_args_is_help=True)
 cli.add_typer(index, name="index", rich_help_panel="Look at what happened")
 cli.add_typer(dead, name="dead", rich_help_panel="Look at what happened")
 cli.add_typer(reviews, name="reviews", rich_help_panel="Look at what happened")
@@ -311,83 +310,6 @@ def erase(
     if yes and not why.strip():
         raise Misused("an erasure is recorded with its reason: say it with --why")
     erase_command.run(settings(home, url), subject, why, yes, as_json)
-
-
-@topics.command("list")
-def topics_list(
-    app: Target = None,
-    asyncapi: Annotated[bool, typer.Option("--asyncapi", help="Print an AsyncAPI 3.1 document, for other programs' authors")] = False,
-    as_json: AsJson = False,
-    home: Home = None,
-) -> None:
-    """The application's topics: models, keys, partitions, retention, who reads them. This is meant when no command is named."""
-    import headwater.flows.topics_command as topics_command
-
-    topics_command.run(settings(home), app, asyncapi=asyncapi, as_json=as_json)
-
-
-@topics.command("migrate")
-def topics_migrate(
-    topic: Annotated[str, typer.Argument(help="A topic of the application")],
-    app: Target = None,
-    partitions: Annotated[int | None, typer.Option(min=1, help="Give it so many; else what the broker has is accepted")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking; without a terminal nothing is done otherwise")] = False,
-    unread: Annotated[
-        bool, typer.Option("--unread", help="Go on although flows have not read it to its end: their keys lose order")
-    ] = False,
-    home: Home = None,
-) -> None:
-    """Grow a keyed topic, accept what was grown at the broker, or a model that former events do not fit; apply its declared settings."""
-    import headwater.flows.migrate_command as migrate_command
-
-    migrate_command.run(settings(home), topic, app, partitions, dry_run=dry_run, yes=yes, unread=unread)
-
-
-@index.command("status")
-def index_status(app: Target = None, as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
-    """How much the index holds, by which model and functions it was made, and what changed since."""
-    import headwater.flows.index_commands as index_commands
-
-    index_commands.status(settings(home, url), app, as_json)
-
-
-@index.command("rebuild")
-def index_rebuild(
-    app: Target = None,
-    dry_run: DryRun = False,
-    accept_refused: Annotated[bool, typer.Option("--accept-refused", help="Leave out events that the application refuses now")] = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: Home = None,
-) -> None:
-    """Make the index anew from the topics, beside the one that answers, and turn to it. Interrupted, it goes on when asked again."""
-    import headwater.flows.index_commands as index_commands
-
-    index_commands.rebuild(settings(home, url), app, dry_run=dry_run, accept_refused=accept_refused, as_json=as_json)
-
-
-@index.command("check")
-def index_check(
-    app: Target = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what is found; without it nothing is changed")] = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: Home = None,
-) -> None:
-    """Compare the index with what the topics say. Exit 1 if something is wrong in the end."""
-    import headwater.flows.index_commands as index_commands
-
-    if not index_commands.check(settings(home, url), app, repair=repair, as_json=as_json):
-        raise typer.Exit(1)
-
-
-@index.command("optimise")
-def index_optimise(home: Home = None) -> None:
-    """Build search graphs in the embedded index of a stopped headwater: a second or so per thousand points, for faster searches."""
-    import headwater.flows.index_commands as index_commands
-
-    index_commands.optimise(settings(home))
 
 
 @cli.command(rich_help_panel=MAKE)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from headwater.agents.agent import Agent
 from headwater.agents.context import Ports
 from headwater.agents.decider import Decider
 from headwater.agents.meaning import Meaning
@@ -33,7 +32,7 @@ from headwater.flows.app import App
 from headwater.flows.earlier import Stretches
 from headwater.flows.ends import Ends
 from headwater.flows.kafka import Kafka, group_of
-from headwater.flows.keeping import SAVE_S, keep_progress
+from headwater.flows.keeping import keep_progress
 from headwater.flows.keeping_heads import keep_heads, to_topic
 from headwater.flows.ladder import Ladder, delays_of
 from headwater.flows.meter import Meter
@@ -62,9 +61,6 @@ if TYPE_CHECKING:
     from headwater.flows.rebuild import Rebuild
 
 _log = structlog.get_logger("headwater.runtime")
-
-MOST_MOVING = 10_000
-"""Positions on the retry ladder at which `index` reads no new ones."""
 
 
 def wall_clock() -> int:
@@ -121,7 +117,6 @@ class Runtime:
         self._embedder = embedder
         self._index_path = index_path or settings.home / "index"
         self._open: list[Callable[[], None]] = []
-        self._moving = 0.0, 0
 
     @property
     def home(self) -> Path:
@@ -311,13 +306,6 @@ class Runtime:
             many += 1
         return {f"{RETRY}{rung}": 1 for rung in range(1, many + 1)}
 
-    def index_gate(self, topic: str, partition: int) -> bool:
-        """While very many positions are on the retry ladder, no new ones are read: something is wrong that concerns them all."""
-        now = time.monotonic()
-        if now > self._moving[0]:
-            self._moving = now + SAVE_S, self.progress.moving()
-        return self._moving[1] < MOST_MOVING
-
     def save_progress(self) -> None:
         """Store progress now. A store that refuses is told of; it will hear of it with the next save."""
         try:
@@ -348,22 +336,6 @@ class Runtime:
         partitions = Partitions(self.kafka, dict.fromkeys(topics, 0)).start()
         self._open.append(partitions.close)
         return partitions
-
-    def gate(self, agent: Agent) -> Callable[[str, int], bool]:
-        """An agent at its bound pauses its own partitions, and nobody else's."""
-
-        def open_now(topic: str, partition: int) -> bool:
-            decider = self.deciders.get((agent.name, partition))
-            return (agent.name, partition) not in self.opening if decider is None else decider.room() > 0
-
-        return open_now
-
-    def rules_gate(self, topic: str, partition: int) -> bool:
-        """Partitions that are far ahead of the one that the rules wait for are paused, so that what waits in memory is bounded.
-
-        The rules' and the source's part must be in one process for it; elsewhere nothing is paused.
-        """
-        return partition not in self.far_ahead.get(topic, ())
 
     def progress_at_end(self, topic: str, partition: int, offset: int, age: float) -> None:
         """What was appended since the broker was asked is on its way: the end is that of `age` seconds ago."""

@@ -17,6 +17,7 @@ from headwater.flows.bridging import LinkSource, forward_logic
 from headwater.flows.crew import Crew
 from headwater.flows.deciding import decide_logic
 from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed, signal_step
+from headwater.flows.gates import agent_gate, ladder_gate, rules_gate
 from headwater.flows.landing import LandingSink
 from headwater.flows.link import links
 from headwater.flows.records import RecordSink
@@ -49,7 +50,8 @@ def index(run: Runtime) -> Dataflow:
     crew = Crew(upsert)
     run.closing(crew.close)
     told: dict[str, Any] = {"begun": run.progress.start, "read": run.progress.note_appended, "at_end": run.progress_at_end}
-    gate = lambda topic, partition: run.index_gate(topic, partition) and crew.room(topic, partition)  # noqa: E731
+    moving = ladder_gate(run.progress)
+    gate = lambda topic, partition: moving(topic, partition) and crew.room(topic, partition)  # noqa: E731
     source = run.source("index", topics, beside=bool(run.rungs), batch=INDEX_BATCH, gate=gate, **told)
     read = op.input("read", flow, SettledSource(source, crew, partial(run.fail, "index")))
     batches = op.flat_map_batch("batches", read, only(Batch))
@@ -75,7 +77,7 @@ def detect(run: Runtime) -> Dataflow:
     flow = Dataflow("detect")
     topics = run.app.watched
     told: dict[str, Any] = {"begun": run.ends.begun, "read": run.ends.read, "at_end": run.ends.at_end} if run.idle else {}
-    batches = op.input("read", flow, run.source("detect", topics, gate=run.rules_gate, **told))
+    batches = op.input("read", flow, run.source("detect", topics, gate=rules_gate(run.far_ahead), **told))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_rules))
     known = detectors(run)
     work = op.flat_map_batch("enrich", work, enrich_step(facts_needed(known)))
@@ -98,7 +100,7 @@ def decide(run: Runtime) -> Dataflow:
     told.append(op.map("reviews_ended", judging, lambda each: each.records))
     for agent in run.app.agents:
         name = f"decide/{agent.name}"
-        source = run.source(name, {ACTIVATIONS: None}, beside=many, slots=None, batch=100, gate=run.gate(agent))
+        source = run.source(name, {ACTIVATIONS: None}, beside=many, slots=None, batch=100, gate=agent_gate(run, agent))
         batches = op.input(f"{agent.name}_read", flow, source)
         told.append(op.flat_map_batch(f"{agent.name}_account", batches, account_step(name, run.clock)))
         woken = op.flat_map_batch(f"{agent.name}_wake", batches, wake_step(run, agent))

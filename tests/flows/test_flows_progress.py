@@ -17,6 +17,7 @@ from headwater.enrichers.testing import HashEmbedder
 from headwater.flows import detecting, run_command, tables
 from headwater.flows.detecting import DetectLogic, Signalled
 from headwater.flows.ends import Ends
+from headwater.flows.gates import rules_gate
 from headwater.flows.meter import Meter
 from headwater.flows.runtime import Runtime, wall_clock
 from headwater.flows.settings import Settings
@@ -131,11 +132,11 @@ def test_a_partition_far_ahead_is_paused_and_the_one_all_wait_for_is_not(monkeyp
     """What waits in memory is bounded: the source reads the partition behind, then goes on with the other."""
     monkeypatch.setattr(detecting, "AHEAD_MAX", 10)
     rules = Rules()
-    open_now = Runtime.rules_gate
+    open_now = rules_gate(rules.run.far_ahead)
     rules.see(rules.read(1, 500), rules.read(0, *range(1000, 1020)))
-    assert [open_now(rules.run, "readings", partition) for partition in (0, 1)] == [False, True]
+    assert [open_now("readings", partition) for partition in (0, 1)] == [False, True]
     rules.see(rules.read(1, 1030))
-    assert [open_now(rules.run, "readings", partition) for partition in (0, 1)] == [True, True]
+    assert [open_now("readings", partition) for partition in (0, 1)] == [True, True]
 
 
 def test_the_state_of_a_topic_that_no_rule_watches_any_more_is_dropped():
