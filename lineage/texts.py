@@ -11,20 +11,6 @@ RECENT = 65_536
 """Hashes of contents that are remembered, at least, so that what is said again is not looked for in the database: some 15 MB."""
 
 
-class Sealer:
-    """Seals texts under the store's key: a salt that depends on key, scope and text, and the hash of salt and text."""
-
-    def __init__(self, key: bytes) -> None:
-        self._keyed = hashlib.blake2b(key=key, digest_size=16)
-
-    def seal(self, scope: bytes, body: bytes) -> tuple[str, str]:
-        """(hash, salt) of a JSON text of a scope, which ends with a separator."""
-        keyed = self._keyed.copy()
-        keyed.update(scope + body)
-        salt = keyed.hexdigest()
-        return hashlib.sha256(salt.encode() + body).hexdigest(), salt
-
-
 class Texts:
     """Numbers contents from `next` on, under one key. Those that are to be stored wait in the order of their numbers, as columns:
     a hundred thousand tuples would be gone through by the garbage collector again and again.
@@ -33,12 +19,12 @@ class Texts:
     def __init__(self, key: bytes, next: int, recent: Mapping[str, int]) -> None:
         self.next = next
         self._hashes, self._salts, self._bodies = list[str](), list[str](), list[bytes]()
-        self._sealer, self._recent = Sealer(key), dict(recent)
+        self._keyed, self._recent = hashlib.blake2b(key=key, digest_size=16), dict(recent)
 
     def reference(self, scope: bytes, body: bytes) -> str:
         """`number:hash` of a content, which is stored if it was not lately."""
-        hash, salt = self._sealer.seal(scope, body)
-        return f"{self.number(hash, salt, body)}:{hash}"
+        hash, salt = self.seal(scope, body)
+        return f"{self._recent.get(hash) or self.number(hash, salt, body)}:{hash}"
 
     def number(self, hash: str, salt: str, body: bytes) -> int:
         """The number of a content, which is stored if it was not lately."""
@@ -52,8 +38,11 @@ class Texts:
         return n
 
     def seal(self, scope: bytes, body: bytes) -> tuple[str, str]:
-        """(hash, salt) of a content."""
-        return self._sealer.seal(scope, body)
+        """(hash, salt) of a JSON text of a scope, which ends with a separator: the salt depends on key, scope and text."""
+        keyed = self._keyed.copy()
+        keyed.update(scope + body)
+        salt = keyed.hexdigest()
+        return hashlib.sha256(salt.encode() + body).hexdigest(), salt
 
     def unknown(self, hashes: Sequence[str]) -> list[str]:
         """Those that are not among the recent ones."""

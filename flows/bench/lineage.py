@@ -23,19 +23,22 @@ def rounds(bed: Bed) -> Iterator[Round]:
     """Records per second."""
     records = told(bed.many(RECORDS, least=4 * OF_A_BATCH))
     sent = messages(records)
-    pieces = [records[start : start + IN_A_MESSAGE * IN_A_TRANSACTION] for start in range(0, len(records), IN_A_MESSAGE * IN_A_TRANSACTION)]
-    tables = [table(rows_of(piece), 0, 1) for piece in pieces]
+    count, at_once = len(records), IN_A_MESSAGE * IN_A_TRANSACTION
+    pieces = [rows_of(records[start : start + at_once]) for start in range(0, count, at_once)]
+    tables = [table(piece, 0, 1) for piece in pieces]
+    # A hundred thousand records that wait here would be gone through by every collection of garbage while others land.
+    del records
     while True:
         home = bed.home()
         with Store(home / "lineage.duckdb", clock=now) as store:
             landed = seconds(lambda: land(store, sent))
             found = verify(store, in_flight_ok=False)
-            demand(found.records, len(records), "records landed")
+            demand(found.records, count, "records landed")
             if not found.ok:
                 raise Spoiled(f"what landed does not verify: {found.offences[0]}")
         plain = seconds(lambda: _insert(str(home / "plain.duckdb"), tables))  # noqa: B023
-        made = seconds(lambda: _insert(str(home / "made.duckdb"), [table(rows_of(piece), 0, 1) for piece in pieces]))  # noqa: B023
-        yield Round(len(records) / landed, len(records) / plain, {PLAIN_ALL: len(records) / made})
+        made = seconds(lambda: _insert(str(home / "made.duckdb"), [table(piece, 0, 1) for piece in pieces]))  # noqa: B023
+        yield Round(count / landed, count / plain, {PLAIN_ALL: count / made})
 
 
 def land(store: Store, messages: Sequence[bytes]) -> None:
