@@ -29,7 +29,7 @@ up: setup  ## run the application of app.py (or HEADWATER_APP) in one process
 	$(BIN)/headwater up $(ARGS)
 
 test: setup  ## the tests, some twenty minutes on two cores
-	$(BIN)/python -m pytest -q -n 3 -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 -m "not long" $(ARGS)
 
 test-long: setup  ## the crash and soak suites as well
 	$(BIN)/python -m pytest -q -n 2 $(ARGS)
