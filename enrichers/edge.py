@@ -45,6 +45,7 @@ from headwater.enrichers.document import head_id
 from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Half, Point, Range, Row, Scope, State, Storage, Vector
 from headwater.enrichers.head import Head
 from headwater.enrichers.lately import Lately
+from headwater.enrichers.packed import BELONGS, belonging, pack_head, pack_point, unpack_head, unpack_point, unpack_state
 from headwater.enrichers.point import (
     DENSE,
     KEYWORDS,
@@ -55,7 +56,6 @@ from headwater.enrichers.point import (
     of_kept,
     of_progress,
     progress_id,
-    state_of,
     to_kept,
     to_progress,
     unit,
@@ -68,7 +68,6 @@ T = TypeVar("T")
 
 Version = tuple[str, str, int, str]
 """A point's id and the version it belongs to: document, version, event."""
-VERSION_OF = ("document", "version", "event")
 WRITTEN_AT_ONCE = 64
 """Points in one write: the engine holds the whole interpreter for as long as it takes, some 0.15 ms for each."""
 HEADS_KEPT = VERSIONS_KEPT = 50_000
@@ -94,13 +93,17 @@ class EdgeIndex:
         ids = [head_id(document) for document in documents]
         begun = self._heads.begin()
         found = self._heads.find(ids)
-        read = {str(record.id): Head.of(record.payload) for record in self._retrieve([id for id in ids if id not in found])}
+        read = {str(record.id): unpack_head(record.payload) for record in self._retrieve([id for id in ids if id not in found])}
         self._heads.keep(read, begun)
         return {head.document: head for head in (*found.values(), *read.values())}
 
     def put(self, points: Sequence[Embedded]) -> None:
         # A condition that never holds: what is there already stays.
+        begun = self._versions.begin()
         self._upsert(points, _point, _is("rev", NEVER))
+        # Every search finds what is newest: it need not read again whose they are.
+        named = [(one.point.id, one.point) for one in points]
+        self._versions.keep({uuid.UUID(id).int: (id, one.document, one.version, one.event) for id, one in named}, begun)
 
     def flip(self, heads: Sequence[Head]) -> None:
         by_revision: dict[int, list[Head]] = {}
@@ -116,7 +119,7 @@ class EdgeIndex:
             self._update(UpdateOperation.set_payload_by_filter(chosen, {"live": 0, "until": until}))
 
     def delete(self, points: Sequence[str]) -> None:
-        with self._heads.changing(points):
+        with self._heads.changing(points), self._versions.changing([uuid.UUID(point).int for point in points]):
             self._update(UpdateOperation.delete_points(list(points)))
 
     def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
@@ -133,7 +136,7 @@ class EdgeIndex:
 
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
         found = self._retrieve(ids, vectors=[DENSE])
-        return {str(record.id): (Point.of(record.payload), unit(record.vector[DENSE])) for record in found}
+        return {str(record.id): (unpack_point(record.payload), unit(record.vector[DENSE])) for record in found}
 
     def count(self) -> Count:
         with _answering():
@@ -161,7 +164,7 @@ class EdgeIndex:
         chosen = _filter(scope, _is("kind", "chunk"), *there)
         with _answering():
             found, _ = self._shard.scroll(ScrollRequest(limit=limit, filter=chosen, with_payload=True))
-        return [Point.of(record.payload or {}) for record in found]
+        return [unpack_point(record.payload or {}) for record in found]
 
     def save_progress(self, rows: Sequence[Row]) -> None:
         self._upsert(rows, lambda row: EdgePoint(progress_id(row), {}, to_progress(row)))
@@ -180,14 +183,14 @@ class EdgeIndex:
 
     def heads_from(self, cursor: str | None, limit: int) -> tuple[list[Head], str | None]:
         found, following = self._scroll("head", cursor, limit)
-        return [Head.of(record.payload) for record in found], following
+        return [unpack_head(record.payload) for record in found], following
 
     def states_from(self, cursor: str | None, limit: int) -> tuple[list[State], str | None]:
         found, following = self._scroll("chunk", cursor, limit)
-        return [state_of(record.id, record.payload) for record in found], following
+        return [unpack_state(record.id, record.payload) for record in found], following
 
     def states(self, ids: Sequence[str]) -> dict[str, State]:
-        return {str(record.id): state_of(record.id, record.payload) for record in self._retrieve(ids)}
+        return {str(record.id): unpack_state(record.id, record.payload) for record in self._retrieve(ids)}
 
     def optimise(self) -> None:
         """Merge what was written and build its graphs. Holds the whole interpreter meanwhile: about a second for 1,000 points."""
@@ -213,7 +216,7 @@ class EdgeIndex:
         known = self._versions.find(ids)
         begun = self._versions.begin()
         missing = [uuid.UUID(int=id) for id in dict.fromkeys(ids) if id not in known]
-        read = {record.id.int: _version(record) for record in self._retrieve(missing, payload=PayloadSelector.Include(list(VERSION_OF)))}
+        read = {record.id.int: _version(record) for record in self._retrieve(missing, payload=PayloadSelector.Include(list(BELONGS)))}
         self._versions.keep(read, begun)
         return known | read
 
@@ -298,13 +301,13 @@ def _request(half: Half, scope: Scope, small: bool, *, payload: bool) -> QueryRe
     else:
         query = Query.Nearest(half.by.tolist(), using=DENSE)
         params = SearchParams(exact=small, hnsw_ef=max(128, half.limit))
-    told = PayloadSelector.Include(list(VERSION_OF)) if payload else False
+    told = PayloadSelector.Include(list(BELONGS)) if payload else False
     return QueryRequest(half.limit, query=query, filter=_filter(scope), params=params, with_payload=told)
 
 
 def _version(one: Any) -> Version:
-    payload = one.payload or {}
-    return str(one.id), payload["document"], payload["version"], payload["event"]
+    whose = belonging(one.payload or {})
+    return str(one.id), whose.document, whose.version, whose.event
 
 
 def _found(version: Version, score: float) -> Found:
@@ -314,11 +317,11 @@ def _found(version: Version, score: float) -> Found:
 
 def _point(one: Embedded) -> EdgePoint:
     vectors = {DENSE: one.dense.tolist(), SPARSE: SparseVector(list(one.sparse.indices), list(one.sparse.values))}
-    return EdgePoint(one.point.id, vectors, one.point.payload())
+    return EdgePoint(one.point.id, vectors, pack_point(one.point))
 
 
 def _head(head: Head) -> EdgePoint:
-    return EdgePoint(head_id(head.document), {}, head.payload())
+    return EdgePoint(head_id(head.document), {}, pack_head(head))
 
 
 def _is(name: str, value: str | int) -> FieldCondition:
