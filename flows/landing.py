@@ -1,8 +1,5 @@
 """The end of the walk: batches of the lineage topic land in DuckDB."""
 
-import time
-from collections.abc import Callable
-
 import msgspec
 import structlog
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
@@ -18,51 +15,27 @@ from headwater.lineage.store import Store
 _log = structlog.get_logger("headwater.audit")
 
 
-SHARE = 10
-"""Landing takes at most one in so many parts of the time, while less than a full batch waits."""
-MOST_MS = 1000
-
-
-class Gathering:
-    """How long records gather before they land, in milliseconds: a transaction costs much the same for one and for a thousand, and what it
-    takes is taken from the flows beside it. So the longer the last one took, the more come together."""
-
-    def __init__(self, least_ms: float) -> None:
-        self._least = least_ms
-        self.ms = least_ms
-
-    def took(self, seconds: float) -> None:
-        """What the last landing took."""
-        self.ms = min(MOST_MS, max(self._least, seconds * 1000 * SHARE))
-
-
 class LandingSink(DynamicSink[Batch]):
     """Lands every batch in one transaction, offsets included; one worker writes, for the database has one writer."""
 
-    def __init__(
-        self, store: Store, meter: Meter, told: Told | None = None, gathering: Gathering | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
-        self._store, self._meter, self._told, self._gathering, self._clock = store, meter, told, gathering, clock
+    def __init__(self, store: Store, broker: str, meter: Meter, told: Told | None = None) -> None:
+        self._store, self._broker, self._meter, self._told = store, broker, meter, told
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_Partition":
-        return _Partition(self._store, self._meter, self._told, self._gathering, self._clock)
+        return _Partition(self._store, self._meter, self._told)
 
 
 class _Partition(StatelessSinkPartition[Batch]):
-    def __init__(self, store: Store, meter: Meter, told: Told | None, gathering: Gathering | None, clock: Callable[[], float]) -> None:
-        self._store, self._meter, self._told, self._gathering, self._clock = store, meter, told, gathering, clock
+    def __init__(self, store: Store, meter: Meter, told: Told | None) -> None:
+        self._store, self._meter, self._told = store, meter, told
 
     def write_batch(self, items: list[Batch]) -> None:
-        begun = self._clock()
         landed = self._store.land([landing for batch in items for landing in _landings(batch)])
         self._meter.count("records", landed.rows)
         if self._told is not None:
             self._told([record for batch in items for record in batch.records("audit", 0)])
         for batch in items:
             self._meter.reached("audit", batch.topic, batch.partition, batch.next)
-        if self._gathering is not None:
-            self._gathering.took(self._clock() - begun)
 
 
 def _landings(batch: Batch) -> list[Landing]:

@@ -53,7 +53,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     watch    where partitions that appear while running are learnt from, and what `topics` has of them now. Names in `topics` may then be
              patterns (`^…`), or of topics that are not there yet. None: what `topics` says is all there is
     batch    messages per poll and slot, at most
-    rest_ms  how long a slot sleeps after a poll that found nothing, or (`coalesce`) less than a full batch; asked anew where it changes
+    rest_ms  how long a slot sleeps after a poll that found nothing, or (`coalesce`) less than a full batch
     coalesce few large batches instead of many small ones, for consumers whose cost is per batch
     end      stop at the end of every partition (a finite replay) instead of waiting for more
     epoch    seconds of an epoch, if the flow has several workers or sources: they then keep in step (`pace`). 0: there is but one
@@ -73,7 +73,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     slots: int | None = SLOTS
     watch: Partitions | None = None
     batch: int = 5000
-    rest_ms: float | Callable[[], float] = 2
+    rest_ms: int = 2
     coalesce: bool = False
     end: bool = False
     epoch: float = 0.0
@@ -244,8 +244,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
         if not self.places:
             rest = EMPTY_MS / 1000
         elif not reader.busy:
-            wished = self._source.rest_ms
-            rest = max(wished() if callable(wished) else wished, IDLE_MS if reader.idle > EAGER else 0) / 1000
+            rest = max(self._source.rest_ms, IDLE_MS if reader.idle > EAGER else 0) / 1000
         if reader.pace is not None:
             now = time.monotonic()
             rest = (reader.pace.wants if lead else reader.pace.until)(now + rest) - now
