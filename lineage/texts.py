@@ -54,6 +54,8 @@ class Texts:
 
     def take(self) -> pa.Table | None:
         """What is to be stored, once, as the columns of `contents`; None if there is nothing. Older hashes are forgotten then."""
+        if len(self._recent) > 2 * RECENT:
+            self._recent = dict(itertools.islice(self._recent.items(), len(self._recent) - RECENT, None))
         if not self._hashes:
             return None
         columns = {
@@ -62,8 +64,6 @@ class Texts:
             **{name: pa.array(of, pa.string()) for name, of in (("hash", self._hashes), ("salt", self._salts), ("body", self._bodies))},
         }
         self._hashes, self._salts, self._bodies = [], [], []
-        if len(self._recent) > 2 * RECENT:
-            self._recent = dict(itertools.islice(self._recent.items(), len(self._recent) - RECENT, None))
         return pa.table(columns)
 
 

@@ -7,10 +7,11 @@ from headwater.lineage import parting
 from headwater.lineage.contents import filled
 from headwater.lineage.event import Position
 from headwater.lineage.names import names_of, records
-from headwater.lineage.record import decode_batch, encode_batch, fact
-from headwater.lineage.row import decode_rows, record_of, row_of
+from headwater.lineage.record import Record, decode_batch, encode_batch, fact
+from headwater.lineage.row import Row, decode_rows, record_of, row_of
 from headwater.lineage.store import Landing, Store
 from headwater.lineage.testing import BROKER, document, landings, sample_records
+from headwater.lineage.texts import RECENT, Texts
 
 PLACE = Position(BROKER, "flights", 0, 0)
 TEXTS = st.text(max_size=8)
@@ -106,3 +107,17 @@ def test_contents_are_forgotten_in_the_order_they_came(monkeypatch):
             rows = cursor.execute("SELECT data, held FROM records ORDER BY seq").fetchall()
             assert [data["fields"]["n"] for data in filled(cursor, rows)] == [n % 8 for n in range(9)]
             assert cursor.execute("SELECT count(*) FROM contents").fetchall() == [(9,)]
+
+
+def test_a_row_has_every_field_of_a_record():
+    """What a record says lands: no field is known to one and not to the other."""
+    assert Row.__struct_fields__ == Record.__struct_fields__
+
+
+def test_what_is_remembered_of_contents_is_bounded():
+    """Texts that the database has already are forgotten again too, also where nothing new ever comes; the newest are known longest."""
+    known = Texts(b"k" * 32, 3 * RECENT, {})
+    for start in range(0, 3 * RECENT, RECENT):
+        known.learn({f"{n:064x}": n for n in range(start, start + RECENT)})
+        assert known.take() is None
+    assert known.unknown([f"{0:064x}", f"{3 * RECENT - 1:064x}"]) == [f"{0:064x}"]
