@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field
 
 from headwater.flows.settings import Settings
 from headwater.lineage.duration import duration
@@ -18,13 +16,6 @@ _log = structlog.get_logger("headwater.audit")
 
 LOOK_S = 3600.0
 DAY_US = 24 * 3_600_000_000
-
-
-class Prune(BaseModel):
-    """Who asks. Without `dry_run: false` nothing is done."""
-
-    by: str = Field(default="http", min_length=1, max_length=200)
-    dry_run: bool = True
 
 
 def prune(store: Store, settings: Settings, now: int, *, by: str, why: str, dry_run: bool, rewrite: bool = True) -> dict[str, Any]:
@@ -51,18 +42,6 @@ def keep_policy(store: Store, settings: Settings, clock: Callable[[], int]) -> C
     if settings.lineage_keep_texts or settings.lineage_keep_reasoning:
         threading.Thread(target=run, name="retention", daemon=True).start()
     return stop.set
-
-
-def routes(store: Callable[[], Store], settings: Settings, clock: Callable[[], int]) -> APIRouter:
-    """`POST /v1/prune`."""
-    router = APIRouter(tags=["lineage"])
-
-    @router.post("/v1/prune", summary="Remove what is older than the settings keep; by default only tell what that is")
-    def pruned(body: Prune) -> Response:
-        told = prune(store(), settings, clock(), by=body.by, why="asked for", dry_run=body.dry_run)
-        return Response(msgspec.json.encode(told), media_type="application/json")
-
-    return router
 
 
 def _last(store: Store) -> int:

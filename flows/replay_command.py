@@ -13,7 +13,6 @@ from rich.progress import track
 from headwater.agents.agent import Agent
 from headwater.agents.case import Case
 from headwater.agents.context import Chooser, Chosen, Evidence, Search
-from headwater.agents.model import model_from
 from headwater.agents.replay import Replayed, replay
 from headwater.flows.app import App
 from headwater.flows.cases import Today, cases, line_of, which
@@ -126,6 +125,7 @@ class _Later:
 
 
 def _chooser(app: App, settings: Settings) -> Chooser:
+    from headwater.agents.model import model_from
     from headwater.enrichers.embed import minilm
 
     return model_from(settings.model, app.embedder or minilm())

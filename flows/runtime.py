@@ -14,7 +14,6 @@ import structlog
 from headwater.agents.context import Ports
 from headwater.agents.decider import Decider
 from headwater.agents.meaning import Meaning
-from headwater.agents.model import model_from
 from headwater.agents.room import Room
 from headwater.enrichers.batching import shared
 from headwater.enrichers.embed import Embedder, VectorCache, minilm
@@ -238,6 +237,8 @@ class Runtime:
 
     @once
     def ports(self) -> Ports:
+        from headwater.agents.model import model_from  # as long to load as all the rest, and for `decide` alone
+
         return Ports(
             search=self.retriever,
             chooser=model_from(self.settings.model, self.embedder),

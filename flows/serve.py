@@ -12,12 +12,12 @@ from starlette.exceptions import HTTPException
 
 import headwater
 import headwater.enrichers.web as enrichers_web
-import headwater.flows.ageing as ageing
 import headwater.flows.agent_routes as agent_routes
 import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
 import headwater.flows.erase_routes as erase_routes
 import headwater.flows.index_routes as index_routes
+import headwater.flows.prune_routes as prune_routes
 import headwater.flows.replay_routes as replay_routes
 import headwater.flows.review_routes as review_routes
 import headwater.flows.topics_web as topics_web
@@ -48,7 +48,7 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     app.include_router(lineage)
     app.include_router(deep.routes(lambda: run))
     app.include_router(erase_routes.routes(lambda: run))
-    app.include_router(ageing.routes(lambda: run.store, run.settings, run.clock))
+    app.include_router(prune_routes.routes(lambda: run.store, run.settings, run.clock))
     app.include_router(replay_routes.routes(lambda: run.store, run.clock))
     app.include_router(index_routes.routes(lambda: run))
     app.include_router(agent_routes.routes(lambda: run))

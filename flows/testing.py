@@ -15,7 +15,6 @@ from headwater.agents.detect import Detector, groups_of
 from headwater.agents.hops import HOPS, bounded
 from headwater.agents.journal import Decided, Outgoing
 from headwater.agents.meaning import Meaning
-from headwater.agents.model import model_from
 from headwater.agents.reins import journal_name
 from headwater.enrichers.edge import EdgeIndex
 from headwater.enrichers.embed import Embedder
@@ -77,6 +76,8 @@ def walk(
 
     Raises Misused for a tool that no agent declares.
     """
+    from headwater.agents.model import model_from
+
     known(tools or {}, app.agents)
     vectors = embedder or HashEmbedder()
     result = Walk()

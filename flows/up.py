@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 import structlog
 from bytewax._bytewax import cluster_main  # the entry point that bytewax.run itself calls; bytewax.testing only wraps it
@@ -15,7 +15,6 @@ from headwater.flows import walk
 from headwater.flows.app import App
 from headwater.flows.broker import Broker
 from headwater.flows.collector import collect_seldom
-from headwater.flows.desk import Desk
 from headwater.flows.files import Watch
 from headwater.flows.former import recall_former
 from headwater.flows.gateway import Gateway
@@ -28,12 +27,15 @@ from headwater.flows.prepare import domain
 from headwater.flows.recovery import EPOCH, Recovery, hold
 from headwater.flows.run_file import remove_run_file, write_run_file, write_starting
 from headwater.flows.runtime import Runtime, wall_clock
-from headwater.flows.serve import Server, http_app
 from headwater.flows.settings import Settings
 from headwater.flows.switching import switch_often
 from headwater.flows.versions import changed
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.topic import ACTIVATIONS, LINEAGE
+
+if TYPE_CHECKING:
+    from headwater.flows.desk import Desk
+    from headwater.flows.serve import Server
 
 _log = structlog.get_logger("headwater.up")
 
@@ -176,16 +178,22 @@ class Up:
             self._flows[name].start()
         self._remember(kafka)
         if self._http:
-            self._desk = Desk(self.gateway, Rate(self.settings.http_rate, self.settings.http_burst, run.clock))
-            app = http_app(run, self._desk, self._gateways, self.ready)
-            self._server = Server(app, self.settings.http_host, self.settings.http_port)
-            self._server.start()
+            self._serve(run, self._gateways)
         self._watch = Watch(self.app.files, self.app.root, self.gateway, self.settings.home / "files.json", run.clock)
         self.file_positions = self._watch.publish() if self.app.files and "index" in self._flow_names else []
         if self.app.files and "index" in self._flow_names:
             self._watch.start()
         self._gateways.start()
         write_run_file(self.settings.home, http=self.address, broker=kafka.address, broker_id=run.broker, app=self.app.name)
+
+    def _serve(self, run: Runtime, gateways: Gateways) -> None:
+        from headwater.flows.desk import Desk  # half a second to load, and a process without HTTP needs none of it
+        from headwater.flows.serve import Server, http_app
+
+        self._desk = Desk(self.gateway, Rate(self.settings.http_rate, self.settings.http_burst, run.clock))
+        app = http_app(run, self._desk, gateways, self.ready)
+        self._server = Server(app, self.settings.http_host, self.settings.http_port)
+        self._server.start()
 
     def _remember(self, kafka: Kafka) -> None:
         """Let the gateway learn which events came lately, if anybody can publish here. The flows run meanwhile: it may take seconds.
