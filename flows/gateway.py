@@ -20,7 +20,7 @@ from headwater.flows.sink import Writer, outgoing
 from headwater.flows.telemetry import Telemetry
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import HeadwaterError, Invalid, NotFound, Oversized, Unavailable, Undecodable
-from headwater.lineage.event import JSON, STRUCTURED, Event, Position, from_binary, from_structured
+from headwater.lineage.event import JSON, STRUCTURED, Event, Position, from_binary, from_structured, spoken
 from headwater.lineage.select import NORMAL, ORIGIN, PRIORITIES, PRIORITY
 from headwater.lineage.topic import INTERNAL, Topic
 from headwater.lineage.traceparent import context_of
@@ -153,6 +153,7 @@ class Gateway:
             lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
             return self.lines(topic, lines, key, priority)
         if "id" in attributes:
+            spoken(attributes.get("specversion", "1.0"))
             binary = [(f"ce_{name}", value) for name, value in attributes.items()]
             return [from_binary([*binary, ("content-type", JSON)], body, topic=topic.name, appended=now)]
         if body.lstrip().startswith(b"["):

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import headwater
 from headwater.enrichers.offer import Offer
+from headwater.flows.callers import names
 from headwater.flows.desk import Desk
 from headwater.flows.runtime import Runtime
 from headwater.flows.settings import Settings
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from mcp.server.transport_security import TransportSecuritySettings
 
 PATH = "/mcp"
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def mount(app: FastAPI, run: Runtime, desk: Desk) -> None:
@@ -107,21 +107,7 @@ def allowed(settings: Settings) -> "TransportSecuritySettings":
     """The door's guard: the names it may be called by (`Host`), and the pages under these names that may call it (`Origin`)."""
     from mcp.server.transport_security import TransportSecuritySettings
 
+    # Everything else is refused, or a page in a browser could reach it under a name of its own (DNS rebinding).
     hosts = names(settings)
     origins = [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
-
-
-def names(settings: Settings) -> list[str]:
-    """Which names this process may be called by, `:*` for any port: loopback, what it listens on, what is named.
-
-    Everything else is refused, or a page in a browser could reach it under a name of its own (DNS rebinding).
-    """
-    listens = () if settings.http_host in ("0.0.0.0", "::", "") else (settings.http_host,)  # noqa: S104
-    named = [each.strip() for each in settings.http_names.split(",") if each.strip()]
-    known = dict.fromkeys(_bracketed(name) for name in (*LOOPBACK, *listens, *named))
-    return [form for name in known for form in (name, f"{name}:*")]
-
-
-def _bracketed(name: str) -> str:
-    return f"[{name}]" if ":" in name and not name.startswith("[") else name

@@ -14,9 +14,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would hap
 
 def settings(home: str | None = None, url: str | None = None, **flags: str | None) -> Any:
     """The settings, where these flags say otherwise than environment and files; warnings are printed. Raises Misused."""
+    from headwater.flows.logs import from_level
     from headwater.flows.settings import load
 
     found = load({"HEADWATER_HOME": home, "HEADWATER_URL": url, **flags})
+    from_level(found.log)
     for warning in found.warnings:
         typer.secho(f"headwater: {warning}", fg=typer.colors.YELLOW, err=True)
     return found

@@ -26,6 +26,8 @@ EVERY_S = 5.0
 PATTERN = "^"
 """A name that begins so is a regular expression over topic names, as librdkafka's subscriptions write it."""
 _ANSWER_S = 5.0
+SILENT = 2
+"""After so many looks without an answer it is told."""
 
 
 def owner_of(place: Place, slots: int) -> int:
@@ -153,11 +155,18 @@ class Partitions:
         self._learn(change, self._oldest(new))
 
     def _run(self) -> None:
+        silent = 0
         while not self._stop.wait(self._every_s):
             try:
                 self.look()
-            except Exception as error:  # whatever it is, the thread must outlive it; the readers tell of a silent broker
-                _log.debug("partitions not looked up", error=str(error))
+            except Exception as error:  # whatever it is, the thread must outlive it
+                silent += 1
+                if silent == SILENT:  # once: a reader's client finds out after a minute only, and a broker that starts anew is soon back
+                    _log.warning("the broker does not answer; what comes waits, and goes on by itself", error=str(error))
+            else:
+                if silent >= SILENT:
+                    _log.warning("the broker answers again")
+                silent = 0
 
     def _oldest(self, places: list[Place]) -> dict[Place, int]:
         if not places:

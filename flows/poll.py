@@ -84,4 +84,5 @@ class Poll:
         if self.ids and theirs is None:
             error = Undecodable(f"no {' and '.join(self.ids)} in the item: it is its id")
         identity = theirs if theirs is not None else hashlib.sha256(raw).hexdigest()
-        return Item(str(uuid.uuid5(NAMESPACE, f"{self.name}\x1f{identity}")), f"{self.origin}:{identity[:200]}", value, raw, error)
+        place = f"{self.origin}:{identity.replace(chr(0x1F), '/')[:200]}"
+        return Item(str(uuid.uuid5(NAMESPACE, f"{self.name}\x1f{identity}")), place, value, raw, error)

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import jinja2
 import msgspec
@@ -17,6 +17,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.agents.verdict import LONGEST_REASON
+from headwater.flows.callers import called, of_its_own
 from headwater.flows.reviews import LONGEST_NAME, Reviews
 from headwater.lineage.duration import format_time
 from headwater.lineage.errors import Forbidden, HeadwaterError, Invalid, Oversized
@@ -90,14 +91,10 @@ _SAID = {"approved": "Approved. What was held back happens now.", "declined": "D
 
 
 def _own(request: Request, hosts: Collection[str], *, page: bool = False) -> None:
-    """Another site's page may not speak for who looks at it, nor read this one under a name of its own. Raises Forbidden."""
-    host = request.headers.get("host", "")
-    if host not in hosts and f"{host.rpartition(':')[0]}:*" not in hosts:
-        raise Forbidden(f"this server is not called {host!r}; name it in HEADWATER_HTTP__NAMES if it is")
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    foreign = origin is not None and urlsplit(origin).netloc != host
-    if not page and (foreign or site not in (None, "same-origin", "none")):
-        raise Forbidden("a verdict is given on this server's own page or by a program, not from another site's page")
+    """Stricter than the rest of the door: by its names alone, and no page but its own. Raises Forbidden."""
+    called(request.headers, hosts)
+    if not page:
+        of_its_own(request.headers)
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -23,21 +23,21 @@ import headwater.flows.review_routes as review_routes
 import headwater.flows.topics_web as topics_web
 import headwater.flows.web as flows_web
 import headwater.lineage.web as lineage_web
+from headwater.flows.callers import PROBLEM, Callers, names
 from headwater.flows.dead import DeadLetters
 from headwater.flows.desk import Desk
 from headwater.flows.gateways import Gateways
+from headwater.flows.mcp import PATH as MCP
 from headwater.flows.mcp import mount as mount_mcp
-from headwater.flows.mcp import names
 from headwater.flows.reviews import Reviews
 from headwater.flows.runtime import Runtime
 from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable, problem
-
-PROBLEM = "application/problem+json"
 
 
 def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], bool]) -> FastAPI:
     """The application's HTTP interface; OpenAPI at /openapi.json."""
     app = FastAPI(title=f"headwater: {run.app.name}", version=headwater.__version__, docs_url="/docs", redoc_url=None)
+    app.add_middleware(Callers, settings=run.settings, besides=(MCP,))
     app.add_exception_handler(HeadwaterError, _problem)
     app.add_exception_handler(RequestValidationError, _misuse)
     app.add_exception_handler(HTTPException, _refusal)

@@ -65,7 +65,6 @@ def _tell(console: Console, up: Up) -> None:
     if up.address:
         console.print(f"  HTTP     {up.address}   (OpenAPI at {up.address}/docs)")
     console.print(f"  topics   {', '.join(domain)}")
-    console.print(
-        f"  try      headwater publish {domain[0] if domain else 'TOPIC'} FILE   ·   headwater search TEXT   ·   headwater why ID"
-    )
+    console.print(f"  try      headwater publish {domain[0] if domain else 'TOPIC'} FILE", soft_wrap=True)
+    console.print("           headwater search TEXT   ·   headwater why ID")
     console.print("  Ctrl-C stops it", style="dim")

@@ -1,11 +1,12 @@
 """dead: which dead letters there are, chosen by filters, newest first."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 import msgspec
 
-from headwater.lineage.errors import Misused, NotFound
+from headwater.lineage.errors import Misused, NotFound, causes
 from headwater.lineage.event import Position
 from headwater.lineage.verify import Source
 
@@ -67,6 +68,10 @@ def letters(source: Source, which: Which, *, limit: int = 50, before: str | None
     """
     if which.state is not None and which.state not in get_args(State):
         raise Misused(f"state {which.state!r} is none of {', '.join(get_args(State))}")
+    if which.cause is not None and which.cause not in (known := causes()):
+        near = get_close_matches(which.cause, known, 1)
+        hint = f"did you mean {near[0]}?" if near else "headwater dead list shows which there are"
+        raise Misused(f"cause {which.cause!r} is none that dead letters have; {hint}")
     with source.cursor() as cursor:
         ids = [_whole(cursor, id) for id in which.ids]
         at, last = _parsed(before)

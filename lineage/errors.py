@@ -157,6 +157,16 @@ class DocumentUnavailable(Retryable):
     cause = "index_failed"
 
 
+def causes() -> list[str]:
+    """The words of this tree, as dead letters and problems tell them."""
+    kinds, found = [HeadwaterError], set()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        found.add(kind.cause)
+    return sorted(found)
+
+
 _HTTP_CLIENTS = frozenset(("httpx", "httpx2", "requests"))
 
 

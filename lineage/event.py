@@ -142,6 +142,7 @@ def from_structured(body: bytes, *, now: int = 0) -> Event:
     missing = [name for name in ("specversion", "id", "source", "type") if not text.get(name)]
     if missing:
         raise Invalid(f"a CloudEvents document lacks {', '.join(missing)}")
+    spoken(str(text["specversion"]))
     named = {name: str(value) for name, value in text.items() if value is not None}
     if "data_base64" in document:
         data = _base64(msgspec.json.decode(document["data_base64"]))
@@ -159,6 +160,12 @@ def from_structured(body: bytes, *, now: int = 0) -> Event:
         **{name: named.get(name) for name in _CONTEXT},
         extensions={name: value for name, value in named.items() if name not in _CORE and name not in _CONTEXT},
     )
+
+
+def spoken(version: str) -> None:
+    """Raises Invalid for a version of CloudEvents other than 1.0: its attributes may mean something else."""
+    if version != "1.0":
+        raise Invalid(f"specversion {version!r}: CloudEvents 1.0 is understood here")
 
 
 _NAMED = frozenset((*_CORE, *_CONTEXT))

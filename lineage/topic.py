@@ -147,7 +147,13 @@ def decoder(model: type[Any]) -> Callable[[bytes], Any]:
     """bytes → model, with the library's own errors. Kept per model, for building one is slow."""
     if issubclass(model, msgspec.Struct):
         return msgspec.json.Decoder(model).decode
-    read: Callable[[bytes], Any] = model.model_validate_json
+    validate: Callable[[bytes], Any] = model.model_validate_json
+
+    def read(value: bytes) -> Any:
+        if b"NaN" in value or b"Infinity" in value:  # pydantic takes these for numbers; JSON has none such, and other readers fail on them
+            msgspec.json.decode(value)
+        return validate(value)
+
     return read
 
 

@@ -102,6 +102,14 @@ def test_a_body_too_large_is_refused(writer):
         gateway(writer).events(readings, b" " * (LARGEST + 1))
 
 
+def test_another_version_of_the_standard_is_refused_in_headers_too(writer):
+    """Binary mode: 1.0, or not said; the body of another version is not taken."""
+    door = gateway(writer)
+    assert door.events(readings, body(1.0), JSON, {"ce-id": "a", "ce-specversion": "1.0"})
+    with pytest.raises(Invalid, match=r"'0\.3'"):
+        door.events(readings, body(1.0), JSON, {"ce-id": "a", "ce-specversion": "0.3"})
+
+
 def test_header_names_are_read_in_any_case(writer):
     """HTTP headers know no case and only ASCII: the attributes come out in small letters, percent-decoded."""
     headers = {"CE-Id": "mine", "Ce-Source": "/s", "ce-type": "t", "CE-Custom": "Z%C3%BCrich%20%25"}

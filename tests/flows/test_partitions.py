@@ -4,6 +4,7 @@ import contextlib
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +125,24 @@ def test_a_topic_that_goes_is_told_and_forgets_nothing():
     broker.there = {"a": 2, "b": 1}
     watch.look()
     assert watch.told() == {}
+
+
+def test_a_silent_broker_is_told_once_and_so_is_its_return():
+    """A minute's silence is one line, not twelve; a single look without an answer is none."""
+    broker = Told(a=1)
+    watch = Partitions(broker, {"a": 1}, every_s=0.001)
+    looks = [{}, {"a": 1}, {}, {}, {}, {}, {"a": 1}]
+
+    def answer(timeout):
+        broker.there = looks.pop(0)
+        if not looks:
+            watch._stop.set()
+        return Told.topics(broker)
+
+    broker.topics = answer
+    with structlog.testing.capture_logs() as logs:
+        watch._run()
+    assert [line["event"].partition(";")[0] for line in logs] == ["the broker does not answer", "the broker answers again"]
 
 
 def test_patterns_match_what_there_is_but_no_internal_topic():

@@ -132,6 +132,14 @@ def test_rubbish_headers_are_named(headers, error):
         from_binary(headers, b"rubbish", topic="t", appended=0)
 
 
+def test_another_version_of_the_standard_is_refused():
+    """0.3 names its attributes otherwise; it is not read as if it were 1.0."""
+    body = b'{"specversion":"%s","id":"a","source":"s","type":"t"}'
+    assert from_structured(body % b"1.0").id == "a"
+    with pytest.raises(Invalid, match=r"'0\.3'"):
+        from_structured(body % b"0.3")
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_the_structured_reader(body):
     """Any bytes give an event or an error of the tree."""

@@ -54,6 +54,19 @@ def test_what_a_topic_refuses_has_its_cause(model, value, error):
         Topic("t", model, max_bytes=1000).decode(value)
 
 
+class Level(pydantic.BaseModel):
+    id: str
+    metres: float
+
+
+@pytest.mark.parametrize("word", [b"NaN", b"Infinity", b"-Infinity"])
+def test_what_is_no_json_number_is_undecodable(word):
+    """JSON has no such numbers, whatever the model's library takes: other readers would fail on them. In a text they are letters."""
+    with pytest.raises(Undecodable):
+        Topic("t", Level).decode(b'{"id":"7","metres":%s}' % word)
+    assert Topic("t", Level).decode(b'{"id":"%s","metres":1}' % word).id == word.decode()
+
+
 @pytest.mark.parametrize("model", [Fast, Rich])
 @given(value=st.binary(max_size=100))
 def test_no_bytes_crash_a_topic(model, value):

@@ -40,6 +40,14 @@ def test_wrong_types_are_a_problem_too(lake):
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
+def test_no_other_site_speaks_for_who_looks_at_it(lake):
+    """403: a form of a foreign page publishes nothing, and a foreign name that leads here reads nothing."""
+    event = b'{"id": "x", "gauge": "foreign", "metres": 1.0}'
+    answer = lake.http.post("/v1/events/readings", content=event, headers={"origin": "http://evil.example", "content-type": "text/plain"})
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
+    assert lake.http.get("/v1/decisions", headers={"host": "evil.example"}).status_code == 403
+
+
 def test_the_declared_files_are_found(lake):
     """Files of the application are documents from the start: `up` publishes them."""
     token = str(lake.up.file_positions[-1])

@@ -136,6 +136,7 @@ def test_a_dry_run_does_nothing(lake, buried):
     ("redrive", {"ids": ["ffffffff"]}, 404, "no dead letter"),
     ("redrive", {"ids": ["f"]}, 404, "at least 6"),
     ("drop", {"ids": ["ffffffff"]}, 422, "reason"),
+    ("redrive", {"cause": "invalids", "dry_run": True}, 400, "did you mean invalid?"),
     ("redrive", {"since": "yesterday"}, 400, "neither a duration"),
 ])  # fmt: skip
 def test_refusals_say_what_to_do(lake, verb, body, status, word):
