@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headwater.agents.naming import naming
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Invalid
 from headwater.lineage.event import Event, Position
@@ -15,6 +16,7 @@ from headwater.lineage.traceparent import following
 
 TYPE = "headwater.activation."
 NAMESPACE = uuid.UUID("b3d2f0a4-3f0e-5b52-8a4c-5f7f5a3c9d11")
+_named = naming(NAMESPACE)
 
 Phase = Literal["opened", "updated", "closed"]
 
@@ -76,11 +78,12 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EVENTS_KEPT = 50
+_decode = msgspec.json.Decoder(Activation).decode
 
 
 def activation_id(rule: str, key: str, at: int) -> str:
     """The id of a firing."""
-    return str(uuid.uuid5(NAMESPACE, f"{rule}\x1f{key}\x1f{at}"))
+    return _named(f"{rule}\x1f{key}\x1f{at}")
 
 
 def activation_event(activation: Activation) -> Event:
@@ -101,7 +104,7 @@ def activation_event(activation: Activation) -> Event:
 def activation_of(event: Event) -> Activation:
     """The activation that an event carries. Raises Invalid."""
     try:
-        activation = msgspec.json.decode(event.data, type=Activation)
+        activation = _decode(event.data)
     except msgspec.DecodeError as error:
         raise Invalid(f"event {event.id} of type {event.type} carries no activation: {error}") from None
     if activation.id != event.id:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 from headwater.agents.activation import Activation, Phase
 from headwater.agents.breaker import Breaker
 from headwater.agents.budget import Budget
+from headwater.agents.naming import naming
 from headwater.agents.rate import Limit, limit
 from headwater.agents.tool import Call, Tool
 from headwater.lineage.duration import duration
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NAMESPACE = uuid.UUID("2c7b1f0e-94a5-5f9e-8f8d-0e6a7c1b5d42")
+_named = naming(NAMESPACE)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,15 @@ class Agent:
         """Its rate, read."""
         return None if self.rate is None else limit(self.rate)
 
-    @property
+    @functools.cached_property
+    def _waking(self) -> frozenset[str]:
+        return frozenset(rule.name for rule in self.wakes_on)
+
+    @functools.cached_property
+    def _awaited(self) -> frozenset[str]:
+        return frozenset(rule.name for rule in self.awaits)
+
+    @functools.cached_property
     def line(self) -> "tuple[Agent, ...]":
         """Who is asked, in order: itself, then its fallbacks, each once."""
         found: dict[str, Agent] = {}
@@ -153,10 +163,18 @@ class Agent:
 
     def hears(self, activation: Activation) -> bool:
         """Whether it is woken by it, or may be waiting for it."""
-        return self.wakes(activation) or any(rule.name == activation.rule for rule in self.awaits)
+        return self.wakes(activation) or self.suspends_for(activation)
+
+    def suspends_for(self, activation: Activation) -> bool:
+        """Whether it may be waiting for it."""
+        return activation.rule in self._awaited
 
     def wakes(self, activation: Activation) -> bool:
-        return activation.phase in self.phases and any(rule.name == activation.rule for rule in self.wakes_on)
+        return activation.phase in self.phases and activation.rule in self._waking
+
+    def watches(self, activation: Activation) -> bool:
+        """Whether it is woken by the rule that fired, in whatever phase."""
+        return activation.rule in self._waking
 
 
 def agent(
@@ -193,9 +211,9 @@ def agent(
 @functools.lru_cache(maxsize=8192)
 def decision_id(agent: str, activation: str) -> str:
     """UUIDv5(agent, activation id): whoever decides first stays the decision, whatever the agent's version."""
-    return str(uuid.uuid5(NAMESPACE, f"{agent}\x1f{activation}"))
+    return _named(f"{agent}\x1f{activation}")
 
 
 def effect_id(decision: str, ordinal: int) -> str:
     """UUIDv5(decision id, ordinal)."""
-    return str(uuid.uuid5(NAMESPACE, f"{decision}\x1f{ordinal}"))
+    return _named(f"{decision}\x1f{ordinal}")

@@ -28,6 +28,8 @@ def checked(agent: Agent, answer: Any) -> Decision[Any]:
     """The answer as a Decision whose fields are what they are declared to be; the choice is looked at by `survives`. Raises AgentFailed."""
     if not isinstance(answer, Decision):
         raise AgentFailed(f"agent {agent.name} answered {type(answer).__name__}, not a Decision; return what context.choose gives")
+    if _plain(answer):
+        return answer
     try:
         decision: Decision[Any] = Decision(
             choice=answer.choice,
@@ -46,6 +48,25 @@ def checked(agent: Agent, answer: Any) -> Decision[Any]:
     if decision.choice is None and decision.effects:
         raise AgentFailed(f"agent {agent.name} chose nothing and yet has effects; leave them out, or give a choice")
     return decision
+
+
+def _plain(answer: Decision[Any]) -> bool:
+    """Whether an answer says little, and all of it as declared: most do, and need no copy."""
+    return (
+        type(answer) is Decision
+        and all(type(each) is tuple for each in (answer.options, answer.evidence, answer.effects))
+        and not answer.options
+        and not answer.evidence
+        and type(answer.rationale) is str
+        and type(answer.confidence) is float
+        and 0 <= answer.confidence <= 1
+        and answer.choice is not None
+        and type(answer.without) is dict is type(answer.cost)
+        and not answer.without
+        and not answer.cost
+        and all(type(each) is Publish and isinstance(each.topic, Topic) and (each.key is None or type(each.key) is str)
+                for each in answer.effects)
+    )  # fmt: skip
 
 
 def survives(agent: Agent, decided: Decided, largest: int) -> None:
@@ -68,6 +89,8 @@ def fitted(decided: Decided, largest: int) -> Decided:
     Each record stays, names in `cut` what was taken from it, and keeps the shape of its data. The largest are cut first, the
     decision's own and its review's last.
     """
+    if _entry_size(decided) <= largest:
+        return decided
     records = list(decided.records)
     order = sorted(range(len(records)), key=lambda n: (records[n].kind in ("decision", "review"), -_size(records[n])))
     for n in order:

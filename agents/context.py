@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from headwater.agents.activation import Activation
 from headwater.agents.agent import Agent, Decision
 from headwater.agents.authorise import INDEX, MODEL, Authorise, authorise, principal_of
+from headwater.agents.deadline import Deadlines
 from headwater.agents.memory import Memories
 from headwater.agents.reading import Asking, only_reads, read
 from headwater.agents.reins import Reins
@@ -116,7 +117,7 @@ class Ports:
     largest    bytes of the largest entry that the journal takes
     memories   what agents remember
     asking     how tools that read are called
-    reins      what holds agents back: breakers, rates, budgets;  room  how many attempts are made at once
+    reins      what holds agents back: breakers, rates, budgets;  room  how many attempts are made at once;  deadlines  until when each
     """
 
     search: Search
@@ -132,6 +133,7 @@ class Ports:
     reins: Reins = field(default_factory=Reins)
     memories: Memories = field(default_factory=Memories)
     room: Room = field(default_factory=Room)
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 class Context:

@@ -55,7 +55,7 @@ class Sent(NamedTuple):
     at: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Course:
     """What is known of one decision. Of one thing said twice the first counts; of starts the latest."""
 
@@ -131,6 +131,11 @@ def following(course: Course) -> Step:
 def parts(course: Course) -> Iterator[tuple[Outgoing, ...] | Calling]:
     """The effects in order: calls, and the events between them together."""
     assert course.decided is not None
+    if not course.decided.calls:
+        published = effects_of(course)
+        if published:
+            yield published
+        return
     events: list[Outgoing] = []
     effects: list[Outgoing | Calling] = [*effects_of(course), *course.decided.calls]
     for each in sorted(effects, key=lambda effect: effect.ordinal):

@@ -46,6 +46,8 @@ class Answered(NamedTuple):
 
     @property
     def error(self) -> str:
+        if not self.errors and not self.forbidden and self.held is None:
+            return ""
         return "; ".join(filter(None, (*self.errors, self.forbidden, self.held.text if self.held is not None else "")))
 
 
@@ -57,7 +59,7 @@ async def decide(agent: Agent, activation: Activation, ports: Ports, *, position
     trail = Trail(agent.name, decision_id(agent.name, activation.id), activation.id, ports.clock)
     started = ports.clock()
     journal = journal_name(agent, position)
-    resumed = ports.memories.suspended(journal, activation, ports.clock())
+    resumed = ports.memories.suspended(journal, activation, started)
     waited = resumed.suspended if resumed is not None else None
     if resumed is not None and waited is not None:
         activation = msgspec.structs.replace(activation, correlation=resumed.correlation, trace=activation.traceparent)
@@ -67,13 +69,12 @@ async def decide(agent: Agent, activation: Activation, ports: Ports, *, position
     forbidden = answered.forbidden or _forbidden(answered, activation, ports, trail)
     state, reason, detail = _verdict(answered, forbidden)
     seconds = (ports.clock() - started) / 1_000_000
-    decided = _decided(agent, activation, answered, state, trail, {"seconds": seconds}, ports.clock())
-    decided = msgspec.structs.replace(decided, position=position, woken=woken, spent=ports.reins.totals(agent, journal))
     if answered.decision is None:  # what a failed attempt wanted to keep is not kept
         trail.draft = ports.memories.draft(agent.name, journal, activation, ports.clock())
     waits = trail.draft.waited if waited is None else None
     memory = trail.draft.written(activation, trail.decision, ports.clock(), duration(agent.remembers), waits)
-    decided = msgspec.structs.replace(decided, memory=memory)
+    known = {"position": position, "woken": woken, "spent": ports.reins.totals(agent, journal), "memory": memory}
+    decided = _decided(agent, activation, answered, state, trail, {"seconds": seconds}, ports.clock(), known)
     asked: list[Record] = []
     if reason is not None:
         question = question_of(decided, activation, reason, detail)
@@ -139,6 +140,7 @@ async def _asked(
 async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: Trail, journal: str, passed: Pass) -> Answer:
     """An attempt whose end and cost the agent's reins are told."""
     before, failed, cost = dict(trail.spent), None, dict[str, float]()
+    rein = ports.reins.of(agent)
     trail.draft = ports.memories.draft(agent.name, journal, activation, ports.clock())
     try:
         answer = await _attempt(agent, activation, ports, trail)
@@ -151,14 +153,14 @@ async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: T
         raise
     finally:
         told = {name: max(amount - before.get(name, 0.0), cost.get(name, 0.0)) for name, amount in {**cost, **trail.spent}.items()}
-        changed = ports.reins.of(agent).end(passed, journal, ports.clock(), told, failed=failed)
+        changed = rein.end(passed, journal, ports.clock(), told, failed=failed)
         if changed:
             trail.note(changed)
 
 
 async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> Answer:
     context = Context(agent, activation, ports, trail)
-    async with asyncio.timeout(duration(agent.timeout) / 1_000_000):
+    with ports.deadlines.within(duration(agent.timeout) / 1_000_000):
         answer = agent.function(activation, context)
         if not inspect.isawaitable(answer):
             raise AgentFailed(f"agent {agent.name} is no coroutine function; write: async def {agent.name}(activation, context)")
@@ -204,8 +206,9 @@ def _verdict(answered: Answered, forbidden: str) -> tuple[State, Reason | None, 
 
 
 def _decided(
-    agent: Agent, activation: Activation, answered: Answered, state: State, trail: Trail, cost: Mapping[str, float], now: int
-) -> Decided:
+    agent: Agent, activation: Activation, answered: Answered, state: State, trail: Trail, cost: Mapping[str, float], now: int,
+    known: Mapping[str, Any],
+) -> Decided:  # fmt: skip
     by = answered.by
     decision: Decision[Any] = answered.decision or Decision(choice=None, confidence=0.0)
     draft = answered.draft or _draft(by, decision, (), activation, trail)
@@ -213,7 +216,7 @@ def _decided(
     spent = {name: float(max(amount, decision.cost.get(name, 0))) for name, amount in trail.spent.items() if math.isfinite(amount)}
     return msgspec.structs.replace(
         draft, agent=agent.name, state=state, cost={**decision.cost, **spent, **cost}, decided=now, expires=duration(agent.expires),
-        attempts=answered.attempts, error=answered.error,
+        attempts=answered.attempts, error=answered.error, **known,
     )  # fmt: skip
 
 

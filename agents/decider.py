@@ -242,7 +242,7 @@ class Decider:
         activation = item.activation
         ended = partial(Finished, item, activation=activation.id, position=item.position)
         if not self._resumes(item):
-            if not any(rule.name == activation.rule for rule in self._agent.wakes_on):
+            if not self._agent.watches(activation):
                 return ended("passed", ())
             if not self._agent.wakes(activation):
                 return ended("no_action", ())
@@ -262,7 +262,7 @@ class Decider:
 
     def _resumes(self, item: Item) -> bool:
         """Whether the agent is suspended for this activation, or was: then it stands in the book."""
-        if not any(rule.name == item.activation.rule for rule in self._agent.awaits):
+        if not self._agent.suspends_for(item.activation):
             return False
         decision = decision_id(self._agent.name, item.activation.id)
         if self._book.ended(decision) is not None or self._book.decided(decision) is not None:

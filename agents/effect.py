@@ -56,7 +56,7 @@ def effect_records(course: Course, told: Collection[str] = ()) -> tuple[Record, 
 
 def _event(agent: Agent, activation: Activation, decision: str, ordinal: int, effect: Publish) -> Outgoing:
     """The event of a decision. Its time is the activation's: what follows in event time follows from it."""
-    topic = effect.topic
+    topic, id = effect.topic, effect_id(decision, ordinal)
     try:
         data = topic.encode(effect.data)
         topic.decode(data)
@@ -64,10 +64,10 @@ def _event(agent: Agent, activation: Activation, decision: str, ordinal: int, ef
     except Exception as error:
         raise AgentFailed(f"agent {agent.name}: effect {ordinal} does not fit the topic {topic.name}: {error}") from None
     return Outgoing(
-        id=effect_id(decision, ordinal), ordinal=ordinal, topic=topic.name, type=topic.name,
+        id=id, ordinal=ordinal, topic=topic.name, type=topic.name,
         source=f"headwater/decide/{agent.name}", time=activation.at, data=msgspec.Raw(data), key=key, subject=key,
         causationid=decision, correlationid=activation.correlationid, actor=principal_of(agent).name,
-        via=told_of(activation.via, agent.name), traceparent=following(activation.traceparent, "", effect_id(decision, ordinal)).header,
+        via=told_of(activation.via, agent.name), traceparent=following(activation.traceparent, "", id).header,
     )  # fmt: skip
 
 

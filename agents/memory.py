@@ -54,6 +54,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Draft:
     """The memory as one attempt reads and changes it. `room`: bytes that are left for it."""
 
+    __slots__ = ("_agent", "_encoded", "_room", "awaits", "before", "changed", "expires", "waited")
+
     def __init__(
         self, before: Mapping[str, Any] | None = None, *, agent: str = "", room: int = MOST_BYTES, waited: Suspended | None = None
     ) -> None:
@@ -160,6 +162,8 @@ class Memories:
 
     def draft(self, agent: str, journal: str, activation: Activation, now: int) -> Draft:
         """For one attempt of an agent at `now` (µs)."""
+        if not self._former and not self._kept.get(journal):  # most agents remember nothing
+            return Draft(agent=agent)
         with self._lock:
             self._take_over(journal, activation.key)
             known = self._kept.get(journal, {}).get((activation.correlationid, activation.key))
@@ -171,6 +175,8 @@ class Memories:
 
     def suspended(self, journal: str, activation: Activation, now: int) -> Memory | None:
         """What waits for this activation: under its own correlation id, else the one that has waited longest."""
+        if not self._former and not self._waiting.get(journal):
+            return None
         with self._lock:
             self._take_over(journal, activation.key)
             kept = self._kept.get(journal, {})
@@ -181,6 +187,8 @@ class Memories:
 
     def next_lapse(self, journal: str) -> int | None:
         """When the next suspension ends unanswered (µs)."""
+        if not self._waiting.get(journal):
+            return None
         with self._lock:
             kept = self._kept.get(journal, {})
             waiting = [kept[place] for places in self._waiting.get(journal, {}).values() for place in places]
@@ -188,6 +196,8 @@ class Memories:
 
     def lapsed(self, journal: str, now: int) -> list[Suspended]:
         """The suspensions that ended unanswered, each told once."""
+        if not self._waiting.get(journal):
+            return []
         with self._lock:
             kept = self._kept.get(journal, {})
             over = [memory for memory in kept.values() if memory.suspended is not None and memory.suspended.until <= now]
@@ -196,12 +206,14 @@ class Memories:
 
     def keep(self, journal: str, said: "Iterable[Memory | Remembering]") -> None:
         """What a snapshot and then the journal's decisions say, in its order. A memory without values is kept no longer."""
+        told = (each if isinstance(each, Memory) else each.memory for each in said)
+        memories = [memory for memory in told if memory is not None]
+        if not memories:
+            return
         with self._lock:
-            for each in said:
-                memory = each if isinstance(each, Memory) else each.memory
-                if memory is not None:
-                    self._take_over(journal, memory.key)
-                    self._keep(journal, memory)
+            for memory in memories:
+                self._take_over(journal, memory.key)
+                self._keep(journal, memory)
 
     def kept(self, journal: str, now: int) -> list[Memory]:
         """For a snapshot; what is too old is let go of."""

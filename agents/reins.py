@@ -32,6 +32,9 @@ class Pass(NamedTuple):
     era: int
 
 
+_FREE = Pass(0)
+
+
 class Rein:
     """What holds one agent. Thread-safe: partitions open in other threads than decisions are made in, and status is read from a third."""
 
@@ -41,6 +44,7 @@ class Rein:
         self._turns = Turns(agent.limit) if agent.limit is not None else None
         self._purse = Purse(agent.budget) if agent.budget is not None else None
         self._lock = threading.Lock()
+        self._free = agent.breaker is None and agent.budget is None
 
     def turn(self, now: int) -> int:
         """How many µs from `now` this decision's turn is."""
@@ -51,11 +55,15 @@ class Rein:
 
     def look(self, now: int) -> Held | None:
         """Whether an attempt could begin; nothing changes."""
+        if self._free:
+            return None
         with self._lock:
             return self._held(now)
 
     def admit(self, now: int) -> Pass | Held:
         """Begin an attempt."""
+        if self._free:
+            return _FREE
         with self._lock:
             held = self._held(now)
             if held is not None:
@@ -70,6 +78,8 @@ class Rein:
 
     def end(self, passed: Pass, journal: str, now: int, told: Mapping[str, float], *, failed: bool | None) -> str:
         """An attempt ended, having taken these amounts; `failed=None`: it was cut short. Gives words where the circuit changed by it."""
+        if self._free:
+            return ""
         with self._lock:
             if self._purse is not None:
                 self._purse.end(journal, now, told)
@@ -143,6 +153,9 @@ class Reins:
         self._lock = threading.Lock()
 
     def of(self, agent: Agent) -> Rein:
+        found = self._reins.get(agent.name)
+        if found is not None:
+            return found
         with self._lock:
             found = self._reins.get(agent.name)
             if found is None:
@@ -163,6 +176,8 @@ class Reins:
 
     def totals(self, agent: Agent, journal: str) -> dict[str, Spent]:
         """What the agent and its fallbacks have spent by a journal: agent name → running total, for those with a budget."""
+        if all(each.budget is None for each in agent.line):
+            return {}
         found = ((each.name, self.of(each).total(journal)) for each in agent.line)
         return {name: total for name, total in found if total is not None}
 

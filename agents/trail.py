@@ -1,5 +1,6 @@
 """The trail of one decision: the records of what its agent saw, asked and said, in every attempt."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,6 +18,8 @@ WALL_CLOCK = frozenset({"woken", "decided", "sent", "staleness_ms", "cost", "wai
 
 class Trail:
     """Collects records. Attempts of one decision share a trail, so that each keeps its evidence (law 9)."""
+
+    __slots__ = ("_counts", "_ruled", "activation", "clock", "decision", "draft", "flow", "records", "resumed", "resumes", "spent")
 
     def __init__(self, agent: str, decision: str, activation: str, clock: Callable[[], int]) -> None:
         self.flow = f"decide/{agent}"
@@ -49,9 +52,9 @@ class Trail:
 
     def ruling(self, principal: Principal, action: str, resource: str, ruling: Ruling) -> None:
         """What a policy answered. The same question answered alike again is no news."""
-        data: dict[str, Any] = {"principal": principal.name, "action": action, "resource": resource}
-        data.update(allowed=ruling.allowed, policy=ruling.policy, reason=ruling.reason)
-        content = content_hash(data)
+        asked, answered = (principal.name, action, resource), (ruling.allowed, ruling.policy, ruling.reason)
+        data = dict(zip(_RULING, (*asked, *answered), strict=True))
+        content = _ruling_hash(*asked, *answered)
         if content not in self._ruled:
             self._ruled.add(content)
             self._add("ruling", "authorise", self.decision, (self.activation,), data, content)
@@ -85,8 +88,19 @@ class Trail:
         self.records.append(record)
 
 
+_RULING = ("principal", "action", "resource", "allowed", "policy", "reason")
+
+
+@functools.lru_cache(maxsize=1024)
+def _ruling_hash(*said: Any) -> str:
+    """The hash of a ruling: the same few are given over and over."""
+    return content_hash(dict(zip(_RULING, said, strict=True)))
+
+
 def content_hash(data: Mapping[str, Any]) -> str:
     """16 hex digits over the content, wall-clock values left out: attempts that differ get records of their own."""
-    lasting = {name: value for name, value in data.items() if name not in WALL_CLOCK}
+    lasting = dict(data)
+    for name in WALL_CLOCK & lasting.keys():
+        del lasting[name]
     text = msgspec.json.encode(lasting, order="deterministic", enc_hook=str)
     return hashlib.blake2b(text, digest_size=8).hexdigest()

@@ -1,6 +1,7 @@
 """The `decide` step: activations into deciders, one for each (agent, partition), their journals opened and fenced first."""
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
     from headwater.flows.runtime import Runtime
 
 POLL = timedelta(milliseconds=5)
+"""How often it is looked whether the journal is read."""
+COLLECT = timedelta(milliseconds=20)
+"""How often what has finished is collected: for the records only, effects are out by then."""
 LAPSE = timedelta(seconds=1)
 """The soonest that the end of a suspension is looked for."""
 GRACE_S = 5.0
-MAX_IN_FLIGHT = 200
+LEAST_IN_FLIGHT = 200
+"""An agent may have so many decisions under way in one partition; more where its partitions together then fill the room of all agents."""
 EXPIRE_AFTER_US = 10_000_000
 """After a start verdicts that came meanwhile are read first; then reviews that have waited too long end."""
 LOOK_US = 200_000
@@ -90,6 +95,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         self._partition = -1
         self._since = 0
         self._next = 0
+        self._reached = -1
         self._told = Ranges()
         self._underway: list[int] = []
         self._known: State | None = State(-1, [], 0)
@@ -115,8 +121,9 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
             self._begin_anew(error)
             return
         self._recall(entries)
+        most = max(LEAST_IN_FLIGHT, self._run.settings.agents_at_once // self._run.app.activations)
         decider = Decider(
-            self._agent, self._run.ports, self._journal, Book(entries), self._run.loop, max_in_flight=MAX_IN_FLIGHT, waiting=self._waiting
+            self._agent, self._run.ports, self._journal, Book(entries), self._run.loop, max_in_flight=most, waiting=self._waiting
         )  # fmt: skip
         self._decider = self._run.deciders[self._agent.name, self._partition] = decider
         self._run.opening.discard((self._agent.name, self._partition))
@@ -163,7 +170,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
             if isinstance(item, Verdict):
                 self._decider.submit(item)
                 continue
-            offset = Position.parse(item.position).offset
+            offset = int(item.position.rpartition("/")[2])
             self._next = max(self._next, offset + 1)
             if not self._told.overlap(offset, offset + 1):
                 heapq.heappush(self._underway, offset)
@@ -195,10 +202,12 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
 
     def notify_at(self) -> datetime | None:
         opening = self._journal is not None and self._decider is None
-        if opening or self._early or (self._decider is not None and self._decider.busy):
+        if opening or self._early:
             return datetime.now(UTC) + POLL
         if self._decider is None:
             return None
+        if self._decider.busy:
+            return datetime.now(UTC) + COLLECT
         expires = [max(each.expires, self._look_at) for each in self._decider.waiting()]
         lapse = self._run.ports.memories.next_lapse(self._journal_name)
         soonest = [to_datetime(min(expires))] if expires else []
@@ -253,20 +262,25 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         records: list[Record] = []
         for finished in done:
             records += finished.records
-            self._run.meter.wrote(_effects(finished))
             if finished.position:
                 records += self._buried(finished, now)
                 records.append(self._outcome(finished, now))
-                self._run.meter.count(f"decisions {finished.outcome}", 1 if finished.decision else 0)
             self._forget(finished)
+        if done:
+            self._count(done)
         self._tell()
         return records + [lapse_record(self._flow, each, now) for each in self._run.ports.memories.lapsed(self._journal_name, now)]
+
+    def _count(self, done: Sequence[Finished]) -> None:
+        self._run.meter.wrote([position for finished in done for position in _effects(finished)])
+        for outcome, many in Counter(each.outcome for each in done if each.position and each.decision).items():
+            self._run.meter.count(f"decisions {outcome}", many)
 
     def _outcome(self, finished: Finished, now: int) -> Record:
         where = Position.parse(finished.position)
         self._told.add(where.offset, where.offset + 1)
-        record = run_of("outcome", self._flow, where, where.offset + 1, 1, now, finished.outcome, ref=finished.decision)
-        return msgspec.structs.replace(record, parents=(finished.activation,))
+        parents = (finished.activation,)
+        return run_of("outcome", self._flow, where, where.offset + 1, 1, now, finished.outcome, ref=finished.decision, parents=parents)
 
     def _buried(self, finished: Finished, now: int) -> list[Record]:
         """The dead letter of an activation whose decision failed outside."""
@@ -294,6 +308,9 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         while self._underway and self._told.overlap(self._underway[0], self._underway[0] + 1):
             heapq.heappop(self._underway)
         reached = self._underway[0] if self._underway else self._next
+        if reached == self._reached:
+            return
+        self._reached = reached
         self._run.meter.reached(self._flow, ACTIVATIONS, self._partition, reached)
 
 

@@ -15,24 +15,33 @@ GROUP_S = 0.005
 LARGEST_GROUP = 500
 
 
-@dataclass
+@dataclass(slots=True)
 class Request:
-    """Entries and effects that are to be committed together, and who waits for it. Its answer: where the effects lie, as tokens."""
+    """Entries and effects that are to be committed together, and who waits for it since `came` (of the monotonic clock).
+
+    Its answer: where the effects lie, as tokens.
+    """
 
     entries: Sequence[Entry]
     effects: Sequence[Outgoing]
     answer: "asyncio.Future[list[str]]"
     loop: asyncio.AbstractEventLoop
     placed: dict[int, Position] = field(default_factory=dict)
+    came: float = field(default_factory=time.monotonic)
 
     @property
     def tokens(self) -> list[str]:
         return [str(self.placed[index]) for index in range(len(self.effects))]
 
-    def settle(self, tokens: list[str], error: Exception | None = None) -> None:
-        """Answer, from any thread."""
-        with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
-            self.loop.call_soon_threadsafe(_settle, self.answer, tokens, error)
+
+def settle(requests: Sequence[Request], error: Exception | None = None) -> None:
+    """Answer them all, from any thread: with an error, or with where their effects lie. A loop is woken once for all that wait on it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Request]] = {}
+    for request in requests:
+        by_loop.setdefault(request.loop, []).append(request)
+    for loop, those in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, those, error)
 
 
 class Requests:
@@ -49,15 +58,20 @@ class Requests:
         self._queue.put(None)
 
     def gather(self) -> list[Request]:
-        """The next that share a commit; waits for the first. Empty at the end."""
+        """The next that share a commit; waits for the first, and for its company unless it has waited as long already. Empty at the end.
+
+        Sleeps once, for to be woken by each that comes costs more than to take it.
+        """
         first = self._queue.get()
         if first is None:
             return []
+        pause = first.came + GROUP_S - time.monotonic()
+        if pause > 0 and self._queue.qsize() < LARGEST_GROUP:
+            time.sleep(pause)
         group = [first]
-        until = time.monotonic() + GROUP_S
         while len(group) < LARGEST_GROUP:
             try:
-                request = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+                request = self._queue.get_nowait()
             except queue.Empty:
                 break
             if request is None:
@@ -77,10 +91,11 @@ class Requests:
                 yield request
 
 
-def _settle(future: "asyncio.Future[list[str]]", tokens: list[str], error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(tokens)
+def _settle(requests: Sequence[Request], error: Exception | None) -> None:
+    for request in requests:
+        if request.answer.done():
+            continue
+        if error is not None:
+            request.answer.set_exception(error)
+        else:
+            request.answer.set_result(request.tokens)

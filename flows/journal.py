@@ -21,7 +21,7 @@ from confluent_kafka import Message as KafkaMessage
 from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, encode
 from headwater.flows.broker import is_embedded
 from headwater.flows.drain import drain
-from headwater.flows.group import Request, Requests
+from headwater.flows.group import Request, Requests, settle
 from headwater.flows.kafka import Kafka
 from headwater.flows.ownership import Mark
 from headwater.flows.recall import decided_at
@@ -44,6 +44,8 @@ _PAUSE_S = 0.05
 _ABORTS = 2
 """How many times `commit_s` an abort may take before this owner breaks."""
 _TRANSACTION_S = 30.0
+_LINGER_MS = 200
+"""A group is sent whole, when it is flushed, which waits for no lingering: not in as many requests as it has messages."""
 _READ_S = 2 * _TRANSACTION_S
 """An open transaction that nobody ends is ended by the broker after `_TRANSACTION_S`, at its next look around."""
 
@@ -106,7 +108,7 @@ class KafkaJournal:
             transactional_id=f"headwater-{app}-{agent}-{partition}",
             transaction_timeout_ms=int(_TRANSACTION_S * 1000),
             message_timeout_ms=20_000,
-            linger_ms=0,
+            linger_ms=_LINGER_MS,
         )
         try:
             with in_turn(broker):
@@ -185,7 +187,7 @@ class KafkaJournal:
         request = Request(entries, effects, loop.create_future(), loop)
         self._requests.put(request)
         if self._broken is not None:  # the thread may be gone and see it no more
-            request.settle([], self._broken)
+            settle([request], self._broken)
         return await request.answer
 
     def close(self) -> None:
@@ -209,10 +211,7 @@ class KafkaJournal:
             if not self._closing.is_set():
                 _log.warning("the journal broke", agent=self._agent, partition=self._partition, error=str(end))
         self._broken = end
-        for request in self._pending:
-            request.settle([], end)
-        for request in self._requests.left():
-            request.settle([], end)
+        settle([*self._pending, *self._requests.left()], end)
 
     @property
     def _name(self) -> str:
@@ -235,9 +234,7 @@ class KafkaJournal:
 
         Raises what breaks this owner.
         """
-        refusal = self._write(group)
-        for request in group:
-            request.settle([] if refusal is not None else request.tokens, refusal)
+        settle(group, self._write(group))
 
     def _write(self, group: list[Request]) -> HeadwaterError | None:
         self._failed = []

@@ -284,6 +284,10 @@ def to_lineage(flow: str, records: Sequence[Record], largest: int = LARGEST_MESS
     """
     told = [(RUN, run.encode())] if run else []
     room = largest - Outgoing(LINEAGE, flow.encode(), b"[]", told).size
+    if 0 < len(records) <= RECORDS_PER_MESSAGE:
+        whole = encode_batch(records)  # the common case: all of them fit
+        if len(whole) <= min(BYTES_PER_MESSAGE, room):
+            return [Outgoing(LINEAGE, flow.encode(), whole, told)]
     encoded = (_encoded(record, room) for record in records)
     return [Outgoing(LINEAGE, flow.encode(), b"[" + b",".join(piece) + b"]", told) for piece in _packed(encoded)]
 

@@ -69,8 +69,8 @@ def _woken(run: "Runtime", agent: Agent, batch: Batch) -> Woken:
             continue
         if _first_to_end(run, activation) is agent:
             failures.append(Failure(message, position, error, event))
-        outcome = run_of("outcome", flow, position, position.offset + 1, 1, now, "dead_lettered")
-        ended.append(msgspec.structs.replace(outcome, parents=(activation.id,) if activation is not None else ()))
+        parents = (activation.id,) if activation is not None else ()
+        ended.append(run_of("outcome", flow, position, position.offset + 1, 1, now, "dead_lettered", parents=parents))
     return Woken(batch.partition, items, [*bury_all(flow, failures, run.writer, now, own=True), *ended], next=batch.next)
 
 

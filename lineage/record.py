@@ -97,11 +97,14 @@ def record_id(*parts: object) -> str:
     return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
-def run_of(kind: Kind, flow: str, where: Position, next: int, count: int, logged: int, outcome: str = "", ref: str = "") -> Record:
+def run_of(
+    kind: Kind, flow: str, where: Position, next: int, count: int, logged: int, outcome: str = "", ref: str = "",
+    parents: tuple[str, ...] = (),
+) -> Record:  # fmt: skip
     """A `consumed`, `absent` or `outcome` record over the offsets [where.offset, next)."""
     return Record(
         id=record_id(flow, kind, where, next, outcome),
-        kind=kind, flow=flow, step=kind, logged=logged, ref=ref,
+        kind=kind, flow=flow, step=kind, logged=logged, ref=ref, parents=parents,
         broker=where.broker, topic=where.topic, partition=where.partition, first=where.offset, next=next, count=count, outcome=outcome,
     )  # fmt: skip
 

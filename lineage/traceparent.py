@@ -3,6 +3,7 @@
 Ids of spans are hashes of what the spans are about, so that a replay after a crash tells the same span again and not another one.
 """
 
+import functools
 import hashlib
 import re
 from typing import NamedTuple
@@ -24,6 +25,7 @@ class TraceContext(NamedTuple):
         return f"00-{self.trace}-{self.span}-{'01' if self.sampled else '00'}"
 
 
+@functools.lru_cache(maxsize=4096)
 def context_of(traceparent: str | None) -> TraceContext | None:
     """The context of a header; None where there is none or it is malformed, which W3C has one treat alike."""
     found = _FORM.fullmatch(traceparent) if traceparent else None
@@ -42,6 +44,7 @@ def span_of(about: str) -> str:
     return hashlib.blake2b(about.encode(), digest_size=8, person=b"span").hexdigest()
 
 
+@functools.lru_cache(maxsize=4096)
 def following(traceparent: str | None, begins: str, about: str) -> TraceContext:
     """The context of a span about one thing: in the trace of its cause, else in the one that `begins` names. Always told of."""
     cause = context_of(traceparent)

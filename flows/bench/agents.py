@@ -32,7 +32,6 @@ CALL_S = 0.2
 RATE = 2_400
 """Activations per second: a fifth more than is demanded, for what is sent bounds what is answered."""
 SECONDS = 6
-PARTITIONS = 4
 PATIENCE_S = 120.0
 P50, P99 = "p50 added", "p99 added"
 
@@ -46,7 +45,7 @@ async def call(activation: Activation, context: Context) -> Decision[str]:
 def rounds(bed: Bed) -> Iterator[Round]:
     """Calls per second, and beside it what the way adds at the median and at the 99th of a hundred."""
     agent = Agent("call", call, (WOKEN,), (SENT,))
-    app = App("bench", triggers=[WOKEN], agents=[agent], activations=PARTITIONS, root=bed.folder)
+    app = App("bench", triggers=[WOKEN], agents=[agent], root=bed.folder)
     with Up(app, Settings(home=bed.home(), http_port=0), flows=("decide",), http=False, embedder=HashEmbedder()) as up:
         first, count = 1, bed.many(RATE * SECONDS, 20)
         while True:
