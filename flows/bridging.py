@@ -145,9 +145,11 @@ class ForwardLogic(StatefulBatchLogic[Batch, list[Record], None]):
         self._link, self._run = link, run
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[list[Record]], bool]:
+        now = self._run.clock()
+        read = [record for batch in values for record in batch.records(self._link.flow, now)]
         for batch in values:
             self._link.lane(batch.broker, batch.topic).put(batch)
-        return self.on_notify()
+        return ([[*read, *self._ended(self._link.poll())]], StatefulBatchLogic.RETAIN)
 
     def on_notify(self) -> tuple[Iterable[list[Record]], bool]:
         records = self._ended(self._link.poll())

@@ -41,7 +41,7 @@ REST = 5_000
 
 @dataclass(slots=True)
 class Signalled:
-    """What one source batch says to the rules of a revision; `records` of what did not get that far."""
+    """What one source batch says to the rules of a revision; `records` of what was read, and of what did not get as far as the rules."""
 
     signals: Signals
     partition: int
@@ -113,7 +113,8 @@ def signal_step(
             detector = _watching(book.at(revision), topic)
             signals = hinted(detector.signals(each.received, topic), each.unwanted, now + ahead if run.idle else None)
             each.fail(signals.failures)
-            records = bury_all("detect", shared, run.writer, now, own=topic not in elsewhere)
+            records = each.batch.records("detect", now)
+            records += bury_all("detect", shared, run.writer, now, own=topic not in elsewhere)
             alone += each.failures[before:]
             records += bury_all("detect", alone, run.writer, now, own=True, apart=topic in elsewhere)
             ended = [*((f.position, "dead_lettered") for f in each.failures), *((position, "passed") for position in unheeded)]

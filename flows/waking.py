@@ -26,7 +26,8 @@ REVIEWS_FLOW = "decide"
 
 
 class Woken(msgspec.Struct):
-    """What one agent is to take of one partition, the records of what ended before it came to it, and the offset after all activations."""
+    """What one agent is to take of one partition, and the offset after all activations. `records`: what was read, and what ended before
+    it came to the agent. They go along, so that nobody tells how a position ended before it is told that it was read."""
 
     partition: int
     items: list[Item] = []
@@ -36,7 +37,7 @@ class Woken(msgspec.Struct):
 
 
 class Judging(msgspec.Struct):
-    """Verdicts that were read, and how the positions on the topic of reviews ended."""
+    """Verdicts that were read, and of the topic of reviews which positions were read and how they ended."""
 
     verdicts: list[Verdict]
     records: list[Record]
@@ -71,7 +72,8 @@ def _woken(run: "Runtime", agent: Agent, batch: Batch) -> Woken:
             failures.append(Failure(message, position, error, event))
         parents = (activation.id,) if activation is not None else ()
         ended.append(run_of("outcome", flow, position, position.offset + 1, 1, now, "dead_lettered", parents=parents))
-    return Woken(batch.partition, items, [*bury_all(flow, failures, run.writer, now, own=True), *ended], next=batch.next)
+    records = [*batch.records(flow, now), *bury_all(flow, failures, run.writer, now, own=True), *ended]
+    return Woken(batch.partition, items, records, next=batch.next)
 
 
 def _read(run: "Runtime", agent: Agent, message: Message) -> tuple[Event | None, Activation | None, HeadwaterError | None]:
@@ -125,7 +127,8 @@ def _judging(run: "Runtime", batch: Batch) -> Judging:
         found += [] if verdict is None else [verdict]
         ended.append((position, "passed"))
     run.meter.reached(REVIEWS_FLOW, batch.topic, batch.partition, batch.next)
-    return Judging(found, [*bury_all(REVIEWS_FLOW, failures, run.writer, now, own=True), *outcomes(REVIEWS_FLOW, ended, now)])
+    buried = bury_all(REVIEWS_FLOW, failures, run.writer, now, own=True)
+    return Judging(found, [*batch.records(REVIEWS_FLOW, now), *buried, *outcomes(REVIEWS_FLOW, ended, now)])
 
 
 def _verdict(run: "Runtime", event: Event, position: str) -> Verdict | None:

@@ -72,7 +72,7 @@ def index(run: Runtime) -> Dataflow:
         upserted = op.merge("all_upserted", upserted, op.flat_map_batch("retry_upserted", again, only(Upserted)))
     op.flat_map_batch("upsert", op.flat_map_batch("enrich", work, enrich_step(topics)), crew.put)
     spread_told(upserted, run)
-    _records(run, "index", *consumed, op.map("ended", upserted, lambda each: each.records))
+    _records(run, flow, *consumed, op.map("ended", upserted, lambda each: each.records))
     return flow
 
 
@@ -89,8 +89,7 @@ def detect(run: Runtime) -> Dataflow:
     signals = op.flat_map_batch("signal", work, signal_step(run, book))
     detected = op.map("detected", op.stateful_batch("rules", signals, detect_logic(run, book)), lambda keyed: keyed[1])
     op.output("activations", detected, DetectedSink(run))
-    consumed = op.flat_map_batch("account", batches, account_step("detect", run.clock))
-    _records(run, "detect", consumed, op.map("ended", detected, lambda each: each.records))
+    _records(run, flow, op.map("ended", detected, lambda each: each.records))
     return flow
 
 
@@ -100,18 +99,16 @@ def decide(run: Runtime) -> Dataflow:
     many = len(run.app.agents)
     reviews = op.input("reviews_read", flow, run.source(REVIEWS_FLOW, {REVIEWS: None}, beside=many, slots=None, batch=100))
     judging = op.flat_map_batch("reviews_judging", reviews, verdict_step(run))
-    told = [op.flat_map_batch("reviews_account", reviews, account_step(REVIEWS_FLOW, run.clock))]
-    told.append(op.map("reviews_ended", judging, lambda each: each.records))
+    told = [op.map("reviews_ended", judging, lambda each: each.records)]
     for agent in run.app.agents:
         name = f"decide/{agent.name}"
         source = run.source(name, {ACTIVATIONS: None}, beside=many, slots=None, batch=100, gate=agent_gate(run, agent))
         batches = op.input(f"{agent.name}_read", flow, source)
-        told.append(op.flat_map_batch(f"{agent.name}_account", batches, account_step(name, run.clock)))
         woken = op.flat_map_batch(f"{agent.name}_wake", batches, wake_step(run, agent))
         woken = op.merge(f"{agent.name}_woken", woken, op.flat_map_batch(f"{agent.name}_judge", judging, judge_step(agent)))
         decided = op.stateful_batch(f"{agent.name}_decide", woken, decide_logic(run, agent))
         told.append(op.map(f"{agent.name}_ended", decided, lambda keyed: keyed[1]))
-    _records(run, "decide", *told)
+    _records(run, flow, *told)
     return flow
 
 
@@ -121,11 +118,10 @@ def bridge(run: Runtime) -> Dataflow:
     told = []
     for link in links(run):
         batches = op.input(f"{link.step}_read", flow, LinkSource(link))
-        told.append(op.flat_map_batch(f"{link.step}_account", batches, account_step(link.flow, run.clock)))
         given = op.key_on(f"{link.step}_link", batches, lambda _: "link")
         forwarded = op.stateful_batch(f"{link.step}_forward", given, forward_logic(link))
         told.append(op.map(f"{link.step}_ended", forwarded, lambda keyed: keyed[1]))
-    _records(run, "bridge", *told)
+    _records(run, flow, *told)
     return flow
 
 
@@ -143,8 +139,8 @@ def audit(run: Runtime) -> Dataflow:
 FLOWS = {"index": index, "detect": detect, "decide": decide, "bridge": bridge, "audit": audit}
 
 
-def _records(run: Runtime, flow: str, *streams: Stream[list[Record]]) -> None:
+def _records(run: Runtime, flow: Dataflow, *streams: Stream[list[Record]]) -> None:
     """Every record of a flow, merged once, to the lineage topic."""
-    merged = op.merge("records", *streams)
-    sink = RecordSink(flow, run.writer, run.id, run.heard(flow))
+    sink = RecordSink(flow.flow_id, run.writer, run.id, run.heard(flow.flow_id))
+    merged = op.merge("records", op.input("slots", flow, sink.asking()), *streams)
     op.output("lineage", op.flat_map_batch("slot", merged, sink.keyed), sink)

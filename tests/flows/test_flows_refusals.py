@@ -94,7 +94,9 @@ class Rules:
         """Offset → outcome, of what `detect` ended by itself or released at once."""
         messages = [self.message(event) for event in events]
         topics = facts_needed(self.known)
-        batch: Any = SimpleNamespace(topic="readings", partition=0, next=self.offset, plain=lambda: messages)
+        batch: Any = SimpleNamespace(
+            topic="readings", partition=0, next=self.offset, plain=lambda: messages, records=lambda flow, now: []
+        )
         work = enrich_step(topics)(decode_step(topics, "b")([batch]))
         [(_, signalled)] = signal_step(self.run, self.known)(work)
         step = self.detector.step(self.state, signalled.signals, NOW)

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from headwater.agents.signals import Reader
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import load
 from headwater.flows.broker import Broker
+from headwater.flows.drain import drain
 from headwater.flows.once import once
 from headwater.flows.screen import causes
 from headwater.flows.settings import load as load_settings
@@ -25,8 +27,10 @@ from headwater.flows.source import Batch
 from headwater.flows.up import Up
 from headwater.lineage.decode import MARK, Received
 from headwater.lineage.event import Event, Position
+from headwater.lineage.ranges import Ranges
+from headwater.lineage.record import Record, decode_batch
 from headwater.lineage.store import Store, open_database
-from headwater.lineage.topic import Topic
+from headwater.lineage.topic import ACTIVATIONS, LINEAGE, Topic
 from headwater.lineage.verify import verify
 
 APPLICATION = Path(__file__).parent.parent / "walk" / "application.py"
@@ -190,22 +194,43 @@ def test_each_worker_reads_and_one_lands(tmp_path, monkeypatch):
 @pytest.mark.parametrize("failing", ["index", "detect"])
 def test_a_worker_that_fails_ends_the_process(tmp_path, monkeypatch, failing):
     """Whichever worker of whichever flow raises: the flow is over, and whoever runs it hears why, at once."""
-    make = walk.account_step
+    told = Batch.records
 
-    def account_step(flow: str, *rest: Any) -> Any:
-        step = make(flow, *rest)
+    def records(batch: Batch, flow: str, now: int) -> list[Record]:
+        if flow == failing and batch.topic == "readings" and batch.partition == 2:
+            raise OSError("this worker is done for")
+        return told(batch, flow, now)
 
-        def stepping(batches: list[Batch]) -> Any:
-            if flow == failing and any(batch.topic == "readings" and batch.partition == 2 for batch in batches):
-                raise OSError("this worker is done for")
-            return step(batches)
-
-        return stepping
-
-    monkeypatch.setattr(walk, "account_step", account_step)
+    monkeypatch.setattr(Batch, "records", records)
     with Broker() as broker, _up(broker, tmp_path, 2) as up:
         Writer(broker.kafka, broker.id).write(_readings(30))
         assert up.failed.wait(60)
         name, error = up.failure
         assert name == failing
         assert "this worker is done for" in causes(error)
+
+
+def test_nobody_tells_how_a_position_ended_before_it_was_told_that_it_was_read(tmp_path):
+    """Whichever worker reads and whichever decides: at each moment the lineage topic says of all that has ended that it was read.
+
+    So whatever is killed, and however much of the topic has landed, nothing has an outcome that was never consumed.
+    """
+    with Broker() as broker:
+        with _up(broker, tmp_path, 3) as up:
+            given, sender = [*_readings(240), *_marks()], Writer(broker.kafka, broker.id)
+            for first in range(0, len(given), 27):
+                sender.write(given[first : first + 27])
+            for flow in ("index", "detect"):
+                assert up.run.meter.await_reached(flow, {("readings", partition): 81 for partition in range(3)}, 60), up.failure
+        messages = drain(broker.kafka, LINEAGE, 0, 0)
+    read: dict[tuple[str, str, int], Ranges] = defaultdict(Ranges)
+    ended = Counter[tuple[str, str]]()
+    for record in (record for message in messages for record in decode_batch(message.value)):
+        lane = record.flow, record.topic, record.partition
+        if record.kind in ("consumed", "absent"):
+            read[lane].add(record.first, record.next)
+        elif record.kind == "outcome":
+            ended[record.flow.partition("/")[0], record.topic] += record.count
+            assert not read[lane].missing(record.first, record.next), (lane, record.first, record.next, record.outcome)
+    assert ended["index", "readings"] == ended["detect", "readings"] == 243
+    assert ended["decide", ACTIVATIONS] > 0

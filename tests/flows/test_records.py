@@ -7,7 +7,7 @@ from functools import partial
 import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import DynamicSource, FixedPartitionedSource, StatefulSourcePartition, StatelessSourcePartition
 from bytewax.testing import TestingSource, cluster_main, run_main
 from confluent_kafka import KafkaError
 
@@ -18,6 +18,7 @@ from headwater.flows.recovery import EPOCH, Recovery
 from headwater.flows.sink import Outgoing, Sending, Writer
 from headwater.lineage.errors import Oversized, Unavailable
 from headwater.lineage.event import Position
+from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, decode_batch, fact, run_of
 from headwater.lineage.topic import LINEAGE
 
@@ -315,3 +316,43 @@ def test_several_workers_lose_nothing():
     sink = RecordSink("f", writer(client))
     cluster_main(tell(TestingSource(range(500), batch_size=5), sink), [], 0, epoch_interval=EPOCH, worker_count_per_proc=2)
     assert sorted(int(record.ref) for record in found(client.produced)) == list(range(500))
+
+
+class Pairs(DynamicSource):
+    """In each worker numbers of its own: first all are told as read, then, one by one, how they ended."""
+
+    def __init__(self, sink: RecordSink, many: int) -> None:
+        self.sink, self.many = sink, many
+
+    def build(self, step_id, worker_index, worker_count):
+        return _Pairs(self, worker_index * self.many)
+
+
+class _Pairs(StatelessSourcePartition):
+    def __init__(self, source: Pairs, first: int) -> None:
+        end = first + source.many
+        where = Position("b", "t", 0, first)
+        ends = [run_of("outcome", "f", where._replace(offset=n), n + 1, 1, 0, "acted", ref=f"decision {n}") for n in range(first, end)]
+        self.sink, self.records = source.sink, [consumed(first, end), *ends]
+
+    def next_batch(self):
+        if not self.records:
+            raise StopIteration
+        return [[self.records.pop(0)]] if self.sink.placed() else []
+
+
+def test_each_worker_tells_in_its_own_order_from_its_first_record_on():
+    """Once a worker has a slot of its own nothing it tells is passed by anything it tells later, not even ranges, which wait."""
+    client = Client()
+    sink = RecordSink("f", writer(client))
+    flow = Dataflow("tell")
+    told = op.merge("told", op.input("slots", flow, sink.asking()), op.input("in", flow, Pairs(sink, 50)))
+    op.output("lineage", op.flat_map_batch("slot", told, sink.keyed), sink)
+    cluster_main(flow, [], 0, epoch_interval=EPOCH, worker_count_per_proc=3)
+    read = Ranges()
+    for record in found(client.produced):
+        if record.kind == "consumed":
+            read.add(record.first, record.next)
+        else:
+            assert not read.missing(record.first, record.next)
+    assert len(read) == 150
