@@ -116,6 +116,7 @@ class Visit:
         last: dict[int, str],
     ) -> None:  # fmt: skip
         while (wait := self._desk.rate.wait(self._address)) > 0:
+            self._desk.gateway.goes_on()
             await asyncio.sleep(min(wait, 1.0))
         try:
             accepted = await self.publish(topic, self._desk.gateway.lines(topic, piece, key, priority))

@@ -104,8 +104,7 @@ class Gateway:
         origin    the gateway they came by;  priority  of those that do not say their own
         once      whether ids are looked up and remembered; a sender that keeps count itself does without
         """
-        if self._closed.is_set():
-            raise Unavailable("headwater is stopping; send it again when it runs", retry_after=5)
+        self.goes_on()
         ours = topic.name.startswith(INTERNAL)
         keyed = [(event, topic.key_of(self._checked(topic, event, n, len(events)))) for n, event in enumerate(events, 1)]
         if not ours:
@@ -125,6 +124,11 @@ class Gateway:
         seen = self._seen.get(topic.name) if once and not ours else None
         positions = produce(list(range(len(keyed)))) if seen is None else seen.once(events, produce)
         return [Accepted(event, position) for (event, _), position in zip(keyed, positions, strict=True)]
+
+    def goes_on(self) -> None:
+        """Raises Unavailable when it is closed: what waits for its turn need not wait for it."""
+        if self._closed.is_set():
+            raise Unavailable("headwater is stopping; send it again when it runs", retry_after=5)
 
     def refusal(self, topic: Topic[Any], event: Event) -> HeadwaterError | None:
         """Why an event would not be published, if so."""

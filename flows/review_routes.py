@@ -27,6 +27,7 @@ from headwater.lineage.store import Store
 AT_MOST = 1000
 LONGEST_FORM = 65_536
 PAGE = 100
+SECOND = 1_000_000
 
 
 class Answer(BaseModel):
@@ -123,7 +124,7 @@ _HEADERS = {
 }  # fmt: skip
 _environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 _environment.filters["told"] = lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-_environment.filters["moment"] = lambda us: format_time(us) if us else ""
+_environment.filters["moment"] = lambda us: format_time(us // SECOND * SECOND).replace("T", " ").replace("Z", " UTC") if us else ""
 
 
 def _page(found: list[Review], key: bytes, *, said: str = "", error: str = "", more: bool = False, status: int = 200) -> HTMLResponse:

@@ -15,6 +15,7 @@ import headwater.enrichers.web as enrichers_web
 import headwater.flows.agent_routes as agent_routes
 import headwater.flows.dead_routes as dead_routes
 import headwater.flows.deep as deep
+import headwater.flows.docs_page as docs_page
 import headwater.flows.erase_routes as erase_routes
 import headwater.flows.index_routes as index_routes
 import headwater.flows.prune_routes as prune_routes
@@ -36,7 +37,7 @@ from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable, pro
 
 def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], bool]) -> FastAPI:
     """The application's HTTP interface; OpenAPI at /openapi.json."""
-    app = FastAPI(title=f"headwater: {run.app.name}", version=headwater.__version__, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title=f"headwater: {run.app.name}", version=headwater.__version__, docs_url=None, redoc_url=None)
     app.add_middleware(Callers, settings=run.settings, besides=(MCP,))
     app.add_exception_handler(HeadwaterError, _problem)
     app.add_exception_handler(RequestValidationError, _misuse)
@@ -68,6 +69,7 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
         return JSONResponse({"ready": there, "counts": run.meter.counts(), "partitions": run.partitions.told()}, 200 if there else 503)
 
     app.include_router(topics_web.routes(run))
+    docs_page.mount(app)
     mount_mcp(app, run, desk)
     return app
 

@@ -15,8 +15,8 @@ ACROSS, DOWN = 60, 14
 """Between two columns, between two boxes of one."""
 MOST = 5
 """Boxes in a column; what is beyond is counted."""
-LETTERS = 25
-"""That fit into a box."""
+LETTERS = 23
+"""That fit into a box, also of a wide letter in bold."""
 
 Tone = Literal["plain", "used", "choice", "warn"]
 

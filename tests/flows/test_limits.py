@@ -377,6 +377,17 @@ async def test_a_stream_larger_than_a_request_goes_through_in_pieces(kept):
     desk.close()
 
 
+async def test_a_slowed_stream_ends_when_the_gateway_does(kept):
+    """It waits for its turn, not for a stop: 503 at once, and how far it came."""
+    desk, client = door(kept, rate=0.001, burst=2, largest=1000)
+    body = b"".join(json.dumps(reading(n)).encode() + b"\n" for n in range(5000))
+    sent = asyncio.ensure_future(client.post("/v1/events/readings", content=body, headers={"content-type": "application/x-ndjson"}))
+    await until(lambda: kept.messages)
+    desk.gateway.close()
+    answer = await asyncio.wait_for(sent, 30)
+    assert (answer.status_code, answer.json()["accepted"]) == (503, len(kept.messages)) and len(kept.messages) < 5000
+
+
 async def test_a_wrong_line_of_a_stream_is_named(kept):
     """422 with the line, and how far the events before it are published: all of the pieces before, nothing of its own."""
     desk, client = door(kept, largest=50_000)

@@ -40,6 +40,13 @@ def test_wrong_types_are_a_problem_too(lake):
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
+def test_the_page_about_the_interface_names_every_route(lake):
+    """What stands in /openapi.json stands on /docs."""
+    page = lake.http.get("/docs").text
+    paths = lake.http.get("/openapi.json").json()["paths"]
+    assert len(paths) > 20 and [path for path in paths if f"<code>{path}</code>" not in page] == []
+
+
 def test_no_other_site_speaks_for_who_looks_at_it(lake):
     """403: a form of a foreign page publishes nothing, and a foreign name that leads here reads nothing."""
     event = b'{"id": "x", "gauge": "foreign", "metres": 1.0}'
