@@ -68,6 +68,9 @@ T = TypeVar("T")
 
 Version = tuple[str, str, int, str]
 """A point's id and the version it belongs to: document, version, event."""
+ALWAYS_BY_WORDS = 1
+"""Of how many points that pass a filter on, the engine follows the words to them. Below its default, 5,000, it compares the query with each
+point, which takes seven times as long among 4,000."""
 WRITTEN_AT_ONCE = 64
 """Points in one write: the engine holds the whole interpreter for as long as it takes, some 0.15 ms for each."""
 HEADS_KEPT = VERSIONS_KEPT = 50_000
@@ -249,7 +252,7 @@ class EdgeIndex:
 def _open(directory: Path, size: int, storage: Storage) -> EdgeShard:
     config = EdgeConfig(
         vectors={DENSE: EdgeVectorParams(size=size, distance=Distance.Cosine, on_disk=storage.on_disk or None)},
-        sparse_vectors={SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf, on_disk=storage.on_disk or None)},
+        sparse_vectors={SPARSE: EdgeSparseVectorParams(ALWAYS_BY_WORDS, modifier=Modifier.Idf, on_disk=storage.on_disk or None)},
         optimizers=EdgeOptimizersConfig(indexing_threshold=EXACT_BELOW * size * 4 // 1024),
         quantization_config=_quantization(storage.quantization),
         on_disk_payload=storage.on_disk or None,

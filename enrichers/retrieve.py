@@ -22,8 +22,11 @@ from headwater.lineage.event import Position
 
 WIDTH = 64
 """How many hits of each half are fused, at least."""
-TIED = 4
-"""Many texts share a BM25 score with others, and groups of equal score are taken whole: so many times the width holds enough of them."""
+SPARE = 16
+"""Groups of equal score are taken whole, and the last one fetched may not be: so many hits more than the width hold enough as a rule."""
+TIED, WARY = 4, 200
+"""Of texts made of records many share a BM25 score with others. Once the spare ones were too few, so many times the width are fetched in
+that many searches."""
 TRIES = 3
 MOST_QUERIES = 100
 MOST_VERSIONS = 1_000
@@ -53,6 +56,7 @@ class Retriever:
         self._embedder = embedder
         self._queries = VectorCache(2_000)
         self._fields = Fields(index, types)
+        self._wary = 0
 
     def search(
         self,
@@ -191,8 +195,9 @@ class Retriever:
 
     def _candidates(self, query: Query, vector: Vector, scope: Scope, heads: "Heads") -> Candidates:
         width, documents = max(WIDTH, 4 * query.limit), query.limit if query.grouped else 1
-        meaning = [] if query.mode == "sparse" else [Half(vector, width + 1)]
-        words = [] if query.mode == "dense" else [Half(sparse.of_query(query.text), TIED * width + 1)]
+        meaning = [] if query.mode == "sparse" else [Half(vector, width + SPARE)]
+        words = [] if query.mode == "dense" else [Half(sparse.of_query(query.text), TIED * width if self._wary else width + SPARE)]
+        self._wary = max(0, self._wary - 1)
         halves = meaning + words
         first = self.index.find(halves, scope)
         heads.read([one.document for found in first for one in found[:width]])
@@ -203,6 +208,8 @@ class Retriever:
         return Candidates(fuse(groups, weights=(MEANING, WORDS) if query.mode == "hybrid" else ()), heads.document, heads.time)
 
     def _more(self, half: Half, scope: Scope, limit: int) -> list[Found]:
+        if isinstance(half.by, sparse.Sparse):
+            self._wary = WARY
         [found] = self.index.find([half._replace(limit=limit)], scope)
         return found
 
