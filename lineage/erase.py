@@ -11,8 +11,9 @@ import msgspec
 
 from headwater.lineage.contents import LISTS, NOT_KEPT, SLOTS, in_place_of, number_of
 from headwater.lineage.errors import NotFound
-from headwater.lineage.names import Connection, lying_at, mentioning, records
+from headwater.lineage.names import Connection, lying_at, mentioning
 from headwater.lineage.record import Record
+from headwater.lineage.records import records
 from headwater.lineage.removal import Removal
 from headwater.lineage.verify import Source
 
@@ -80,7 +81,7 @@ def _about(cursor: Connection, subject: str) -> list[Record]:
     found = mentioning(cursor, [subject], limit=MOST)
     quoted = msgspec.json.encode(subject).decode()
     where = "kind IN ('activation', 'document', 'effect', 'review') AND contains(data::VARCHAR, ?)"
-    for record in records(cursor, where, [quoted]):
+    for record in records(cursor, [where], [quoted]).values():
         data = record.data
         mine = [event for event in data.get("events") or () if event.get("key") == subject]
         if subject in (data.get("key"), data.get("subject"), data.get("document")) or mine:

@@ -5,6 +5,7 @@
 import polars as pl
 
 from headwater.lineage.contents import REFERENCES
+from headwater.lineage.name_pages import counted
 from headwater.lineage.verify import Source
 
 
@@ -17,6 +18,7 @@ def growth(source: Source) -> pl.DataFrame:
     An event is a position that some flow consumed; what woke an agent and all that followed counts to the decision.
     """
     with source.cursor() as cursor:
+        cursor.register("paged", counted(cursor))
         frame: pl.DataFrame = cursor.sql(_GROWTH).pl()
     return frame
 
@@ -40,8 +42,8 @@ _GROWTH = f"""
         SELECT what, count(*) AS texts, sum(strlen(body) + coalesce(strlen(hash), 0) + coalesce(strlen(salt), 0) + 16) AS bytes
         FROM referred JOIN contents USING (n) GROUP BY what),
     named AS (
-        SELECT what, 16 * count(*) AS bytes FROM (SELECT seq FROM names UNION ALL SELECT seq FROM names_new) JOIN sized USING (seq)
-        GROUP BY what),
+        SELECT what, sum(size) AS bytes FROM (SELECT seq, 8 * many AS size FROM paged UNION ALL SELECT seq, 16 FROM names_new)
+        JOIN sized USING (seq) GROUP BY what),
     things AS (
         SELECT 'event' AS what, coalesce(max(consumed), 0) AS things FROM (
             SELECT sum("count") AS consumed FROM records WHERE kind = 'consumed' AND NOT starts_with(flow, 'decide/') GROUP BY flow)

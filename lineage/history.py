@@ -9,6 +9,7 @@ import polars as pl
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.names import Connection, mentioning
 from headwater.lineage.record import Record
+from headwater.lineage.records import question
 from headwater.lineage.verify import Source
 
 MOST = 5_000
@@ -31,13 +32,9 @@ def history(source: Source, document: str) -> pl.DataFrame:
     Raises NotFound; Misused where documents of several types have the bare id.
     """
     name = document.strip()
-    with source.cursor() as cursor:
-        cursor.begin()
-        try:
-            versions = _versions(cursor, name)
-            looks = _looks(cursor, versions)
-        finally:
-            cursor.rollback()
+    with question(source) as cursor:
+        versions = _versions(cursor, name)
+        looks = _looks(cursor, versions)
     before: set[str] = set()
     rows = []
     for record in versions:

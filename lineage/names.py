@@ -4,32 +4,27 @@ A name is kept as a number of 64 bits: the first sixteen hex digits of an id tha
 ranges of numbers; else the MD5 of the text. What is found by number is compared by text afterwards.
 """
 
-# ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
-
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import duckdb
 import msgspec
 
-from headwater.lineage.contents import filled
 from headwater.lineage.event import Position
+from headwater.lineage.name_pages import places
+from headwater.lineage.near import near
 from headwater.lineage.record import Record
+from headwater.lineage.records import Connection as Connection
+from headwater.lineage.records import known_to, records
 
-Connection = duckdb.DuckDBPyConnection
-
-NAMES_IN_A_RUN = 4_000_000
-"""A look-up reads a row group of every run, and all that is not in a run yet: runs of a million took four times as long to look into."""
-SINGLY = 64
-"""So many names are looked up one by one, each in the row groups that may hold it; more of them in one go through all that there is."""
 SHORTEST = 6
 
 _HEX = "replace(lower(text), '-', '')"
 NAME = f"CASE WHEN regexp_matches({_HEX}, '^[0-9a-f]{{16}}') THEN ('0x' || left({_HEX}, 16))::UBIGINT ELSE md5_number_lower(text) END"
 """The SQL expression of a name over a column `text`; `number` is the same in Python, and a test holds them equal."""
 
+_ABOUT_EVENTS = "kind IN ('document', 'dead_letter') AND broker = $1 AND topic = $2 AND \"partition\" = $3"
 _WHOLE = re.compile(r"[0-9a-f]{16}")
 _BEGINNING = re.compile(r"[0-9a-f]{6,16}")
 _SILENT = frozenset(("consumed", "absent", "life", "run", "erasure", "retention"))
@@ -121,7 +116,7 @@ def mentioning(cursor: Connection, names: Sequence[str], *, limit: int = 5_000) 
     wanted = [name for name in dict.fromkeys(names) if name]
     if not wanted:
         return []
-    found = _numbered(cursor, naming(wanted), limit)
+    found = _numbered(cursor, naming(cursor, wanted), limit)
     asked = frozenset(wanted)
     return [record for record in found if any(id in asked for _, id in things(record))]
 
@@ -135,21 +130,19 @@ def lying_at(cursor: Connection, tokens: Iterable[str]) -> list[Record]:
     for token in tokens:
         broker, topic, partition, offset = Position.parse(token)
         lanes.setdefault((broker, topic, partition), []).append(offset)
-    found: list[Record] = []
+    known = known_to(cursor)
+    seqs: set[int] = set()
     for lane, offsets in lanes.items():
-        listed = ", ".join(map(str, offsets))
-        where = (
-            f'"first" BETWEEN {min(offsets)} AND {max(offsets)} AND "first" IN ({listed}) AND kind IN (\'document\', \'dead_letter\') '
-            'AND broker = ? AND topic = ? AND "partition" = ?'
-        )
-        found.extend(records(cursor, where, lane))
-    return found
+        fresh = records(cursor, (f"{where} AND {_ABOUT_EVENTS}" for where in near('"first"', offsets)), lane)
+        known.update(fresh)
+        seqs.update(fresh)
+    return [known[seq] for seq in sorted(seqs)]
 
 
 def beginning_with(cursor: Connection, text: str, *, limit: int = 500) -> list[Record]:
     """The records that name an id beginning with `text`."""
     ends = beginning(text)
-    found = _numbered(cursor, _rows(f"name BETWEEN {ends[0]} AND {ends[1]}"), limit) if ends else []
+    found = _numbered(cursor, places(cursor, [ends]), limit) if ends else []
     matching = [record for record in found if any(begins(id, text) for _, id in things(record))]
     if matching:
         return matching
@@ -159,7 +152,7 @@ def beginning_with(cursor: Connection, text: str, *, limit: int = 500) -> list[R
         "kind IN ('document', 'dead_letter', 'activation') "
         "AND (starts_with(ref, $1) OR contains(ref, '/' || $1) OR contains(data::VARCHAR, $2))"
     )
-    return records(cursor, where, [text, quoted], limit=limit)
+    return list(records(cursor, [where], [text, quoted], limit=limit).values())
 
 
 def begins(id: str, text: str) -> bool:
@@ -167,51 +160,14 @@ def begins(id: str, text: str) -> bool:
     return id.startswith(text) or id.lower().replace("-", "").startswith(text.lower().replace("-", ""))
 
 
-def naming(names: Sequence[str]) -> str:
-    """The SQL that gives the `seq` of each record that names one of these, some of them more than once."""
-    numbers = sorted({number(name) for name in names})
-    listed = f"name IN ({', '.join(map(str, numbers))})"
-    if len(numbers) > SINGLY:
-        return _rows(listed)
-    singly = (f"SELECT seq FROM names WHERE name = {one}" for one in numbers)
-    return " UNION ALL ".join((f"SELECT seq FROM names_new WHERE {listed}", *singly))
+def naming(cursor: Connection, names: Sequence[str]) -> list[int]:
+    """The `seq` of each record that names one of these, in landing order; now and then of one that does not."""
+    return places(cursor, [(one, one) for one in map(number, names)])
 
 
-def _rows(where: str) -> str:
-    return f"SELECT seq FROM (SELECT seq, name FROM names UNION ALL SELECT seq, name FROM names_new) WHERE {where}"
-
-
-def sort_names(connection: Connection) -> None:
-    """Once enough names have come, put them into the long table as one sorted run, of which a look-up reads a small part."""
-    if connection.execute("SELECT count(*) FROM names_new").fetchall()[0][0] >= NAMES_IN_A_RUN:
-        connection.execute("INSERT INTO names SELECT name, seq FROM names_new ORDER BY name, seq")
-        connection.execute("DELETE FROM names_new")
-
-
-def _numbered(cursor: Connection, query: str, limit: int) -> list[Record]:
-    numbers = [seq for (seq,) in cursor.execute(f"SELECT DISTINCT seq FROM ({query}) LIMIT {limit}").fetchall()]
-    return records(cursor, f"seq IN ({', '.join(map(str, numbers))})") if numbers else []
-
-
-_COLUMNS = (
-    'id, kind, flow, step, ref, parents, broker, topic, "partition", "first", "next", "count", outcome, '
-    'epoch_us("time"), epoch_us(logged), data, held'
-)  # fmt: skip
-
-
-def records(cursor: Connection, where: str, parameters: Iterable[object] = (), *, limit: int | None = None) -> list[Record]:
-    """The records for which the SQL condition holds, in landing order, with their contents."""
-    tail = f" LIMIT {limit}" if limit else ""
-    rows = cursor.execute(f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY seq{tail}", list(parameters)).fetchall()
-    whole = filled(cursor, [row[-2:] for row in rows])
-    return [_record(*(*row[:-2], data)) for row, data in zip(rows, whole, strict=True)]
-
-
-def _record(
-    id: str, kind: str, flow: str, step: str, ref: str, parents: list[str], broker: str, topic: str, partition: int,
-    first: int, next: int, count: int, outcome: str, at: int | None, logged: int, data: dict[str, Any],
-) -> Record:  # fmt: skip
-    return Record(
-        id=id, kind=kind, flow=flow, step=step, ref=ref, parents=tuple(parents), broker=broker, topic=topic, partition=partition,
-        first=first, next=next, count=count, outcome=outcome, at=at, logged=logged, data=data,
-    )  # fmt: skip
+def _numbered(cursor: Connection, seqs: Sequence[int], limit: int) -> list[Record]:
+    """The newest of these records, in landing order. Those that this question has read already are not read again."""
+    wanted = seqs[-limit:]
+    known = known_to(cursor)
+    known.update(records(cursor, near("seq", (seq for seq in wanted if seq not in known))))
+    return [known[seq] for seq in wanted if seq in known]

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 from headwater.lineage.names import Connection, naming
+from headwater.lineage.near import near
 from headwater.lineage.seen import DecisionSeen
 
 MOST = 2_000
 """Records of the documents asked for that are looked at, the newest first; what is written more often is told of as far as they go."""
 
 _QUERY = """
-    WITH named AS (SELECT DISTINCT seq FROM ({naming}) ORDER BY seq DESC LIMIT {most})
     SELECT ref, max(CAST(data ->> '$.version' AS BIGINT)) FROM records
-    WHERE seq IN (FROM named) AND kind = 'document' AND outcome IN ('indexed', 'unchanged', 'deleted', '') GROUP BY ref
+    WHERE {where} AND kind = 'document' AND outcome IN ('indexed', 'unchanged', 'deleted', '') GROUP BY ref
 """
 
 
@@ -25,6 +25,7 @@ def newest_versions(cursor: Connection, documents: Sequence[str]) -> dict[str, i
     """The same of documents by name."""
     if not documents:
         return {}
-    found = cursor.execute(_QUERY.format(naming=naming(documents), most=MOST)).fetchall()
+    arms = [_QUERY.format(where=where) for where in near("seq", naming(cursor, documents)[-MOST:])]
+    found = cursor.execute(" UNION ALL ".join(arms)).fetchall() if arms else []
     wanted = frozenset(documents)
-    return {ref: version for ref, version in found if ref in wanted and version is not None}
+    return {ref: version for ref, version in sorted(found) if ref in wanted and version is not None}

@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from headwater.lineage.chain import LEAF, ROOT
+from headwater.lineage.name_pages import forget
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, fact
 
@@ -87,7 +88,7 @@ def _rewrite(connection: Connection, rewritten: Mapping[int, str]) -> list[list[
 def _prune(connection: Connection, seqs: Sequence[int], id: str) -> tuple[int, str]:
     connection.register("removing", pa.table({"seq": pa.array(seqs, pa.int64())}))
     try:
-        for table in ("records", "names", "names_new"):
+        for table in ("records", "names_new"):
             if table == "records":
                 connection.execute(
                     "INSERT INTO pruned SELECT seq, batch, leaf, ? FROM records WHERE seq IN (SELECT seq FROM removing) ORDER BY seq", [id]
@@ -95,5 +96,6 @@ def _prune(connection: Connection, seqs: Sequence[int], id: str) -> tuple[int, s
             connection.execute(f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM removing)")
     finally:
         connection.unregister("removing")
+    forget(connection, seqs)
     count, root = connection.execute(f"SELECT count(*), {ROOT} FROM pruned WHERE removal = ?", [id]).fetchall()[0]
     return count, root

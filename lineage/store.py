@@ -26,10 +26,12 @@ from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.gate import PATIENCE_S, Cursor, Gate
 from headwater.lineage.keep import KEY_BYTES, keep, opened
-from headwater.lineage.landing import OPEN, Known, Landed, Replay, named, table
+from headwater.lineage.known import known_of
+from headwater.lineage.landing import Known, Landed, Replay, named, table
 from headwater.lineage.landing import Landing as Landing
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
-from headwater.lineage.names import NAME, sort_names
+from headwater.lineage.name_pages import sort_names
+from headwater.lineage.names import NAME
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, fact, run_of
 from headwater.lineage.removal import Removal, remove
@@ -294,6 +296,8 @@ class Store:
                 self._connection.execute(statement)
             done = [migration.number, migration.name, to_datetime(self._clock())]
             self._connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", done)
+            if migration is MIGRATIONS[-1]:
+                sort_names(self._connection)
             self._connection.commit()
 
     def _load(self) -> None:
@@ -308,11 +312,7 @@ class Store:
             keys = [(self._random(KEY_BYTES),)]
             run("INSERT INTO contents_key VALUES (?)", [keys[0][0]])
         self._texts = opened(self._connection, bytes(keys[0][0]))
-        ranges: defaultdict[tuple[str, str, str, str, int], Ranges] = defaultdict(Ranges)
-        for *lane, first, following in run(_RANGES, [sorted(OPEN)]).fetchall():
-            ranges[tuple(lane)].add(first, following)
-        reach = {tuple(lane): first for *lane, first in run(_REACH).fetchall()}
-        self._known = Known(dict(ranges), reach)
+        self._known = known_of(self._connection)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -335,24 +335,6 @@ class Store:
 
     def _one(self, query: str) -> object:
         return self._connection.execute(query).fetchall()[0][0]
-
-
-_RANGES = """
-    WITH lanes AS (
-        SELECT CASE WHEN list_contains(?, outcome) THEN 'open' ELSE kind END AS lane, flow, broker, topic, "partition", "first", "next"
-        FROM records WHERE kind IN ('consumed', 'absent', 'outcome')),
-    starts AS (
-        SELECT *, "first" > max("next") OVER (PARTITION BY lane, flow, broker, topic, "partition" ORDER BY "first"
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS apart FROM lanes),
-    islands AS (
-        SELECT *, count(*) FILTER (coalesce(apart, true)) OVER (PARTITION BY lane, flow, broker, topic, "partition" ORDER BY "first"
-            ROWS UNBOUNDED PRECEDING) AS island FROM starts)
-    SELECT lane, flow, broker, topic, "partition", min("first"), max("next") FROM islands
-    GROUP BY lane, flow, broker, topic, "partition", island ORDER BY ALL"""
-
-_REACH = """
-    SELECT kind, flow, broker, topic, "partition", max("first") FROM records
-    WHERE "first" >= 0 AND kind NOT IN ('consumed', 'absent', 'outcome') GROUP BY ALL"""
 
 
 def _is_older(connection: duckdb.DuckDBPyConnection) -> bool:

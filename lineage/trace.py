@@ -11,6 +11,7 @@ import polars as pl
 
 from headwater.lineage.names import Connection, lying_at, mentioning, things
 from headwater.lineage.record import Record
+from headwater.lineage.records import question
 from headwater.lineage.verify import Source
 from headwater.lineage.why import resolve
 
@@ -34,13 +35,9 @@ def trace(source: Source, id: str) -> pl.DataFrame:
 
     `logged` is the wall clock, `ms` counts from the first row, `time` is event time. Takes what `why` takes. Raises NotFound, Misused.
     """
-    with source.cursor() as cursor:
-        cursor.begin()
-        try:
-            _, found = resolve(cursor, id.strip())
-            story, cut = _gather(cursor, found)
-        finally:
-            cursor.rollback()
+    with question(source) as cursor:
+        _, found = resolve(cursor, id.strip())
+        story, cut = _gather(cursor, found)
     rows = sorted(story, key=lambda record: (record.logged, record.id))
     first = rows[0].logged if rows else 0
     told = [_row(record, first) for record in rows]

@@ -16,6 +16,7 @@ from headwater.lineage.event import Position
 from headwater.lineage.names import SHORTEST, Connection, Thing, beginning_with, begins, lying_at, mentioning, things
 from headwater.lineage.newest import newest_of
 from headwater.lineage.record import Record
+from headwater.lineage.records import question
 from headwater.lineage.seen import ActivationSeen, DecisionSeen, Life, Why
 from headwater.lineage.tell import activation_seen, causes_of, dead_letter_seen, decision_seen, documents_seen, event_seen, known_at
 from headwater.lineage.verify import Source
@@ -30,13 +31,9 @@ def why(source: Source, id: str) -> Why:
 
     A unique beginning of at least six characters will do. Raises NotFound; Misused, listing them, if several ids begin so.
     """
-    with source.cursor() as cursor:
-        cursor.begin()
-        try:
-            found = _why(cursor, *resolve(cursor, id.strip()))
-            return msgspec.structs.replace(found, newest=newest_of(cursor, found.decisions))
-        finally:
-            cursor.rollback()
+    with question(source) as cursor:
+        found = _why(cursor, *resolve(cursor, id.strip()))
+        return msgspec.structs.replace(found, newest=newest_of(cursor, found.decisions))
 
 
 def resolve(cursor: Connection, text: str) -> tuple[Thing, list[Record]]:

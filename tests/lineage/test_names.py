@@ -1,10 +1,15 @@
+import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from headwater.lineage import names
+from headwater.lineage import name_pages
 from headwater.lineage.event import Position
-from headwater.lineage.names import Thing, mentioning, names_of, things
+from headwater.lineage.names import Thing, lying_at, mentioning, names_of, number, things
+from headwater.lineage.near import near
 from headwater.lineage.record import fact
-from headwater.lineage.store import Store
+from headwater.lineage.records import known_to, question
+from headwater.lineage.store import Store, open_database
 from headwater.lineage.testing import document, landings
 
 
@@ -16,19 +21,87 @@ def test_a_verdict_is_found_by_its_review_and_its_decision():
     assert sorted(names_of(record)) == ["d", "r"]
 
 
-@pytest.mark.parametrize("in_a_run", [40, 10_000])
-def test_names_are_found_one_by_one_and_many_at_once_in_runs_and_before(monkeypatch, in_a_run):
-    """However many names are asked for, and whether they lie in sorted runs yet: what names one is found, once, in landing order."""
-    monkeypatch.setattr(names, "NAMES_IN_A_RUN", in_a_run)
+@pytest.mark.parametrize(("in_a_run", "in_a_long_run", "levels"), [(40, 100, {1, 2}), (40, 10_000, {1}), (10_000, 10_000, set())])
+def test_names_are_found_one_by_one_and_many_at_once_in_runs_and_before(monkeypatch, in_a_run, in_a_long_run, levels):
+    """However many names are asked for, in long runs, short ones or none: what names one is found, in landing order."""
+    _short(monkeypatch, in_a_run, in_a_long_run)
     said = [document(Position("b", "flights", 0, offset)) for offset in range(100)]
-    with Store(":memory:", clock=lambda: 1) as store:
-        for n, landing in enumerate(landings(said, 7)):
-            store.land([landing._replace(offset=n)])
-        with store.cursor() as cursor:
-            sorted_names = cursor.execute("SELECT count(*) FROM names").fetchall()[0][0]
-            assert (sorted_names > 0) is (in_a_run == 40)
-            for many in (1, 2, 13, names.SINGLY, names.SINGLY + 1, 100):
-                wanted = said[-many:]
-                asked = [name for record in reversed(wanted) for name in names_of(record)] + ["nobody"]
-                assert [record.id for record in mentioning(cursor, asked)] == [record.id for record in wanted]
-                assert [record.id for record in mentioning(cursor, [record.ref for record in wanted])] == [record.id for record in wanted]
+    with _store(said) as store, store.cursor() as cursor:
+        assert {level for (level,) in cursor.execute("SELECT DISTINCT level FROM name_pages").fetchall()} == levels
+        for many in (1, 2, 13, name_pages.SINGLY, name_pages.SINGLY + 1, 100):
+            wanted = said[-many:]
+            asked = [name for record in reversed(wanted) for name in names_of(record)] + ["nobody"]
+            assert [record.id for record in mentioning(cursor, asked)] == [record.id for record in wanted]
+            assert [record.id for record in mentioning(cursor, [record.ref for record in wanted])] == [record.id for record in wanted]
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_pages_hold_every_name_at_its_places_and_what_is_forgotten_is_gone(data):
+    """Whatever names land, also many alike or at places beyond 32 bits: a range of them gives its places, but forgotten ones."""
+    numbers, far = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 3).map(lambda n: n << 40)), st.integers(0, 2**34)
+    pairs = data.draw(st.lists(st.tuples(numbers, far), min_size=1, max_size=80, unique_by=lambda pair: pair[1]))
+    gone = data.draw(st.lists(st.sampled_from([place for _, place in pairs]), unique=True))
+    low, high = sorted((data.draw(numbers), data.draw(numbers)))
+    with pytest.MonkeyPatch.context() as patch, Store(":memory:", clock=lambda: 1) as store, store.cursor() as cursor:
+        _short(patch, 8, 24)
+        for name, place in pairs:
+            cursor.execute("INSERT INTO names_new VALUES (?, ?)", [name, place])
+            name_pages.sort_names(cursor)
+        assert sum(name_pages.counted(cursor)["many"].to_pylist()) == len(pairs) // 8 * 8
+        name_pages.forget(cursor, gone)
+        cursor.execute("DELETE FROM names_new WHERE list_contains(?, seq)", [gone])
+        exact = name_pages.places(cursor, [(name, name) for name, _ in pairs])
+        assert exact == sorted(place for _, place in pairs if place not in gone)
+        within = set(name_pages.places(cursor, [(low, high)]))
+        least = {place for name, place in pairs if low <= name <= high and place not in gone}
+        most = {place for name, place in pairs if low >> 32 <= name >> 32 <= high >> 32 and place not in gone}
+        assert least <= within <= most
+
+
+def test_a_question_reads_each_record_once():
+    """Whoever asks twice for a record within one question gets the same, from memory."""
+    said = [document(Position("b", "flights", 0, offset)) for offset in range(3)]
+    with _store(said) as store, question(store) as cursor:
+        (first,) = mentioning(cursor, [said[1].ref])
+        assert mentioning(cursor, [said[1].ref])[0] is first
+        assert lying_at(cursor, [str(said[1].position), str(said[2].position)])[1].id == said[2].id
+        assert set(known_to(cursor)) == {1, 2}
+
+
+def test_the_names_of_an_older_file_are_carried_into_pages(monkeypatch, tmp_path):
+    """A file whose names lie in the runs of form 5 answers as before once it is opened, through pages."""
+    _short(monkeypatch, 40, 10_000)
+    said = [document(Position("b", "flights", 0, offset)) for offset in range(30)]
+    path = tmp_path / "lineage.duckdb"
+    with _store(said, path) as store, store.cursor() as cursor:
+        expected = [record.id for record in mentioning(cursor, [record.ref for record in said])]
+    with duckdb.connect(path) as old:
+        old.execute("DELETE FROM names_new; DELETE FROM migrations WHERE number >= 6; DROP TABLE name_pages")
+        old.execute("CREATE TABLE names (name UBIGINT, seq BIGINT)")
+        for seq, record in enumerate(said):
+            old.executemany("INSERT INTO names VALUES (?, ?)", [(number(name), seq) for name in names_of(record)])
+    with open_database(path, read_only=True) as connection:
+        assert connection.execute("SELECT count(*) > 0 FROM name_pages").fetchall() == [(True,)]
+        assert [record.id for record in mentioning(connection.cursor(), [record.ref for record in said])] == expected
+
+
+@given(st.sets(st.integers(-50, 500)), st.integers(1, 40))
+def test_conditions_near_numbers_hold_for_these_and_each_for_one(numbers, apart):
+    """Of a column's values exactly the numbers asked for fulfil a condition, and each of them one only."""
+    conditions = list(near("n", numbers, apart=apart))
+    arms = " UNION ALL ".join(f"SELECT n FROM range(-60, 510) t(n) WHERE {where}" for where in conditions)
+    assert sorted(n for (n,) in duckdb.sql(arms).fetchall()) == sorted(numbers) if conditions else not numbers
+
+
+def _short(patch, in_a_run, in_a_long_run):
+    patch.setattr(name_pages, "NAMES_IN_A_RUN", in_a_run)
+    patch.setattr(name_pages, "NAMES_IN_A_LONG_RUN", in_a_long_run)
+    patch.setattr(name_pages, "NAMES_IN_A_PAGE", 8)
+
+
+def _store(said, path=":memory:"):
+    store = Store(path, clock=lambda: 1)
+    for n, landing in enumerate(landings(said, 7)):
+        store.land([landing._replace(offset=n)])
+    return store
