@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from headwater.agents.naming import naming
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Invalid
 from headwater.lineage.event import Event, Position
+from headwater.lineage.naming import naming
 from headwater.lineage.record import Record, fact
 from headwater.lineage.traceparent import following
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 from headwater.agents.activation import Activation, Phase
 from headwater.agents.breaker import Breaker
 from headwater.agents.budget import Budget
-from headwater.agents.naming import naming
 from headwater.agents.rate import Limit, limit
 from headwater.agents.tool import Call, Tool
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
+from headwater.lineage.naming import naming
 from headwater.lineage.topic import Topic
 
 if TYPE_CHECKING:
