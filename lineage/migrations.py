@@ -284,6 +284,18 @@ _PAGED = (
     "DROP TABLE names",
 )
 
+_FRESHNESS = (
+    # Each document's data is read once; without `unnest` DuckDB puts the reading into every place that asks for what was read.
+    """CREATE OR REPLACE VIEW freshness AS
+        SELECT document, topic, "partition", log_offset, outcome, timezone('UTC', make_timestamp(told[1]::BIGINT)) AS appended,
+            timezone('UTC', make_timestamp(told[2]::BIGINT)) AS settled, (told[2]::BIGINT - told[1]::BIGINT) / 1000 AS ms
+        FROM (
+            SELECT ref AS document, topic, "partition", "first" AS log_offset, outcome,
+                unnest([data->>['$.appended', '$.settled']]) AS told
+            FROM records WHERE kind = 'document')
+        WHERE told[1] IS NOT NULL AND told[2] IS NOT NULL""",
+)
+
 MIGRATIONS = (
     Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),
     Migration(2, "dead letters with how they ended, and what was tried again", _DEAD),
@@ -292,4 +304,5 @@ MIGRATIONS = (
     Migration(4, "reviews with their state, activations with the version of their rule", _JUDGED),
     Migration(5, "texts apart from the records that tell of them", _CONTENTS),
     Migration(6, "names in pages, of which a look-up reads a few", _PAGED),
+    Migration(7, "freshness that reads each document once", _FRESHNESS),
 )

@@ -1,6 +1,6 @@
 """name_pages: names in sorted runs, each cut into pages, so that a look-up reads one page of every run and no more.
 
-Names come into `names_new` as they are. So many of them become a short run, so many short runs a long one, which is never sorted again.
+Names come into `names_new` as they are. So many of them become a short run, several short runs a longer one, up to a length.
 Of a name a page keeps the upper half, 32 bits: that now and then finds a record too many, which its text then tells. A page is a row of
 `name_pages`: the least and the greatest name in it, what its `seq` have in common (`base`), and a body of all names, then all `seq` less
 `base`, as little-endian numbers of 32 bits.
@@ -10,6 +10,7 @@ Of a name a page keeps the upper half, 32 bits: that now and then finds a record
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import duckdb
@@ -21,14 +22,14 @@ Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Between: TypeAlias = tuple[int, int]
 """Names of 64 bits from the first to the second, both included."""
 
-NAMES_IN_A_RUN = 131_072
-"""So many names wait unsorted, at most: a look-up reads them all."""
-NAMES_IN_A_LONG_RUN = 4_194_304
+LENGTHS = (131_072, 1_048_576, 4_194_304, 16_777_216)
+"""Names in a run, by level. So many wait unsorted for one of level 1, for a look-up reads them all; once a level holds as many as a run of
+the next, it becomes one. So a look-up reads a page of each of some nine runs, and of one more with every four million records."""
 NAMES_IN_A_PAGE = 1_024
+NAMES_AT_ONCE = 2_097_152
 PAGES_AT_ONCE = 4_096
 SINGLY = 128
 """So many names are looked up one by one, each in the pages that may hold it; for more of them all pages are read."""
-SHORT, LONG = 1, 2
 
 _HALF = 32
 _LOWER = 0xFFFF_FFFF
@@ -36,25 +37,36 @@ _PAGE = "low, high, base, body"
 
 
 def sort_names(connection: Connection) -> None:
-    """Once enough names have come, make a run of them; once enough short runs are there, make a long one of these."""
+    """Once enough names have come, make a run of them; once enough runs of a length are there, make a longer one of these."""
     count = connection.execute("SELECT count(*) FROM names_new").fetchall()[0][0]
-    if count < NAMES_IN_A_RUN:
+    if count < LENGTHS[0]:
         return
-    for start in range(0, count, NAMES_IN_A_LONG_RUN):
-        rows = connection.execute("SELECT name, seq FROM names_new LIMIT ? OFFSET ?", [NAMES_IN_A_LONG_RUN, start]).fetchnumpy()
-        level = LONG if len(rows["seq"]) == NAMES_IN_A_LONG_RUN else SHORT
+    for start in range(0, count, LENGTHS[2]):
+        rows = connection.execute("SELECT name, seq FROM names_new LIMIT ? OFFSET ?", [LENGTHS[2], start]).fetchnumpy()
+        level = max(1, bisect_right(LENGTHS, len(rows["seq"])))
         _add(connection, rows["name"].astype(np.uint64) >> _HALF, rows["seq"].astype(np.int64), level)
+        _lengthen(connection)
     connection.execute("DELETE FROM names_new")
-    _lengthen(connection)
 
 
 def _lengthen(connection: Connection) -> None:
-    pages = connection.execute(f"SELECT count(*) FROM name_pages WHERE level = {SHORT}").fetchall()[0][0]
-    if pages * NAMES_IN_A_PAGE >= NAMES_IN_A_LONG_RUN:
-        rows = connection.execute(f"SELECT base, body FROM name_pages WHERE level = {SHORT}").fetchall()
-        names, places = zip(*(_unpacked(body, base) for base, body in rows), strict=True)
-        connection.execute(f"DELETE FROM name_pages WHERE level = {SHORT}")
-        _add(connection, np.concatenate(names).astype(np.uint64), np.concatenate(places), LONG)
+    for level, length in enumerate(LENGTHS[1:], 1):
+        pages = connection.execute(f"SELECT count(*) FROM name_pages WHERE level = {level}").fetchall()[0][0]
+        if pages * NAMES_IN_A_PAGE >= length:
+            _merge(connection, level, -(-pages * NAMES_IN_A_PAGE // NAMES_AT_ONCE))
+
+
+def _merge(connection: Connection, level: int, slices: int) -> None:
+    """Make one run of all of a level, names from so many parts of all numbers after each other: memory holds one part at a time."""
+    bounds = [(n << _HALF) // slices for n in range(slices + 1)]
+    for low, following in pairwise(bounds):
+        query = f"SELECT base, body FROM name_pages WHERE level = {level} AND low < {following} AND high >= {low}"
+        pages = [_unpacked(body, base) for base, body in connection.execute(query).fetchall()]
+        if pages:
+            names, places = (np.concatenate(each) for each in zip(*pages, strict=True))
+            inside = (names >= low) & (names < following)
+            _add(connection, names[inside].astype(np.uint64), places[inside], level + 1)
+    connection.execute(f"DELETE FROM name_pages WHERE level = {level}")
 
 
 def _add(connection: Connection, names: Numbers, places: Numbers, level: int) -> None:
@@ -181,7 +193,7 @@ def _batches(cursor: Connection) -> Iterator[tuple[int, list[Any]]]:
     last = cursor.execute("SELECT coalesce(max(rowid), -1) FROM name_pages").fetchall()[0][0]
     for start in range(0, last + 1, PAGES_AT_ONCE):
         within = f"rowid BETWEEN {start} AND {min(last, start + PAGES_AT_ONCE - 1)}"
-        for level in (SHORT, LONG):
+        for level in range(1, len(LENGTHS) + 1):
             query = f"SELECT rowid, {_PAGE} FROM name_pages WHERE {within} AND level = {level} ORDER BY rowid"
             if rows := cursor.execute(query).fetchall():
                 yield level, rows

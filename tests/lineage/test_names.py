@@ -21,10 +21,10 @@ def test_a_verdict_is_found_by_its_review_and_its_decision():
     assert sorted(names_of(record)) == ["d", "r"]
 
 
-@pytest.mark.parametrize(("in_a_run", "in_a_long_run", "levels"), [(40, 100, {1, 2}), (40, 10_000, {1}), (10_000, 10_000, set())])
-def test_names_are_found_one_by_one_and_many_at_once_in_runs_and_before(monkeypatch, in_a_run, in_a_long_run, levels):
+@pytest.mark.parametrize(("least", "levels"), [(20, {2, 3, 4}), (40, {1, 2, 3}), (200, {1}), (10_000, set())])
+def test_names_are_found_one_by_one_and_many_at_once_in_runs_and_before(monkeypatch, least, levels):
     """However many names are asked for, in long runs, short ones or none: what names one is found, in landing order."""
-    _short(monkeypatch, in_a_run, in_a_long_run)
+    _short(monkeypatch, least)
     said = [document(Position("b", "flights", 0, offset)) for offset in range(100)]
     with _store(said) as store, store.cursor() as cursor:
         assert {level for (level,) in cursor.execute("SELECT DISTINCT level FROM name_pages").fetchall()} == levels
@@ -44,7 +44,7 @@ def test_pages_hold_every_name_at_its_places_and_what_is_forgotten_is_gone(data)
     gone = data.draw(st.lists(st.sampled_from([place for _, place in pairs]), unique=True))
     low, high = sorted((data.draw(numbers), data.draw(numbers)))
     with pytest.MonkeyPatch.context() as patch, Store(":memory:", clock=lambda: 1) as store, store.cursor() as cursor:
-        _short(patch, 8, 24)
+        _short(patch, 8)
         for name, place in pairs:
             cursor.execute("INSERT INTO names_new VALUES (?, ?)", [name, place])
             name_pages.sort_names(cursor)
@@ -71,7 +71,7 @@ def test_a_question_reads_each_record_once():
 
 def test_the_names_of_an_older_file_are_carried_into_pages(monkeypatch, tmp_path):
     """A file whose names lie in the runs of form 5 answers as before once it is opened, through pages."""
-    _short(monkeypatch, 40, 10_000)
+    _short(monkeypatch, 40)
     said = [document(Position("b", "flights", 0, offset)) for offset in range(30)]
     path = tmp_path / "lineage.duckdb"
     with _store(said, path) as store, store.cursor() as cursor:
@@ -94,10 +94,11 @@ def test_conditions_near_numbers_hold_for_these_and_each_for_one(numbers, apart)
     assert sorted(n for (n,) in duckdb.sql(arms).fetchall()) == sorted(numbers) if conditions else not numbers
 
 
-def _short(patch, in_a_run, in_a_long_run):
-    patch.setattr(name_pages, "NAMES_IN_A_RUN", in_a_run)
-    patch.setattr(name_pages, "NAMES_IN_A_LONG_RUN", in_a_long_run)
+def _short(patch, least):
+    """Runs of so many names, and of 2, 4 and 8 times as many."""
+    patch.setattr(name_pages, "LENGTHS", (least, least * 2, least * 4, least * 8))
     patch.setattr(name_pages, "NAMES_IN_A_PAGE", 8)
+    patch.setattr(name_pages, "NAMES_AT_ONCE", 16)
 
 
 def _store(said, path=":memory:"):
