@@ -16,7 +16,7 @@ from headwater.lineage.name_pages import places
 from headwater.lineage.near import near
 from headwater.lineage.record import Record
 from headwater.lineage.records import Connection as Connection
-from headwater.lineage.records import known_to, records
+from headwater.lineage.records import found_by, known_to, records
 
 SHORTEST = 6
 
@@ -142,7 +142,7 @@ def lying_at(cursor: Connection, tokens: Iterable[str]) -> list[Record]:
 def beginning_with(cursor: Connection, text: str, *, limit: int = 500) -> list[Record]:
     """The records that name an id beginning with `text`."""
     ends = beginning(text)
-    found = _numbered(cursor, places(cursor, [ends]), limit) if ends else []
+    found = _numbered(cursor, places(cursor, [ends])[ends], limit) if ends else []
     matching = [record for record in found if any(begins(id, text) for _, id in things(record))]
     if matching:
         return matching
@@ -161,8 +161,16 @@ def begins(id: str, text: str) -> bool:
 
 
 def naming(cursor: Connection, names: Sequence[str]) -> list[int]:
-    """The `seq` of each record that names one of these, in landing order; now and then of one that does not."""
-    return places(cursor, [(one, one) for one in map(number, names)])
+    """The `seq` of each record that names one of these, in landing order; now and then of one that does not.
+
+    A question looks for each name once: whoever will ask for several, one after the other, may ask for all of them first.
+    """
+    found = found_by(cursor)
+    wanted = [number(name) for name in names]
+    sought = {one: (one, one) for one in wanted if one not in found}
+    placed = places(cursor, sought.values())
+    found.update((one, placed[each]) for one, each in sought.items())
+    return sorted({seq for one in wanted for seq in found[one]})
 
 
 def _numbered(cursor: Connection, seqs: Sequence[int], limit: int) -> list[Record]:

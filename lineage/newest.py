@@ -17,8 +17,12 @@ _QUERY = """
 
 def newest_of(cursor: Connection, decisions: Iterable[DecisionSeen]) -> dict[str, int]:
     """Document → the newest version of it that reached the index, for every document that these decisions were shown a chunk of."""
-    shown = {chunk.document for decision in decisions for retrieval in decision.retrievals for chunk in retrieval.results}
-    return newest_versions(cursor, sorted(shown))
+    return newest_versions(cursor, shown_to(decisions))
+
+
+def shown_to(decisions: Iterable[DecisionSeen]) -> list[str]:
+    """The documents that these decisions were shown a chunk of."""
+    return sorted({chunk.document for decision in decisions for retrieval in decision.retrievals for chunk in retrieval.results})
 
 
 def newest_versions(cursor: Connection, documents: Sequence[str]) -> dict[str, int]:

@@ -27,11 +27,15 @@ class Origin(Protocol):
 
 
 class Question:
-    """A cursor over one snapshot. `known` are the records that it has read: reading one takes longer than all else that is done with it."""
+    """A cursor over one snapshot, and what was read with it, so that nothing is read twice.
+
+    known  seq → record;  found  name, as a number → the `seq` of the records that may have it
+    """
 
     def __init__(self, cursor: Connection) -> None:
         self._cursor = cursor
         self.known: dict[int, Record] = {}
+        self.found: dict[int, list[int]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
@@ -51,6 +55,11 @@ def question(source: Origin) -> Iterator[Connection]:
 def known_to(cursor: Connection) -> dict[int, Record]:
     """seq → record, of those that this question has read; of a cursor that is none, an empty one."""
     return cursor.known if isinstance(cursor, Question) else {}
+
+
+def found_by(cursor: Connection) -> dict[int, list[int]]:
+    """Name, as a number → where it was found by this question; of a cursor that is none, an empty one."""
+    return cursor.found if isinstance(cursor, Question) else {}
 
 
 def records(

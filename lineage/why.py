@@ -13,8 +13,8 @@ import msgspec
 from headwater.lineage.cascade import followed, led_here
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.event import Position
-from headwater.lineage.names import SHORTEST, Connection, Thing, beginning_with, begins, lying_at, mentioning, things
-from headwater.lineage.newest import newest_of
+from headwater.lineage.names import SHORTEST, Connection, Thing, beginning_with, begins, lying_at, mentioning, naming, things
+from headwater.lineage.newest import newest_of, shown_to
 from headwater.lineage.record import Record
 from headwater.lineage.records import question
 from headwater.lineage.seen import ActivationSeen, DecisionSeen, Life, Why
@@ -227,15 +227,23 @@ def _decisions(cursor: Connection, ids: Iterable[str], found: Sequence[Record] |
     fired = mentioning(cursor, [record.data.get("activation", "") for record in decided.values()])
     seen = _activations(cursor, [record for record in fired if record.kind == "activation"])
     activations = {activation.id: activation for activation in seen}
-    return tuple(_cascading(cursor, decision_seen(decided[id], about, activations)) for id in wanted if id in decided)
+    made = [decision_seen(decided[id], about, activations) for id in wanted if id in decided]
+    naming(cursor, [name for decision in made for name in (*_woke(decision), *_did(decision), *shown_to([decision]))])
+    return tuple(_cascading(cursor, decision) for decision in made)
 
 
 def _cascading(cursor: Connection, decision: DecisionSeen) -> DecisionSeen:
     """The decision with its cascade, both ways."""
-    woke = [event.position for event in decision.activation.events] if decision.activation else []
-    did = [effect.position for effect in decision.effects if effect.position.count("/") == 3]
-    before, after = led_here(cursor, decision.id, woke), followed(cursor, decision.id, did)
+    before, after = led_here(cursor, decision.id, _woke(decision)), followed(cursor, decision.id, _did(decision))
     return msgspec.structs.replace(decision, before=before, after=after)
+
+
+def _woke(decision: DecisionSeen) -> list[str]:
+    return [event.position for event in decision.activation.events] if decision.activation else []
+
+
+def _did(decision: DecisionSeen) -> list[str]:
+    return [effect.position for effect in decision.effects if effect.position.count("/") == 3]
 
 
 def _activations(cursor: Connection, fired: Sequence[Record]) -> tuple[ActivationSeen, ...]:

@@ -51,9 +51,11 @@ def test_pages_hold_every_name_at_its_places_and_what_is_forgotten_is_gone(data)
         assert sum(name_pages.counted(cursor)["many"].to_pylist()) == len(pairs) // 8 * 8
         name_pages.forget(cursor, gone)
         cursor.execute("DELETE FROM names_new WHERE list_contains(?, seq)", [gone])
-        exact = name_pages.places(cursor, [(name, name) for name, _ in pairs])
-        assert exact == sorted(place for _, place in pairs if place not in gone)
-        within = set(name_pages.places(cursor, [(low, high)]))
+        exact = name_pages.places(cursor, {(name, name): None for name, _ in pairs})
+        for (name, _), found in exact.items():
+            assert {place for other, place in pairs if other == name and place not in gone} <= set(found)
+            assert set(found) <= {place for other, place in pairs if other >> 32 == name >> 32 and place not in gone}
+        within = set(name_pages.places(cursor, [(low, high)])[low, high])
         least = {place for name, place in pairs if low <= name <= high and place not in gone}
         most = {place for name, place in pairs if low >> 32 <= name >> 32 <= high >> 32 and place not in gone}
         assert least <= within <= most
