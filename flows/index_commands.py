@@ -121,7 +121,6 @@ def stopped(settings: Settings, target: str | None) -> Iterator[Any]:
     from headwater.flows.runtime import Runtime
     from headwater.flows.target import application
 
-    settings.home.mkdir(parents=True, exist_ok=True)
     lock = hold(settings.home / "lock", f"headwater in {settings.home}")
     run = Runtime(application(settings, target), settings, Kafka(settings.kafka))
     try:

@@ -112,9 +112,12 @@ def _forget(lives: Path) -> None:
 
 
 def hold(path: Path, what: str) -> IO[str]:
-    """Lock a file for as long as the answer lives. Raises Misused if another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    """Lock a file for as long as the answer lives. Raises Misused if another process holds it, or it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise Misused(f"{path.parent} cannot be written: {error.strerror}; set HEADWATER_HOME to a folder of yours") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

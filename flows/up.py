@@ -136,7 +136,6 @@ class Up:
         collect_seldom()
         switch_often()
         home = self.settings.home
-        home.mkdir(parents=True, exist_ok=True)
         self._lock = hold(home / "lock", f"headwater in {home}")
         write_starting(home)
         try:

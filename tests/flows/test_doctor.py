@@ -13,7 +13,7 @@ from headwater.flows.doctor_command import Check, Report
 from headwater.flows.recovery import hold
 from headwater.flows.run_file import write_run_file
 from headwater.flows.settings import Settings
-from headwater.lineage.errors import Unavailable
+from headwater.lineage.errors import Misused, Unavailable
 
 
 def printed() -> Console:
@@ -86,6 +86,20 @@ def test_a_home_below_a_file_is_not_well(tmp_path):
     report = doctor.home(tmp_path / "file" / "home")
     assert not report.well
     assert str(tmp_path / "file") in report.found
+
+
+def test_few_open_files_are_not_well():
+    """What a process may hold open is told, with what to do before it starts."""
+    assert doctor.files(1024).well
+    few = doctor.files(64)
+    assert not few.well and "ulimit -n" in few.remedy
+
+
+def test_a_home_that_cannot_be_made_is_one_sentence(tmp_path):
+    """Not a trace: the path, why, and what to set."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Misused, match=r"file/home cannot be written: Not a directory; set HEADWATER_HOME"):
+        hold(tmp_path / "file" / "home" / "lock", "headwater")
 
 
 def test_a_taken_port_is_not_well(tmp_path):
