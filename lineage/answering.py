@@ -1,27 +1,35 @@
-"""answering: one query's answer as an Arrow stream over HTTP, ended with its reader: a client that goes away computes no further."""
+"""answering: one query's answer as an Arrow stream over HTTP, ended with its reader: a client that goes away computes no further.
+
+Queries compute in threads of their own, which give way to all that the flows do: whoever asks does not slow who lands.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-import anyio
 import pyarrow as pa
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from headwater.lineage.giving_way import give_way
 from headwater.lineage.guard import Stop, reading
 from headwater.lineage.verify import Source
 
 ARROW = "application/vnd.apache.arrow.stream"
 LOOK_S = 0.1
 """How often it is looked whether the client is still there, until the answer begins."""
+AT_ONCE = 32
+"""Queries that compute at the same time, at most; more wait for their turn."""
+READERS = "lineage-reader"
+
+_readers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=READERS, initializer=give_way)
 
 
 async def answer(request: Request, source: Source, query: str, time_limit_s: float) -> StreamingResponse:
     """The answer, once it begins: what is wrong with the query is raised here, as `guard.reading` does."""
     stop = Stop()
-    opening = asyncio.ensure_future(run_in_threadpool(_opened, source, query, time_limit_s, stop))
+    opening = asyncio.get_running_loop().run_in_executor(_readers, _opened, source, query, time_limit_s, stop)
     while not opening.done():
         await asyncio.wait({opening}, timeout=LOOK_S)
         if not opening.done() and await request.is_disconnected():
@@ -32,7 +40,7 @@ async def answer(request: Request, source: Source, query: str, time_limit_s: flo
 async def _until(chunks: Generator[bytes, None, None], stop: Stop) -> AsyncIterator[bytes]:
     """The chunks; whoever ends this early ends the query as well."""
     try:
-        while (chunk := await anyio.to_thread.run_sync(_next, chunks, stop, abandon_on_cancel=True)) is not None:
+        while (chunk := await asyncio.get_running_loop().run_in_executor(_readers, _next, chunks, stop)) is not None:
             yield chunk
     finally:
         stop.now()

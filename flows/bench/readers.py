@@ -10,6 +10,7 @@ from headwater.flows.bench.entry import Bench, Round, Target
 from headwater.flows.bench.lineage import land
 from headwater.flows.bench.told import OF_A_BATCH, messages, told
 from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.giving_way import give_way
 from headwater.lineage.guard import reading
 from headwater.lineage.store import Store
 from headwater.lineage.verify import Source
@@ -39,6 +40,7 @@ class Readers:
         self.refused: HeadwaterError | None = None
 
     def _ask(self, number: int, first: float) -> None:
+        give_way()
         pause = first * self._pause_s  # people do not all ask at once
         for turn in itertools.count(number):
             if self._left.wait(pause):

@@ -1,5 +1,8 @@
 import asyncio
 import contextlib
+import os
+import sys
+import threading
 
 import httpx
 import msgspec
@@ -9,8 +12,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 
+from headwater.lineage.answering import READERS
 from headwater.lineage.client import connect
 from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, NotFound, Unavailable
+from headwater.lineage.giving_way import NICE
 from headwater.lineage.prov import prov_of
 from headwater.lineage.queries import why
 from headwater.lineage.store import Store
@@ -163,3 +168,13 @@ def test_a_client_that_goes_away_ends_its_query(query, tmp_path):
             asyncio.run(app(scope, receive, send))
         with store._gate.alone(60):
             assert all(message.get("status", 200) in (200, 500) for message in sent)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_queries_compute_in_threads_that_give_way(remote):
+    """Who asks does not slow who lands: every thread that computes an answer gives way, and no other does."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert remote.sql("SELECT count(*) > 0 AS some FROM records")["some"].to_list() == [True]
+    readers = [thread for thread in threading.enumerate() if thread.name.startswith(READERS)]
+    assert readers and all(os.getpriority(os.PRIO_PROCESS, thread.native_id) >= NICE for thread in readers)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
