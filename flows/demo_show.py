@@ -136,7 +136,7 @@ def _events(summary: Summary) -> Text:
     told = (
         ("   ✓ every offset of every flow accounted for", "green")
         if summary.verified
-        else ("   ✗ not every offset is accounted for", "bold red")
+        else ("   ✗ something was lost, doubled or changed", "bold red")
     )
     return line.append(*told)
 

@@ -103,7 +103,7 @@ def verify(settings: Settings, as_json: bool, deep: bool = False) -> bool:
     replayed = f", {verdict['replayed']:,} positions replayed after a crash and cut off" if verdict["replayed"] else ""
     signed = f", the first {verdict['signed']:,} under a signed head" if verdict.get("signed") else ""
     sealed = f"{verdict['records']:,} records in {verdict['batches']:,} chained batches, head {verdict['head'][:16]}…{signed}{replayed}"
-    told = ("✓ every offset of every flow accounted for; ", "green") if verdict["ok"] else ("✗ not every offset is accounted for; ", "red")
+    told = ("✓ every offset of every flow accounted for; ", "green") if verdict["ok"] else ("✗ lost, doubled or changed; ", "red")
     console.print(Text.assemble(told, sealed))
     return bool(verdict["ok"])
 

@@ -37,7 +37,8 @@ def run(settings: Settings, topic: str, target: str | None, partitions: int | No
     if plan.ordered and (running := read_run_file(settings.home)) is not None:
         raise Behind(f"headwater runs in {settings.home} (pid {running['pid']}) and takes events for {topic}: stop it, then try again")
     entry = migrate(plan, app, kafka, time.time_ns() // 1000, time.sleep, unread=unread)
-    console.print(Text(f"done: {topic} has {entry.partitions} partitions; version {entry.version} of its model counts", style="green"))
+    many = f"{entry.partitions} partition{'s' * (entry.partitions != 1)}"
+    console.print(Text(f"done: {topic} has {many}; version {entry.version} of its model counts", style="green"))
     if plan.breaking:
         console.print(
             "Former events stay on the topic: whatever reads it from its beginning makes dead letters of those that do not decode."

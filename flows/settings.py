@@ -22,6 +22,8 @@ from headwater.lineage.errors import Misused
 PREFIX = "HEADWATER_"
 KAFKA = "HEADWATER_KAFKA__"
 BRIDGE = "HEADWATER_BRIDGE__"
+OURS = ("auto.offset.reset", "enable.auto.commit", "enable.partition.eof")
+"""Properties of the Kafka client that no setting changes."""
 """`HEADWATER_BRIDGE__<NAME>__<ANY LIBRDKAFKA PROPERTY>`: the broker of another region."""
 TESTS = "HEADWATER_TEST_"
 _PATHS = frozenset(f"{KAFKA}SASL_OAUTHBEARER_ASSERTION_{what}" for what in ("FILE", "PRIVATE_KEY_FILE", "JWT_TEMPLATE_FILE"))
@@ -141,7 +143,9 @@ def load(
                 continue
             name, value = _from_file(variable, text)
             if name.upper().startswith(KAFKA):
-                kafka[name[len(KAFKA) :].lower().replace("_", ".")] = value
+                kafka[property := name[len(KAFKA) :].lower().replace("_", ".")] = value
+                if property in OURS:
+                    warnings.append(f"{name} changes nothing: {property} is headwater's own, what is accounted for hangs on it")
                 origins.append(Setting(name, value, origin))
             elif (of_bridge := _bridge(name)) is not None:
                 bridges.setdefault(of_bridge[0], {})[of_bridge[1]] = value

@@ -82,6 +82,12 @@ def test_other_peoples_variables_are_left_alone():
     assert settings(environ={"PATH": "/bin", "HEADWATERS": "1", "HEADWATER_TEST_KAFKA": "x"}).warnings == ()
 
 
+def test_a_property_that_stays_ours_warns():
+    """What is accounted for hangs on three properties; whoever sets one is told that it changes nothing."""
+    [told] = settings(environ={"HEADWATER_KAFKA__ENABLE_AUTO_COMMIT": "true", "HEADWATER_KAFKA__CLIENT_ID": "x"}).warnings
+    assert told.startswith("HEADWATER_KAFKA__ENABLE_AUTO_COMMIT changes nothing")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
