@@ -97,6 +97,7 @@ def _lines(run: Runtime) -> Iterator[bytes]:
 def _compared(run: Runtime) -> Steps:
     found: list[str] = []
     read = 0
+    run.gathering.ask()
     run.meter.await_reached("audit", run.meter.written(LINEAGE), LANDED_S)
     compact = {name for name, topic in run.app.topics.items() if topic.compact}
     with run.store.cursor() as cursor:

@@ -59,13 +59,13 @@ def oldest_of(kafka: Kafka, topic: str, partition: int) -> int:
         consumer.close()
 
 
-def end_of(kafka: Kafka, topic: str, partition: int, isolation: str = "read_committed") -> int:
+def end_of(kafka: Kafka, topic: str, partition: int, isolation: str = "read_committed", *, patience_s: float = 100.0) -> int:
     """The offset after the last message, found by reading to the end: the embedded broker's watermarks are wrong. Raises Unavailable."""
     consumer = kafka.consumer("headwater-end", isolation_level=isolation)
     try:
-        low, high = _watermarks(kafka, consumer, topic, partition)
+        deadline = time.monotonic() + patience_s
+        low, high = _watermarks(kafka, consumer, topic, partition, min(ANSWER_S, patience_s))
         consumer.assign([TopicPartition(topic, partition, max(low, high - 1))])
-        deadline = time.monotonic() + 100
         while time.monotonic() < deadline:
             for message in consumer.consume(1000, _READ_S):
                 if _stands_at_end(kafka, message, topic, partition):
@@ -138,9 +138,9 @@ def tail(kafka: Kafka, topic: str, partition: int, many: int, first: int | None 
     yield from scan(kafka, topic, partition, start, "read_uncommitted")
 
 
-def _watermarks(kafka: Kafka, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+def _watermarks(kafka: Kafka, consumer: Consumer, topic: str, partition: int, answer_s: float = ANSWER_S) -> tuple[int, int]:
     try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=answer_s)
     except KafkaException as error:
         raise _unreadable(kafka, topic, partition, error.args[0]) from None
     return low, high

@@ -1,11 +1,15 @@
 """The end of the walk: batches of the lineage topic land in DuckDB."""
 
+import time
+from collections.abc import Callable
+
 import msgspec
 import structlog
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from headwater.flows.attempt import RUN
 from headwater.flows.batch import Batch
+from headwater.flows.gathering import Gathering
 from headwater.flows.meter import Meter
 from headwater.flows.records import Told
 from headwater.lineage.landing import Landing
@@ -16,26 +20,33 @@ _log = structlog.get_logger("headwater.audit")
 
 
 class LandingSink(DynamicSink[Batch]):
-    """Lands every batch in one transaction, offsets included; one worker writes, for the database has one writer."""
+    """Lands every batch in one transaction, offsets included; one worker writes, for the database has one writer.
 
-    def __init__(self, store: Store, broker: str, meter: Meter, told: Told | None = None) -> None:
-        self._store, self._broker, self._meter, self._told = store, broker, meter, told
+    told  hears of what is read;  gathering  of what landing takes;  clock  gives monotonic seconds
+    """
+
+    def __init__(
+        self, store: Store, meter: Meter, told: Told | None, gathering: Gathering, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._meter, self._told, self._gathering, self._clock = store, meter, told, gathering, clock
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_Partition":
-        return _Partition(self._store, self._meter, self._told)
+        return _Partition(self._store, self._meter, self._told, self._gathering, self._clock)
 
 
 class _Partition(StatelessSinkPartition[Batch]):
-    def __init__(self, store: Store, meter: Meter, told: Told | None) -> None:
-        self._store, self._meter, self._told = store, meter, told
+    def __init__(self, store: Store, meter: Meter, told: Told | None, gathering: Gathering, clock: Callable[[], float]) -> None:
+        self._store, self._meter, self._told, self._gathering, self._clock = store, meter, told, gathering, clock
 
     def write_batch(self, items: list[Batch]) -> None:
+        begun = self._clock()
         landed = self._store.land([landing for batch in items for landing in _landings(batch)])
         self._meter.count("records", landed.rows)
         if self._told is not None:
             self._told([record for batch in items for record in batch.records("audit", 0)])
         for batch in items:
             self._meter.reached("audit", batch.topic, batch.partition, batch.next)
+        self._gathering.took(self._clock() - begun)
 
 
 def _landings(batch: Batch) -> list[Landing]:

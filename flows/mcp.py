@@ -26,7 +26,7 @@ PATH = "/mcp"
 
 def mount(app: FastAPI, run: Runtime, desk: Desk) -> None:
     """Serve MCP at `/mcp`, for as long as the application's lifespan lasts. It keeps no sessions: any request may come at any time."""
-    offered = offer(lambda: run.retriever, lambda: run.store, desk, run.app.topics, run.clock)
+    offered = offer(lambda: run.retriever, lambda: run.asked_store, desk, run.app.topics, run.clock)
     serve(app, offered, run.app.name, run.settings)
 
 

@@ -30,6 +30,7 @@ from headwater.flows.ageing import keep_policy
 from headwater.flows.app import App
 from headwater.flows.earlier import Stretches
 from headwater.flows.ends import Ends
+from headwater.flows.gathering import Gathering
 from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.keeping import keep_progress
 from headwater.flows.keeping_heads import keep_heads, to_topic
@@ -78,6 +79,7 @@ class Runtime:
     rulebook  the rules of `detect`, once it is wired; they may change while it runs
     slots    flow → slots of its sources, where its recovery store says so;  workers  that share the flow, in all its processes
     epoch    seconds between two snapshots
+    gathering  when records land
     failed   called with a name and the error when a part dies that flows lean on; whoever runs the flows sets it, to end them
     indexes       whether a flow `index` runs at all: it then writes the dead letters of the topics it reads
     indexes_here  whether it runs in this process
@@ -99,6 +101,7 @@ class Runtime:
         self.app, self.settings, self.kafka, self.clock = app, settings, kafka, clock
         self.broker = kafka.broker_id()
         self.meter = Meter()
+        self.gathering = Gathering()
         self.idle, self.indexes, self.indexes_here = idle, indexes, indexes_here
         self.stops: dict[str, threading.Event] = {name: threading.Event() for name in ("index", "detect", "decide", "bridge", "audit")}
         self.ending = threading.Event()
@@ -191,6 +194,12 @@ class Runtime:
         store = Store(self.home / "lineage.duckdb", clock=self.clock)
         self._open.append(store.close)
         return store
+
+    @property
+    def asked_store(self) -> Store:
+        """The store, for somebody who asks it now: what waits to land does so soon."""
+        self.gathering.ask()
+        return self.store
 
     @once
     def tables(self) -> Tables:

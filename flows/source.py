@@ -57,6 +57,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     coalesce few large batches instead of many small ones, for consumers whose cost is per batch
     end      stop at the end of every partition (a finite replay) instead of waiting for more
     epoch    seconds of an epoch, if the flow has several workers or sources: they then keep in step (`pace`). 0: there is but one
+    due      may anything be taken now? Asked at each look, unless whole batches wait
     gate     (topic, partition) → may more be read now? A source pauses by demand and never blocks
     begun    called with (topic, partition, offset) that a partition is read from
     read     called with (topic, partition, next offset, append time in µs of the first) as soon as messages are handed on
@@ -78,6 +79,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     end: bool = False
     epoch: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
+    due: Callable[[], bool] | None = None
     gate: Callable[[str, int], bool] | None = None
     begun: Callable[[str, int, int], None] | None = None
     read: Callable[[str, int, int, int], None] | None = None
@@ -180,7 +182,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
         reader = self._reader
         if reader.pace is not None:
             reader.pace.looked(id(self))
-        if reader.lead is self:
+        if reader.lead is self and (reader.busy or self._source.due is None or self._source.due()):
             reader.poll()
         return self._handed_on() if self.places else []
 

@@ -15,6 +15,7 @@ from headwater.flows import walk
 from headwater.flows.app import App
 from headwater.flows.broker import Broker
 from headwater.flows.collector import collect_seldom
+from headwater.flows.drain import end_of
 from headwater.flows.files import Watch
 from headwater.flows.former import recall_former
 from headwater.flows.gateway import Gateway
@@ -45,6 +46,8 @@ EMBEDDED_DRAIN_S = 90.0
 """The same with the embedded broker: what is not drained from its memory is lost."""
 LEAVE_S = 6.0
 """How long it then waits for flows to leave what they are stuck in, such as a write to a broker that does not answer."""
+END_S = 2.0
+"""How long a stop asks the broker where the lineage topic ends."""
 
 
 class FlowThread:
@@ -292,9 +295,23 @@ class Up:
                     return
 
     def _await_audit(self, deadline: float) -> None:
+        """Until all has landed that lies on the lineage topic, whoever wrote it: one that was killed landed nothing of its last."""
+        self.run.gathering.end()
+        ends = self.run.meter.written(LINEAGE)
+        if self._broker is None:
+            ends |= self._lineage_ends()
         while not self.failed.is_set() and time.monotonic() < deadline:
-            if self.run.meter.await_reached("audit", self.run.meter.written(LINEAGE), 0.2):
+            if self.run.meter.await_reached("audit", ends, 0.2):
                 return
+
+    def _lineage_ends(self) -> dict[tuple[str, int], int]:
+        """Where the lineage topic ends. What others write from now on is not waited for; nor is a broker that does not answer."""
+        try:
+            kafka, read = self.run.kafka, range(self.app.partitions[LINEAGE])
+            return {(LINEAGE, each): end_of(kafka, LINEAGE, each, "read_uncommitted", patience_s=END_S) for each in read}
+        except Unavailable as error:
+            _log.warning("what others wrote to the lineage topic is not waited for", error=str(error))
+            return {}
 
     def _leave(self, deadline: float) -> None:
         """Whatever still runs is told to leave at once."""

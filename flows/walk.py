@@ -18,6 +18,7 @@ from headwater.flows.crew import Crew
 from headwater.flows.deciding import decide_logic
 from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed, signal_step
 from headwater.flows.gates import agent_gate, ladder_gate, rules_gate
+from headwater.flows.gathering import LOOK_MS
 from headwater.flows.landing import LandingSink
 from headwater.flows.link import links
 from headwater.flows.records import RecordSink
@@ -40,9 +41,6 @@ batches wait. At two milliseconds, and at once after each message, looking took 
 
 RUNG_MS = 50
 """How often the retry ladder is looked at."""
-
-LANDING_MS = 200
-"""A transaction costs the same for one record and for a thousand: land what has come within this time together."""
 
 
 def index(run: Runtime) -> Dataflow:
@@ -129,10 +127,9 @@ def audit(run: Runtime) -> Dataflow:
     """Lineage → DuckDB, rows and offsets in one transaction: it begins where the database stands, without recovery of its own."""
     flow = Dataflow("audit")
     offsets = {(LINEAGE, partition): offset for partition, offset in run.store.offsets(run.broker).items()}
-    batches = op.input(
-        "read", flow, run.source("audit", {LINEAGE: None}, slots=None, batch=2000, rest_ms=LANDING_MS, coalesce=True, resume=offsets)
-    )
-    op.output("land", batches, LandingSink(run.store, run.broker, run.meter, run.heard("audit")))
+    told: dict[str, Any] = {"due": run.gathering.due, "resume": offsets}
+    batches = op.input("read", flow, run.source("audit", {LINEAGE: None}, slots=None, batch=2000, rest_ms=LOOK_MS, coalesce=True, **told))
+    op.output("land", batches, LandingSink(run.store, run.meter, run.heard("audit"), run.gathering))
     return flow
 
 
