@@ -11,9 +11,9 @@ from typing import Any
 from crash.points import Passing, after, after_async, before, hook_source, name_flows, producer
 
 import headwater.agents.decider as decider
+import headwater.agents.model as language
 import headwater.flows.deciding as deciding
 import headwater.flows.kafka as kafka
-import headwater.flows.runtime as runtime
 from headwater.agents.agent import Decision, Option
 from headwater.agents.context import Chosen, Evidence
 from headwater.agents.journal import Answered, Decided, Entry, Judged, Started
@@ -85,7 +85,7 @@ def install(passing: Passing) -> None:
     after_async(decider, "decide", passing, "decide: decided")
     after_async(KafkaJournal, "perform", passing, "effects: published")
     _after_append(passing)
-    runtime.model_from = lambda *args: _Model(passing)  # type: ignore[assignment,return-value]
+    language.model_from = lambda *args: _Model(passing)  # type: ignore[assignment,return-value]
     kafka.Producer = producer(_only("journal", passing))  # type: ignore[misc]
 
 

@@ -32,6 +32,7 @@ for _stream in (sys.stdout, sys.stderr):
 from crash import effect_points  # noqa: E402
 from crash.points import Passing, Step, install  # noqa: E402
 
+import headwater.agents.model as language  # noqa: E402
 import headwater.flows.runtime as runtime  # noqa: E402
 import headwater.flows.up_command as up_command  # noqa: E402
 from headwater.agents.agent import Decision, Option  # noqa: E402
@@ -78,7 +79,7 @@ def _stall(folder: Path) -> None:
 
     runtime.open_index = lambda *args: stalling(opened(*args), Stall(folder / "index"))  # type: ignore[assignment]
     answers = ScriptedModel(Decision("send a crew", confidence=0.9, options=(Option("send a crew", 0.9),)))
-    runtime.model_from = lambda *args: StallingModel(answers, Stall(folder / "model").holds)  # type: ignore[assignment,return-value]
+    language.model_from = lambda *args: StallingModel(answers, Stall(folder / "model").holds)  # type: ignore[assignment,return-value]
     Store.land = landing  # type: ignore[method-assign]
 
 
