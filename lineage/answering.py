@@ -30,10 +30,14 @@ async def answer(request: Request, source: Source, query: str, time_limit_s: flo
     """The answer, once it begins: what is wrong with the query is raised here, as `guard.reading` does."""
     stop = Stop()
     opening = asyncio.get_running_loop().run_in_executor(_readers, _opened, source, query, time_limit_s, stop)
-    while not opening.done():
-        await asyncio.wait({opening}, timeout=LOOK_S)
-        if not opening.done() and await request.is_disconnected():
-            stop.now()
+    try:
+        while not opening.done():
+            await asyncio.wait({opening}, timeout=LOOK_S)
+            if not opening.done() and await request.is_disconnected():
+                stop.now()
+    except BaseException:  # the server stops: its process would wait for the query
+        stop.now()
+        raise
     return StreamingResponse(_until(opening.result(), stop), media_type=ARROW)
 
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 
-from headwater.lineage.answering import READERS
+from headwater.lineage.answering import READERS, answer
 from headwater.lineage.client import connect
 from headwater.lineage.errors import Forbidden, HeadwaterError, Misused, NotFound, Unavailable
 from headwater.lineage.giving_way import NICE
@@ -168,6 +168,28 @@ def test_a_client_that_goes_away_ends_its_query(query, tmp_path):
             asyncio.run(app(scope, receive, send))
         with store._gate.alone(60):
             assert all(message.get("status", 200) in (200, 500) for message in sent)
+
+
+def test_a_server_that_stops_ends_the_query_that_has_not_begun_to_answer(store):
+    """A request that is cancelled while its query computes takes the query with it, or the process would not end before it."""
+    begun = threading.Event()
+
+    class Waiting:
+        async def is_disconnected(self) -> bool:
+            begun.set()
+            return False
+
+    async def stopped() -> None:
+        asking = asyncio.create_task(answer(Waiting(), store, ENDLESS, 3600))
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(stopped())
+    with store._gate.alone(60):
+        assert begun.is_set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
