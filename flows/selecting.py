@@ -20,6 +20,15 @@ class Unwanted(NamedTuple):
     time: int | None
 
 
+def without_tombstones(messages: list[Message], broker: str) -> tuple[list[Message], list[Unwanted]]:
+    """Of a compacted topic: the messages with a value, and those without, which tell the broker to forget their key and are no events.
+
+    Their time moves nothing, for it is the clock's where events may be years old.
+    """
+    ends = [Unwanted(Position(broker, each.topic, each.partition, each.offset), None) for each in messages if each.value is None]
+    return ([each for each in messages if each.value is not None], ends) if ends else (messages, ends)
+
+
 def sort_out(messages: list[Message], broker: str, selects: Sequence[Select]) -> tuple[list[Message], list[Unwanted]]:
     """The messages to decode, and those that none of the subscribers wants. Time marks are for everyone."""
     if not selects:

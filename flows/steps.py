@@ -18,7 +18,7 @@ from headwater.flows.deadletter import bury, dead_letter_id, fitted
 from headwater.flows.kafka import LARGEST_MESSAGE
 from headwater.flows.ladder import Ladder, Moving, outcome_of
 from headwater.flows.meter import Meter
-from headwater.flows.selecting import Unwanted, sift, sort_out
+from headwater.flows.selecting import Unwanted, sift, sort_out, without_tombstones
 from headwater.flows.sink import Outgoing, Writer
 from headwater.flows.telemetry import Telemetry
 from headwater.lineage.decode import Failure, Received, decode
@@ -90,10 +90,12 @@ def decode_step(
     def step(batches: list[Batch]) -> list[Work]:
         found = []
         for batch in batches:
-            messages, unwanted = sort_out(batch.plain(), broker, wanted.get(batch.topic, ()))
-            received, failures = decode(topics[batch.topic], broker, messages)
-            received, more = sift(received, wanted.get(batch.topic, ()))
-            found.append(Work(batch, received, failures, messages, sorted((*unwanted, *more))))
+            topic, selects = topics[batch.topic], wanted.get(batch.topic, ())
+            messages, ends = without_tombstones(batch.plain(), broker) if topic.compact else (batch.plain(), [])
+            messages, unwanted = sort_out(messages, broker, selects)
+            received, failures = decode(topic, broker, messages)
+            received, more = sift(received, selects)
+            found.append(Work(batch, received, failures, messages, sorted((*ends, *unwanted, *more))))
         return found
 
     return step

@@ -152,6 +152,24 @@ def test_what_nobody_wants_is_not_decoded():
     assert [one.position.offset for one in work.received] == [2]
 
 
+@pytest.mark.parametrize("selects", [None, {"readings": (urgent,)}])
+def test_a_tombstone_of_a_compacted_topic_is_no_event(selects):
+    """It ends as passed and its time moves no rule; on a topic that is not compacted a message without value is wrong, as it was."""
+    message = Message("readings", 0, 0, NOW // 1000 + 10**6, b"a", None, [])
+    compacted = Topic("readings", Reading, key="id", compact=True)
+    [work] = decode_step({"readings": compacted}, "b", selects)([OneBatch([message])])
+    assert [(one.position, one.time) for one in work.unwanted] == [(Position("b", "readings", 0, 0), None)]
+    assert not work.received and not work.failures
+    rule = Threshold("deep", of=compacted, value=pl.col("metres"), within="5s", opens_at=2, closes_at=1)
+    detector = Detector(compacted, [rule], idle=False)
+    state = detector.start(NOW)
+    outcomes = detector.step(state, hinted(detector.signals([], compacted.name), work.unwanted, None), NOW).outcomes
+    assert [(place.offset, ended) for place, ended in outcomes] == [(0, "passed")]
+    if selects is None:
+        [work] = decode_step({"readings": readings}, "b")([OneBatch([message])])
+        assert len(work.failures) == 1
+
+
 def test_a_rule_does_not_stumble_over_what_it_did_not_select():
     """An expression that raises for an event fails it only for a rule that selected the event."""
 
