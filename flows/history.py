@@ -12,6 +12,7 @@ from headwater.flows.drain import end_of, oldest_of, scan
 from headwater.flows.foreign import converted, time_of
 from headwater.flows.kafka import Kafka
 from headwater.flows.rows import FORMATS, Row
+from headwater.flows.selecting import without_tombstones
 from headwater.lineage.decode import MARK, Received, decode
 from headwater.lineage.errors import HeadwaterError, Misused
 from headwater.lineage.event import Event, Position, from_structured
@@ -61,7 +62,8 @@ class Replayed:
                 yield place[0], [_over(Position(self._broker, *place, 2**62), NEVER_ENDING if behind else newest + 1)]
                 continue
             self._told(len(piece))
-            received, failures = decode(self._topics[place[0]], self._broker, piece)
+            events = without_tombstones(piece, self._broker)[0] if self._topics[place[0]].compact else piece
+            received, failures = decode(self._topics[place[0]], self._broker, events)
             self.unread += len(failures)
             floor = max([floor, *(each.event.time for each in received)])
             newest = max(newest, floor)

@@ -8,7 +8,7 @@ from headwater.enrichers.enrich import enrich
 from headwater.flows.attempt import ID
 from headwater.flows.drain import scan
 from headwater.flows.runtime import Runtime
-from headwater.flows.selecting import sift, sort_out
+from headwater.flows.selecting import sift, sort_out, without_tombstones
 from headwater.lineage.decode import Received, decode
 from headwater.lineage.errors import HeadwaterError, Retryable, Unavailable
 from headwater.lineage.event import Message, Position
@@ -34,6 +34,8 @@ def reread(run: Runtime, topic: str, partition: int, first: int, until: int | No
     for messages in _pieces(run, topic, partition, first, until):
         selects = run.app.selected_documents.get(topic, ())
         wanted, _ = sort_out(messages, run.broker, selects)
+        if run.app.indexed[topic].compact:
+            wanted, _ = without_tombstones(wanted, run.broker)
         received, failures = decode(run.app.indexed[topic], run.broker, wanted)
         received, _ = sift(received, selects)
         enriched, refused = _enriched(run, topic, received)

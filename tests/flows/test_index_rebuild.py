@@ -230,6 +230,18 @@ def test_a_function_that_refuses_what_it_took_before_does_not_empty_the_index(ho
     assert texts(run, "whisper one") == ["ONE aloud"]
 
 
+def test_a_tombstone_stops_no_rebuild(home):
+    """On a compacted topic it is no event: no check and no rebuild takes it for one that is refused."""
+    home.topic = Topic(home.topic.name, Note, key="id", partitions=2, compact=True)
+    run = home.start()
+    home.publish(run, ("a", 1, "one"))
+    run.writer.write([Outgoing(home.topic.name, b"a", None, [], 1)])
+    home.flow(run)
+    checked = outcome(check(run))
+    assert (checked.refused, checked.findings) == (0, [])
+    assert rebuilt(run).refused == 0 and texts(run) == ["one"]
+
+
 def test_a_check_finds_and_mends_what_the_events_say_otherwise(home):
     """Damage behind the flow's back is named by a check, changed by none, mended by a repair; what is not indexed yet is none."""
     run = home.start()
