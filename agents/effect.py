@@ -84,12 +84,13 @@ def _call(agent: Agent, decision: str, ordinal: int, effect: Call) -> Calling:
     return Calling(id=effect_id(decision, ordinal), ordinal=ordinal, tool=tool.name, scope=tool.scope, kind=tool.kind, arguments=arguments)
 
 
-def _record(course: Course, effect: Outgoing | Calling, at: int, told: Mapping[str, Any]) -> Record:
+def _record(course: Course, effect: Outgoing | Calling, at: int, about: Mapping[str, Any]) -> Record:
     decided = course.decided
     assert decided is not None
-    data = {"decision": decided.id, "ordinal": effect.ordinal, "sent": at, **told}
+    data = {"decision": decided.id, "ordinal": effect.ordinal, "sent": at, **about}
     if decided.traceparent:
-        data["traceparent"] = following(decided.traceparent, "", effect.id).header
+        told = effect.traceparent if isinstance(effect, Outgoing) else ""
+        data["traceparent"] = told or following(decided.traceparent, "", effect.id).header
     return fact(
         "effect", f"decide/{decided.agent}", "effects", effect.id, logged=at, parents=(decided.id,), at=decided.at,
         ordinal=effect.ordinal, data=data,

@@ -170,7 +170,7 @@ class KafkaJournal:
         self._decided_at.pop(decision, None)
 
     def place(self, decision: str) -> int:
-        """The offset of the decision's entry, until it is forgotten."""
+        """The offset of the entry of a decision that waits or makes calls, until it is forgotten."""
         return self._decided_at[decision]
 
     async def recall(self, decision: str, place: int) -> Decided:
@@ -256,10 +256,13 @@ class KafkaJournal:
             for index, effect in enumerate(request.effects):
                 self._send(effect, request, index)
         self._flush()
-        for request in group:
-            for entry in request.entries:
-                self._enter(entry.placed(request.tokens) if isinstance(entry, Done) else entry)
+        entries = [entry.placed(request.tokens) if isinstance(entry, Done) else entry for request in group for entry in request.entries]
+        first: list[int] = []
+        for n, entry in enumerate(entries):
+            self._enter(entry, first if n == 0 else None)
         self._flush()
+        if first:  # else this owner is closing, and did not wait
+            self._note_places(entries, first[0])
 
     def _send(self, effect: Outgoing, request: Request, index: int) -> None:
         headers, value = to_binary(effect.event)
@@ -274,19 +277,34 @@ class KafkaJournal:
         key = effect.key if effect.key is not None else effect.id
         self._produce(effect.topic, value, key.encode(), headers=headers, on_delivery=delivered)
 
-    def _enter(self, entry: Entry) -> None:
+    def _enter(self, entry: Entry, offset: list[int] | None) -> None:
+        """Produce an entry; `offset` takes where the first of a group lies.
+
+        Where exactly the others lie is asked for those only that may have to be read again one by one (`recall`): to be told of a
+        message, the client takes the interpreter from whoever has it, each time. One that fails is known by the commit.
+        """
         failed = self._failed
+        exact = isinstance(entry, Decided) and (entry.state == "waiting" or bool(entry.calls))
 
         def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
             if error is not None:
                 failed.append(error)
                 return
-            self._end = max(self._end, message.offset() + 1)
-            if isinstance(entry, Decided):
+            if offset is not None:
+                offset.append(message.offset())
+            if exact:
                 self._decided_at.setdefault(entry.id, message.offset())
 
+        told = {"on_delivery": delivered} if exact or offset is not None else {}
         headers = [("agent", self._agent.encode()), ("content-type", b"application/json")]
-        self._produce(DECISIONS, encode(entry), entry.id.encode(), partition=self._partition, headers=headers, on_delivery=delivered)
+        self._produce(DECISIONS, encode(entry), entry.id.encode(), partition=self._partition, headers=headers, **told)
+
+    def _note_places(self, entries: Sequence[Entry], first: int) -> None:
+        """None of a group lies before its first: from there a next owner reads them all."""
+        self._end = max(self._end, first + len(entries))
+        for entry in entries:
+            if isinstance(entry, Decided):
+                self._decided_at.setdefault(entry.id, first)
 
     def _produce(self, topic: str, value: bytes | None, key: bytes, **more: Any) -> None:
         while True:

@@ -132,7 +132,7 @@ def fact(
     """A record about one thing; `where` is the position it speaks of, if it speaks of one."""
     broker, topic, partition, offset = where or ("", "", -1, -1)
     return Record(
-        id=record_id(flow, step, kind, where or "", ref, ordinal),
+        id=record_id(f"{flow}\x1f{step}\x1f{kind}\x1f{where or ''}\x1f{ref}\x1f{ordinal}"),
         kind=kind, flow=flow, step=step, logged=logged, ref=ref, parents=tuple(parents), at=at, outcome=outcome, data=dict(data or {}),
         broker=broker, topic=topic, partition=partition, first=offset, next=offset + 1 if where else -1, count=1 if where else 0,
     )  # fmt: skip

@@ -34,6 +34,8 @@ from headwater.lineage.topic import ACTIVATIONS
 
 SECONDS = 6.0
 """Of one span: a bad neighbour comes to its bound in it, 200 activations of each partition."""
+AT_ONCE = 400
+"""Of all agents, in two partitions: a neighbour at its bound has taken all that the others have no share in."""
 CALL_S = 0.02
 """What the good agent's model takes."""
 WAKE_S, NEIGHBOUR_S, PUBLISH_S = 0.02, 0.01, 0.05
@@ -66,7 +68,7 @@ class Neighbourhood:
         dead = Agent("dead", self._fail, (self.rules["dead"],), timeout=TIMEOUT, attempts=1)
         rules = [self.good, *self.rules.values()]
         app = App("bench", documents=[note], triggers=rules, agents=[good, slow, dead], activations=2, root=bed.folder)
-        settings = Settings(home=bed.home(), http_port=0)
+        settings = Settings(home=bed.home(), http_port=0, agents_at_once=AT_ONCE)
         self.up = Up(app, settings, flows=("index", "decide", "audit"), http=False, embedder=HashEmbedder())
 
     @cached_property

@@ -23,6 +23,8 @@ HOT, HOT_PER_S = 10, 4
 """Hot keys, and how often each is woken in a second: its calls follow each other, and five of 200 ms fill it."""
 PATIENCE_S = 30.0
 """How long answers may stay out after the last one was sent."""
+FETCH_MS, LINGER_MS = 5, 3
+"""What asks the embedded broker every millisecond takes most of a processor there. What these add is in the figure."""
 WARM = 64
 """Activations that are sent and answered before the clock starts: a new producer waits for its id from the broker, most of a second, and
 a flow that has just begun for its journals. What is measured is how a stream is answered, not how a queue from then is worked off."""
@@ -45,7 +47,7 @@ class Answers:
         from confluent_kafka import TopicPartition
 
         self.came: dict[int, float] = {}
-        self._consumer = kafka.consumer("headwater-bench-answers", fetch_wait_max_ms=1)
+        self._consumer = kafka.consumer("headwater-bench-answers", fetch_wait_max_ms=FETCH_MS)
         parts = kafka.partitions(SENT.name)
         self._consumer.assign([TopicPartition(SENT.name, partition, 0) for partition in range(parts)])
         self._stop = threading.Event()
@@ -106,7 +108,7 @@ def send(producer: Any, made: list[Outgoing], rate: int) -> float:
 def main(bootstrap: str, first: str, count: str, rate: str) -> None:
     kafka = Kafka({"bootstrap.servers": bootstrap})
     begin, many, per_s = int(first), int(count), int(rate)
-    producer = kafka.producer(linger_ms=1)
+    producer = kafka.producer(linger_ms=LINGER_MS)
     made, answers = messages(begin, many, per_s), Answers(kafka)
     warm(producer, answers, begin)
     start = send(producer, made, per_s)

@@ -194,6 +194,20 @@ def test_since_reaches_back_far_enough(opened, agent):
     assert journal.since(ids) == journal.since([]) == max(0, journal._end - LOOK_BACK)
 
 
+def test_what_may_be_read_again_is_known_by_its_place(kafka, opened, agent):
+    """Of entries committed together, those that wait are read again at their place; no other is taken to lie later than it does."""
+    journal = opened(agent)
+    together = [decided(agent, n, state="waiting" if n % 3 == 2 else "acted") for n in range(9)]
+    run(journal.append(together))
+    lies = {message.key.decode(): message.offset for message in drain(kafka, DECISIONS, 0, 0) if message.key}
+    for entry in together:
+        assert journal._decided_at[entry.id] <= lies[entry.id]
+        if entry.state == "waiting":
+            assert run(journal.recall(entry.id, journal.place(entry.id))) == [entry]
+    assert journal._end <= 1 + max(lies[entry.id] for entry in together)
+    assert [entry.id for entry in opened(agent, since=journal._decided_at[together[0].id]).book] == [entry.id for entry in together]
+
+
 def test_a_foreign_message_in_the_journal_harms_nobody(kafka, opened, agent):
     """What others write into the decisions topic is not read as ours."""
     journal = opened(agent)
