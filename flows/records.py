@@ -10,6 +10,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from headwater.flows.sink import Sending, Writer
 from headwater.flows.steps import to_lineage
+from headwater.flows.thread_state import keep_thread_state
 from headwater.lineage.record import Record
 from headwater.lineage.runs import Runs
 
@@ -92,6 +93,7 @@ class Asking(DynamicSource[list[Record]]):
         self._sink = sink
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_Asking":
+        keep_thread_state()
         return _Asking(self._sink)
 
 

@@ -25,6 +25,7 @@ from headwater.flows.pace import Pace
 from headwater.flows.partitions import PATTERN, Partitions, Place, name_of, owner_of
 from headwater.flows.reader import Reader, Reading
 from headwater.flows.recovery import SLOTS
+from headwater.flows.thread_state import keep_thread_state
 from headwater.lineage.errors import Misused
 
 Start = Literal["earliest", "latest"] | int
@@ -110,6 +111,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
         return [name_of(place) for place in self.places()]
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> "Slot":
+        keep_thread_state()
         return Slot(self, for_part, None if resume_state is None else offsets_of(resume_state))
 
     def reader(self) -> Reader:
