@@ -22,9 +22,9 @@ from headwater.lineage.errors import Misused
 PREFIX = "HEADWATER_"
 KAFKA = "HEADWATER_KAFKA__"
 BRIDGE = "HEADWATER_BRIDGE__"
+"""`HEADWATER_BRIDGE__<NAME>__<ANY LIBRDKAFKA PROPERTY>`: the broker of another region."""
 OURS = ("auto.offset.reset", "enable.auto.commit", "enable.partition.eof")
 """Properties of the Kafka client that no setting changes."""
-"""`HEADWATER_BRIDGE__<NAME>__<ANY LIBRDKAFKA PROPERTY>`: the broker of another region."""
 TESTS = "HEADWATER_TEST_"
 _PATHS = frozenset(f"{KAFKA}SASL_OAUTHBEARER_ASSERTION_{what}" for what in ("FILE", "PRIVATE_KEY_FILE", "JWT_TEMPLATE_FILE"))
 """Client properties that name a file themselves: their value is the path."""

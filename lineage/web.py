@@ -18,6 +18,7 @@ from headwater.lineage.limits import TIME_LIMIT_S
 from headwater.lineage.proof import prove
 from headwater.lineage.prov import prov_of
 from headwater.lineage.queries import decisions
+from headwater.lineage.seen import Why
 from headwater.lineage.show import frame_html, home_html, why_html
 from headwater.lineage.store import Store
 from headwater.lineage.verify import Verdict, verify
@@ -62,10 +63,12 @@ def routes(
     @router.get("/v1/decisions/{id}/why")
     def one_decision(id: str) -> Response:
         """A decision with all it came from and led to."""
-        found = why(store(), id)
-        if found.kind != "decision":
-            raise NotFound(f"{id} is a {found.kind}, no decision; ask /v1/why/{id}")
-        return _json(found.decisions[0])
+        return _json(_decision(store(), id).decisions[0])
+
+    @router.get("/decisions/{id}", include_in_schema=False)
+    def page_of_decision(id: str) -> HTMLResponse:
+        """The same for people: its path as a picture, evidence, steps, rulings, reviewer."""
+        return HTMLResponse(why_html(_decision(store(), id)))
 
     @router.get("/v1/decisions/{id}/prov")
     def provenance(id: str) -> Response:
@@ -107,6 +110,14 @@ def routes(
         return _json(prove(store(), kept, in_flight_ok=in_flight_ok))
 
     return router
+
+
+def _decision(source: Store, id: str) -> Why:
+    """The path of a decision. Raises NotFound, also for the id of something else."""
+    found = why(source, id)
+    if found.kind != "decision":
+        raise NotFound(f"{id} is a {found.kind}, no decision; ask /v1/why/{id}")
+    return found
 
 
 def _arrow(table: pa.Table) -> bytes:

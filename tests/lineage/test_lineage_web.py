@@ -115,6 +115,10 @@ def test_decisions_are_listed_and_read(http):
     assert http.get(f"/v1/decisions/{DECISION}").json()["activation"]["rule"] == "cancellations"
     assert http.get(f"/v1/decisions/{DECISION}/why").json()["id"] == DECISION
     assert http.get(f"/v1/decisions/{name('activation')}").status_code == 404
+    page = http.get(f"/decisions/{DECISION}")
+    assert page.headers["content-type"].startswith("text/html") and page.text == http.get(f"/v1/why/{DECISION}?format=html").text
+    assert http.get(f"/decisions/{name('activation')}").status_code == 404
+    assert f'href="/decisions/{DECISION}"' in http.get("/").text
     assert http.get("/v1/decisions", params={"limit": 0}).status_code == 422
 
 
