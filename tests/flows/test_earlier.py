@@ -15,7 +15,7 @@ from headwater.flows.tables import Tables
 from headwater.flows.up import Up
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Event
-from headwater.lineage.names import records
+from headwater.lineage.records import records
 from headwater.lineage.store import open_database
 
 SECOND = 1_000_000
@@ -119,6 +119,6 @@ def test_facts_survive_a_restart(kafka, name, tmp_path):
         "level/r3": "Rhine at 3 after 2, 1", "level/r4": "Rhine at 4 after 3, 2",
     }  # fmt: skip
     with open_database(tmp_path / "lineage.duckdb", read_only=True) as lineage:
-        [record] = records(lineage, "kind = 'document' and ref = 'level/r3'")
+        [record] = records(lineage, ["kind = 'document' and ref = 'level/r3'"]).values()
     assert record.data["reads"] == {"before": [f"{name}/1@2", f"{name}/1@1"], "gauge": f"{gauges.name}/0@0"}
     writer.close()

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from headwater.lineage.chain import GENESIS, Head, broken, leaf, link, root
 from headwater.lineage.landing import Landing
-from headwater.lineage.names import records as records_of
 from headwater.lineage.record import Record
+from headwater.lineage.records import records as records_of
 from headwater.lineage.store import Store
 
 text = st.text(alphabet=st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=12)
@@ -33,7 +33,7 @@ def test_leaves_in_sql_and_python_are_one(store, records):
     with store.cursor() as cursor:
         rows = cursor.execute("SELECT leaf, data, held FROM records WHERE seq >= ? ORDER BY seq", [before.seq]).fetchall()
         told = [msgspec.json.decode(msgspec.json.encode(record.data)) for record in new]  # JSON knows no infinity
-        assert [record.data for record in records_of(cursor, f"seq >= {before.seq}")] == told
+        assert [record.data for record in records_of(cursor, [f"seq >= {before.seq}"]).values()] == told
     leaves = [leaf(seq, record, data, held) for (seq, record), (_, data, held) in zip(enumerate(new, before.seq), rows, strict=True)]
     assert [bytes(row[0]) for row in rows] == leaves
     assert store.head().head == link(before, before.seq + len(new), root(leaves)).head

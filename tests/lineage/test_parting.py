@@ -61,7 +61,7 @@ def test_what_was_said_is_read_as_it_was_said(said):
         wanted = [msgspec.structs.replace(told(data), id=str(n)) for n, data in enumerate(said)]
         store.land([Landing(BROKER, 0, 0, decode_rows(encode_batch(wanted)))])
         with store.cursor() as cursor:
-            found = records(cursor, "kind = 'document'")
+            found = list(records(cursor, ["kind = 'document'"]).values())
     assert [_bare(record.data) for record in found] == [_bare(record.data) for record in wanted]
 
 
