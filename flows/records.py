@@ -51,7 +51,7 @@ class RecordSink(FixedPartitionedSink[list[Record], None]):
 
     def __init__(self, flow: str, writer: Writer, run: str = "", told: Told | None = None) -> None:
         self._flow, self._writer, self._run, self._told = flow, writer, run, told
-        # By thread number: the engine's threads are not Python's, and `threading.local` forgets whenever one lets go of the interpreter.
+        # By thread number: `threading.local` would forget where the state of the engine's threads is not kept (`keep_thread_state`).
         self._slots: dict[int, int] = {}
         self._asked: Counter[int] = Counter()
 

@@ -44,6 +44,14 @@ def test_the_same_content_gives_the_same_answer_whatever_its_order(worlds):
     assert all(len(answer) == 12 for answer in answers[0] if answer)
 
 
+def test_texts_of_one_score_are_found_however_many(world):
+    """More texts than are fetched at first share a score: a search by words finds them, and says the same once it fetches more at once."""
+    world.writer().index([world.said(f"d{n}", 1, "snow at the gate") for n in range(100)])
+    reader = world.reader()
+    first, again = (seen(reader.search("snow", limit=12, mode="sparse")) for _ in range(2))
+    assert len(first) == 12 and again == first
+
+
 def test_searching_the_past_ignores_what_came_later(world):
     """A search at an event time gives the same answer before and after newer versions, deletions and documents arrive."""
     write = world.writer()

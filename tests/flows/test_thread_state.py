@@ -10,7 +10,9 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.testing import TestingSink
 
+from headwater.flows import source
 from headwater.flows.records import RecordSink
+from headwater.flows.source import TopicSource
 from headwater.flows.thread_state import keep_thread_state
 
 LOOKS = 20
@@ -56,9 +58,18 @@ def _remembered(begin) -> int:
     return sum(found)
 
 
-@pytest.mark.parametrize("begin", [lambda *_: keep_thread_state(), lambda *at: RecordSink("x", None).asking().build(*at)])
-def test_a_thread_of_the_engine_remembers(begin):
-    """Once kept, the state of an engine's thread outlives each call into Python; every source of ours keeps it."""
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda *_: keep_thread_state(),
+        lambda *at: RecordSink("x", None).asking().build(*at),
+        lambda *_: TopicSource(None, "broker", {}, "group").build_part("read", "0", None),
+    ],
+    ids=["kept", "records", "topics"],
+)
+def test_a_thread_of_the_engine_remembers(begin, monkeypatch):
+    """Once kept, the state of an engine's thread outlives each call into Python; our sources keep it."""
+    monkeypatch.setattr(source, "Slot", lambda *_: None)
     assert _remembered(begin) == LOOKS - 1
 
 
