@@ -101,6 +101,21 @@ def account(patch: Any) -> None:
     after(patch, walk, "account_step", change)
 
 
+def told_by(step: str) -> Callable[[Any], None]:
+    """The same of what a step tells that was read, where it goes along with the work."""
+
+    def change(keyed: Any) -> Any:
+        for _, each in keyed:
+            each.records = changed(each.records, lambda record: record.kind == "consumed")
+        return keyed
+
+    return lambda patch: after(patch, walk, step, change)
+
+
+account_detect, account_decide = told_by("signal_step"), told_by("wake_step")
+account_detect.__name__, account_decide.__name__ = "account_detect", "account_decide"
+
+
 def signal(patch: Any) -> None:
     def change(keyed: Any) -> Any:
         for _, each in keyed:
@@ -172,7 +187,7 @@ def land(patch: Any) -> None:
     patch.setattr(landing, "_landings", change)
 
 
-STEPS = (decode, enrich, upsert, account, signal, rules, sink, wake, decide, encode, land)
+STEPS = (decode, enrich, upsert, account, account_detect, account_decide, signal, rules, sink, wake, decide, encode, land)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
@@ -186,7 +201,7 @@ def test_what_a_step_loses_or_does_twice_is_named(step, tmp_path, monkeypatch, e
             [accepted] = up.gateway.publish(topic, [event])
             assert accepted.position.offset == n
             eventually(lambda place=accepted.position: up.run.meter.await_reached("index", {place[1:3]: place.offset + 1}, 1))
-        fired = 5 if step in (rules, account, encode, land, decide, wake) else 4
+        fired = 5 if step in (rules, account, account_detect, account_decide, encode, land, decide, wake) else 4
         eventually(lambda: len(drain(up.run.kafka, ACTIVATIONS, 0, 0)) >= fired)
 
         def found() -> Any:
