@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from headwater.lineage import texts
-from headwater.lineage.parting import is_document, part
+from headwater.lineage.parting import Documents, is_document, part
 from headwater.lineage.row import Row
 from headwater.lineage.texts import RECENT, Texts
 
@@ -22,7 +23,9 @@ _HASH = re.compile(r'"([0-9a-f]{64})"')
 
 
 class Kept(NamedTuple):
-    """Of rows in their order: their data without contents, and what each holds; each id by which a row may be asked for, with its place."""
+    """Of rows in their order: their data without contents, and what each holds; and each id by which a row may be asked for, with its
+    row's place.
+    """
 
     data: list[bytes]
     held: list[str | None]
@@ -43,29 +46,8 @@ def keep(connection: duckdb.DuckDBPyConnection, known: Texts, rows: Sequence[Row
     A text that the database has already is referred to, not stored again: what an agent was shown or said wherever it is, what a document
     says if it was said lately. To look for each text of each document in all that there is would cost more with every document.
     """
-    found: dict[str, tuple[str, bytes]] = {}
-
-    def noted(scope: bytes, body: bytes) -> str:
-        hash, salt = known.seal(scope, body)
-        found[hash] = (salt, body)
-        return hash
-
-    kept = Kept([], [], [], [])
-    others = list[int]()
-    for place, row in enumerate(rows):
-        plain = is_document(row)
-        data, held, names = part(row, known.reference if plain else noted)
-        kept.data.append(data)
-        kept.held.append(held)
-        kept.names.extend(names)
-        kept.places.extend([place] * len(names))
-        if held is not None and not plain:
-            others.append(place)
-    if found:
-        known.learn(_known(connection, known.unknown(list(found))))
-        numbers = {hash: known.number(hash, salt, body) for hash, (salt, body) in found.items()}
-        for place in others:
-            kept.held[place] = _referring(str(kept.held[place]), numbers)
+    kept = _documents(known, rows)
+    _others(connection, known, rows, kept)
     if (fresh := known.take()) is not None:
         connection.register("new_contents", fresh)
         try:
@@ -73,6 +55,40 @@ def keep(connection: duckdb.DuckDBPyConnection, known: Texts, rows: Sequence[Row
         finally:
             connection.unregister("new_contents")
     return kept
+
+
+def _documents(known: Texts, rows: Sequence[Row]) -> Kept:
+    """The rows, so far as they are documents of a form that is known; of all others `data` is empty yet."""
+    chosen = [place for place, row in enumerate(rows) if is_document(row)]
+    documents = Documents([rows[place] for place in chosen], known.references)
+    kept = Kept([b""] * len(rows), [None] * len(rows), documents.names, np.repeat(chosen, documents.named).tolist())
+    for place, data, held in zip(chosen, documents.data, documents.held, strict=True):
+        kept.data[place], kept.held[place] = data, held
+    return kept
+
+
+def _others(connection: duckdb.DuckDBPyConnection, known: Texts, rows: Sequence[Row], kept: Kept) -> None:
+    found: dict[str, tuple[str, bytes]] = {}
+
+    def noted(scope: bytes, body: bytes) -> str:
+        hash, salt = known.seal(scope, body)
+        found[hash] = (salt, body)
+        return hash
+
+    holding = list[int]()
+    for place in [place for place, data in enumerate(kept.data) if not data]:
+        kept.data[place], held, names = part(rows[place], noted)
+        kept.names.extend(names)
+        kept.places.extend([place] * len(names))
+        if held is not None:
+            kept.held[place] = held
+            holding.append(place)
+    if not found:
+        return
+    known.learn(_known(connection, known.unknown(list(found))))
+    numbers = {hash: known.number(hash, salt, body) for hash, (salt, body) in found.items()}
+    for place in holding:
+        kept.held[place] = _referring(str(kept.held[place]), numbers)
 
 
 def _referring(held: str, numbers: Mapping[str, int]) -> str:

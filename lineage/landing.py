@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from headwater.lineage.keep import Kept
 from headwater.lineage.ranges import Ranges
@@ -204,6 +204,7 @@ def table(rows: Sequence[Row], first_seq: int, batch: int, kept: Kept | None = N
     return pa.table(columns)
 
 
-def named(names: Sequence[str], places: Sequence[int], first_seq: int) -> pa.Table:
-    """Ids by which rows may be asked for, as `text`, each with the `seq` of the row at its place."""
-    return pa.table({"text": pa.array(names, pa.string()), "seq": pc.add(pa.array(places, pa.int64()), first_seq)})
+def named(kept: Kept, first_seq: int) -> pa.Table:
+    """Ids by which rows may be asked for, as `text`, each with the `seq` of its row."""
+    seqs = np.array(kept.places, np.int64) + first_seq
+    return pa.table({"text": pa.array(kept.names, pa.string()), "seq": pa.array(seqs)})

@@ -4,7 +4,9 @@ Documents are nearly all that lands, so they go a short way of their own: only w
 kinds, and documents of a form that is not known here, go the long one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -21,6 +23,10 @@ _ABSENT = Raw(b"")
 _EMPTY = frozenset((b"", b'""', b"{}", b"[]", b"null", b"false"))
 _NO_TEXT = b'""'
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+ReferAll: TypeAlias = Callable[[Sequence[bytes], Sequence[bytes]], Sequence[str]]
+"""The same of many: (each text after its scope, each text) → what stands for each."""
 
 
 class Part(NamedTuple):
@@ -67,12 +73,6 @@ def is_document(row: Row) -> bool:
 
 def part(row: Row, refer: Refer) -> Part:
     """The row without its contents, which `refer` is given."""
-    if row.kind == "document":
-        try:
-            document = _document(row.data)
-        except msgspec.ValidationError:
-            return _parted(row, refer)
-        return _of_document(row, document, refer)
     if row.data is EMPTY and row.kind in ("consumed", "absent", "outcome") and not row.ref:
         return Part(b"{}", None, set())
     return _parted(row, refer)
@@ -83,26 +83,59 @@ def _says(body: bytes) -> bool:
     return len(body) > 5 or body not in _EMPTY
 
 
-def _of_document(row: Row, document: _Document, refer: Refer) -> Part:
-    scope, ref = scoped(row.ref), row.ref
-    names = {ref, ref.partition("/")[2], document.event or ""}
-    held = []
-    if _says(body := bytes(document.fields)):
-        held.append(f'"fields":"{refer(scope, body)}"')
-        document.fields = _ABSENT
-    if _says(body := bytes(document.reads)):
-        held.append(f'"reads":"{refer(scope, body)}"')
-        document.reads = _ABSENT
-    if chunks := document.chunks or ():
-        told = []
+class Documents:
+    """Documents without their contents, as columns: `data` (empty where the form is not known here), `held`, and `names`, `named` of which
+    are of each. (Objects that stay, one of each document, would be gone through by the garbage collector again and again.)
+    """
+
+    def __init__(self, rows: Sequence[Row], refer: ReferAll) -> None:
+        self.data, self.names, self.named = list[bytes](), list[str](), list[int]()
+        self._told, self._bodies = list[bytes](), list[bytes]()
+        forms, counts = list[str](), list[int]()
+        for row in rows:
+            before, known = len(self._bodies), len(self.names)
+            forms.append(self._open(row))
+            counts.append(len(self._bodies) - before)
+            self.named.append(len(self.names) - known)
+        references = iter(refer(self._told, self._bodies))
+        self.held = [form % tuple(islice(references, count)) if count else None for form, count in zip(forms, counts, strict=True)]
+
+    def _open(self, row: Row) -> str:
+        """Take a document's texts and names out of it; what is held then, but for the references."""
+        try:
+            document = _document(row.data)
+        except msgspec.ValidationError:
+            self.data.append(b"")
+            return ""
+        ref, bodies = row.ref, self._bodies
+        names = {ref, ref[ref.find("/") + 1 :] if "/" in ref else "", document.event or ""}
+        before, fields, reads, chunks = len(bodies), False, False, document.chunks or ()
+        if document.fields is not _ABSENT and (fields := _says(body := bytes(document.fields))):
+            bodies.append(body)
+            document.fields = _ABSENT
+        if document.reads is not _ABSENT and (reads := _says(body := bytes(document.reads))):
+            bodies.append(body)
+            document.reads = _ABSENT
         for chunk in chunks:
             names.add(chunk.id)
             body = bytes(chunk.text)
-            told.append(f'"{refer(scope, body if _says(body) else _NO_TEXT)}"')
+            bodies.append(body if _says(body) else _NO_TEXT)
             chunk.text = chunk.hash = _ABSENT
-        held.append(f'"chunks":[{",".join(told)}]')
-    names.discard("")
-    return Part(_plain(document), f"{{{','.join(held)}}}" if held else None, names)
+        names.discard("")
+        self.names.extend(names)
+        scope = scoped(ref)
+        self._told.extend([scope + body for body in bodies[before:]])
+        self.data.append(_plain(document))
+        return _held(fields, reads, len(chunks))
+
+
+@cache
+def _held(fields: bool, reads: bool, chunks: int) -> str:
+    """What a document holds, with %s for each reference."""
+    parts = [f'"{name}":"%s"' for name, there in (("fields", fields), ("reads", reads)) if there]
+    if chunks:
+        parts.append('"chunks":[' + ",".join(['"%s"'] * chunks) + "]")
+    return "{" + ",".join(parts) + "}"
 
 
 def _parted(row: Row, refer: Refer) -> Part:

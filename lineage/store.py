@@ -20,7 +20,7 @@ from typing import Self, cast
 import duckdb
 import pyarrow as pa
 
-from headwater.lineage.chain import GENESIS, LEAF, ROOT, Head, link
+from headwater.lineage.chain import GENESIS, Head, link, root
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
@@ -29,6 +29,7 @@ from headwater.lineage.keep import KEY_BYTES, keep, opened
 from headwater.lineage.known import known_of
 from headwater.lineage.landing import Known, Landed, Replay, named, table
 from headwater.lineage.landing import Landing as Landing
+from headwater.lineage.leaves import leaves
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
 from headwater.lineage.name_pages import sort_names
 from headwater.lineage.names import NAME
@@ -264,13 +265,14 @@ class Store:
     def _append(self, records: Sequence[Row]) -> None:
         before = self._head
         kept = keep(self._connection, self._texts, records)
-        with self._registered("landing", table(records, before.seq, before.batch + 1, kept)):
+        rows = table(records, before.seq, before.batch + 1, kept)
+        found = leaves(rows)
+        with self._registered("landing", rows.append_column("leaf", pa.array(found, pa.binary()))):
             # In the order of seq, as they are.
-            self._connection.execute(f"INSERT INTO records BY NAME SELECT *, {LEAF} AS leaf FROM landing")
-        with self._registered("naming", named(kept.names, kept.places, before.seq)):
+            self._connection.execute("INSERT INTO records BY NAME SELECT * FROM landing")
+        with self._registered("naming", named(kept, before.seq)):
             self._connection.execute(f"INSERT INTO names_new SELECT {NAME}, seq FROM naming")
-        root = self._one(f"SELECT {ROOT} FROM records WHERE batch = {before.batch + 1} AND seq >= {before.seq}")
-        entry = link(before, before.seq + len(records), str(root))
+        entry = link(before, before.seq + len(records), root(found))
         now = to_datetime(self._clock())
         self._connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*entry, now])
         self._head = Head(entry.batch, entry.next_seq, entry.head)

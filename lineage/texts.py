@@ -2,11 +2,12 @@
 
 import hashlib
 import itertools
-import struct
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 
+_sha256 = hashlib.sha256
 RECENT = 65_536
 """Hashes of contents that are remembered, at least, so that what is said again is not looked for in the database: some 15 MB."""
 
@@ -21,10 +22,12 @@ class Texts:
         self._hashes, self._salts, self._bodies = list[str](), list[str](), list[bytes]()
         self._keyed, self._recent = hashlib.blake2b(key=key, digest_size=16), dict(recent)
 
-    def reference(self, scope: bytes, body: bytes) -> str:
-        """`number:hash` of a content, which is stored if it was not lately."""
-        hash, salt = self.seal(scope, body)
-        return f"{self._recent.get(hash) or self.number(hash, salt, body)}:{hash}"
+    def references(self, told: Sequence[bytes], bodies: Sequence[bytes]) -> list[str]:
+        """`number:hash` of each JSON text, which is stored if it was not lately; `told` is each after its scope."""
+        salts = [self._salt(each) for each in told]
+        hashes = [_sha256(salt.encode() + body).hexdigest() for salt, body in zip(salts, bodies, strict=True)]
+        numbers = map(self.number, hashes, salts, bodies)
+        return [f"{number}:{hash}" for number, hash in zip(numbers, hashes, strict=True)]
 
     def number(self, hash: str, salt: str, body: bytes) -> int:
         """The number of a content, which is stored if it was not lately."""
@@ -39,10 +42,13 @@ class Texts:
 
     def seal(self, scope: bytes, body: bytes) -> tuple[str, str]:
         """(hash, salt) of a JSON text of a scope, which ends with a separator: the salt depends on key, scope and text."""
+        salt = self._salt(scope + body)
+        return _sha256(salt.encode() + body).hexdigest(), salt
+
+    def _salt(self, told: bytes) -> str:
         keyed = self._keyed.copy()
-        keyed.update(scope + body)
-        salt = keyed.hexdigest()
-        return hashlib.sha256(salt.encode() + body).hexdigest(), salt
+        keyed.update(told)
+        return keyed.hexdigest()
 
     def unknown(self, hashes: Sequence[str]) -> list[str]:
         """Those that are not among the recent ones."""
@@ -69,4 +75,5 @@ class Texts:
 
 def names(hashes: Sequence[str]) -> pa.Array:
     """The beginnings of hashes as numbers: what is looked for is found by comparing numbers."""
-    return pa.array(struct.unpack(f">{len(hashes)}Q", bytes.fromhex("".join([hash[:16] for hash in hashes]))), pa.uint64())
+    beginnings = np.frombuffer(bytes.fromhex("".join([hash[:16] for hash in hashes])), ">u8")
+    return pa.array(beginnings.astype(np.uint64))

@@ -3,17 +3,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.lineage.chain import GENESIS, Head, broken, leaf, link, root
-from headwater.lineage.landing import Landing
+from headwater.lineage.chain import GENESIS, LEAF, Head, broken, leaf, link, root
+from headwater.lineage.landing import Landing, table
+from headwater.lineage.leaves import leaves
 from headwater.lineage.record import Record
 from headwater.lineage.records import records as records_of
+from headwater.lineage.row import record_of, rows_of
 from headwater.lineage.store import Store
+from headwater.lineage.testing import sample_records
 
-text = st.text(alphabet=st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=12)
+text = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=12)
 made = st.builds(
     Record, id=text, kind=st.just("note"), flow=text, step=text, logged=st.integers(0, 2**50), ref=text,
     parents=st.lists(text, max_size=3).map(tuple), broker=text, topic=text, outcome=text,
-    at=st.none() | st.integers(-(2**40), 2**50), data=st.dictionaries(text, text | st.floats(allow_nan=False) | st.none(), max_size=3),
+    at=st.none() | st.integers(-(2**40), 2**50),
+    data=st.dictionaries(text | st.just("text"), text | st.floats(allow_nan=False) | st.none(), max_size=3),
 )  # fmt: skip
 
 
@@ -31,12 +35,22 @@ def test_leaves_in_sql_and_python_are_one(store, records):
     new = [msgspec.structs.replace(record, id=f"{before.seq + n}{record.id}") for n, record in enumerate(records)]
     store.land([Landing("b", 0, store.offsets("b").get(0, 0), new)])
     with store.cursor() as cursor:
-        rows = cursor.execute("SELECT leaf, data, held FROM records WHERE seq >= ? ORDER BY seq", [before.seq]).fetchall()
+        rows = cursor.execute(f"SELECT leaf, data, held, {LEAF} FROM records WHERE seq >= ? ORDER BY seq", [before.seq]).fetchall()
         told = [msgspec.json.decode(msgspec.json.encode(record.data)) for record in new]  # JSON knows no infinity
         assert [record.data for record in records_of(cursor, [f"seq >= {before.seq}"]).values()] == told
-    leaves = [leaf(seq, record, data, held) for (seq, record), (_, data, held) in zip(enumerate(new, before.seq), rows, strict=True)]
-    assert [bytes(row[0]) for row in rows] == leaves
-    assert store.head().head == link(before, before.seq + len(new), root(leaves)).head
+    wanted = [leaf(seq, record, data, held) for (seq, record), (_, data, held, _) in zip(enumerate(new, before.seq), rows, strict=True)]
+    assert [bytes(row[0]) for row in rows] == [bytes(row[3]) for row in rows] == wanted
+    assert store.head().head == link(before, before.seq + len(new), root(wanted)).head
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 28])
+def test_leaves_do_not_depend_on_how_many_are_made_at_once(monkeypatch, at_once):
+    """Law 8: a landing too large for one array of texts has the leaves that its records have one by one."""
+    monkeypatch.setattr("headwater.lineage.leaves._AT_ONCE", at_once)
+    rows = rows_of([*sample_records(), msgspec.structs.replace(sample_records()[0], parents=("a", "", "\u00e9b"))])
+    data = [bytes(row.data).decode() for row in rows]
+    wanted = [leaf(seq, record_of(row), text) for (seq, row), text in zip(enumerate(rows, 7), data, strict=True)]
+    assert leaves(table(rows, 7, 1)) == wanted
 
 
 def chained(sizes):

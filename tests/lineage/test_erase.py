@@ -9,6 +9,7 @@ from headwater.lineage.client import connect
 from headwater.lineage.erase import plan
 from headwater.lineage.errors import NotFound, Unavailable
 from headwater.lineage.event import Position
+from headwater.lineage.keep import Kept
 from headwater.lineage.landing import Landing, named, table
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
 from headwater.lineage.names import NAME, names_of
@@ -52,7 +53,8 @@ def landed_before(path):
         root = old.execute(f"SELECT {ROOT} FROM records").fetchall()[0][0]
         old.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, now())", [*link(Head(0, 0, GENESIS), len(records), root)])
         old.execute("INSERT INTO offsets VALUES (?, 0, 1)", [BROKER])
-        old.register("naming", named(*zip(*((text, n) for n, record in enumerate(records) for text in names_of(record)), strict=True), 0))
+        names, places = zip(*((text, n) for n, record in enumerate(records) for text in names_of(record)), strict=True)
+        old.register("naming", named(Kept([], [], names, places), 0))
         old.execute(f"INSERT INTO names_new SELECT {NAME}, seq FROM naming")
     return path
 
