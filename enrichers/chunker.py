@@ -98,7 +98,7 @@ def _checked(chunker: object, budget: int, overlap: int) -> None:
 
 
 def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
-    """(section, paragraphs) for each heading with text under it."""
+    """(section, paragraphs) for each heading with text under it. One with nothing under it, no heading either, is itself the text."""
     path: list[tuple[int, str]] = []
     lines: list[str] = []
     fenced = False
@@ -108,11 +108,18 @@ def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
         if heading is None:
             lines.append(line)
             continue
-        yield " › ".join(title for _, title in path), _paragraphs(lines)
-        lines = []
         depth = len(heading[1])
+        yield _section(path, _paragraphs(lines), leaf=not path or depth <= path[-1][0])
+        lines = []
         path = [(level, title) for level, title in path if level < depth] + [(depth, heading[2])]
-    yield " › ".join(title for _, title in path), _paragraphs(lines)
+    yield _section(path, _paragraphs(lines), leaf=True)
+
+
+def _section(path: list[tuple[int, str]], paragraphs: list[str], *, leaf: bool) -> tuple[str, list[str]]:
+    titles = [title for _, title in path]
+    if leaf and titles and not paragraphs:
+        paragraphs = [titles.pop()]
+    return " › ".join(titles), paragraphs
 
 
 def _paragraphs(lines: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ Condition: TypeAlias = Field | Sequence[Field] | Bounds
 
 Where: TypeAlias = Mapping[str, Condition]
 
+MOST_CONDITIONS = 100
 MOST_VALUES = 1_000
 BOUNDS = ("gte", "gt", "lte", "lt")
 KINDS: dict[type, str] = {str: "text", bool: "true or false", int: "a number", float: "a number"}
@@ -26,7 +27,12 @@ def scope_of(where: Where | None, at: int | None, types: Sequence[str] | None) -
     """A scope from a reader's words: all conditions must hold. Raises Misused for what is no condition."""
     groups: list[tuple[str, ...]] = []
     ranges: list[Range] = []
+    if where and len(where) > MOST_CONDITIONS:
+        raise Misused(f"where has {len(where):,} conditions; at most {MOST_CONDITIONS} can be asked for at once")
+    for one in types or ():
+        whole("types", one)
     for name, condition in (where or {}).items():
+        whole("where", name)
         if isinstance(condition, Mapping):
             ranges.append(_range(name, condition))
         else:
@@ -44,7 +50,17 @@ def values_of(name: str, condition: Field | Sequence[Field]) -> Sequence[Field]:
     for one in values:
         if not (one is None or isinstance(one, (str, int, float, bool))) or (isinstance(one, float) and not math.isfinite(one)):
             raise Misused(f"where: {name}={one!r} is no value of a field; fields are text, finite numbers, true, false or null")
+        if isinstance(one, str):
+            whole(f"where: {name}", one)
     return values
+
+
+def whole(what: str, text: str) -> None:
+    """Raises Misused for text that no document can hold: JSON can spell half a character, UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Misused(f"{what} holds half a surrogate pair at character {error.start}; send whole characters") from None
 
 
 def kind_of(value: Field) -> str:

@@ -25,7 +25,9 @@ class Fields:
         self._lock = threading.Lock()
 
     def check(self, where: Where, scope: Scope) -> None:
-        """Raises Misused for a field that no document in question has, or that never holds such a value."""
+        """Raises Misused for a document type that there is not, a field that no document in question has, or that never holds such a
+        value."""
+        self._check_types(scope.types)
         among = Scope(scope.at, types=scope.types)
         for name, condition in where.items():
             if '"' in name or "\\" in name or not name:
@@ -33,6 +35,12 @@ class Fields:
             wanted = kinds_of(condition)
             if not _fits(wanted, self._kinds(name, among.types)):
                 self._look(name, condition, wanted, among)
+
+    def _check_types(self, types: Sequence[str]) -> None:
+        """Those of documents that an earlier application left in the index may be asked for as well."""
+        for one in types:
+            if self._declared and one not in self._declared and not self._index.sample(Scope(types=(one,)), 1):
+                raise Misused(f"types: there is no document type {one!r}; there are {names_told(self._declared)}")
 
     def _look(self, name: str, condition: Condition, wanted: set[str], among: Scope) -> None:
         self._learn(self._index.sample(among, LOOKED_AT, name))

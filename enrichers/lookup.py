@@ -50,7 +50,8 @@ class Lookup:
 
     A key that the file lacks gives the row of its columns with None for each value. Of a key given twice the first row counts.
     The file is read on first use, and again when its time or size changed: events from then on see the new rows. A new file that
-    cannot be read is warned of, and the last good rows stay. Replace the file by renaming a whole one over it.
+    cannot be read, or lacks a column of the former, is warned of, and the last good rows stay. Replace the file by renaming a whole
+    one over it.
     """
 
     path: str | Path
@@ -95,7 +96,7 @@ class Lookup:
             stamp = _stamp(self.file)
             if watched.table is None or stamp != watched.tried:
                 try:
-                    watched.table = self._read()
+                    watched.table = self._read(watched.table)
                 except Misused as error:
                     if watched.table is None:
                         raise
@@ -109,12 +110,16 @@ class Lookup:
     def _row(self, table: Table, model: Any) -> Row:
         return table.rows.get(str(value_of(model, self.on)), table.unknown)
 
-    def _read(self) -> Table:
+    def _read(self, former: Table | None) -> Table:
+        """Raises Misused, also for a file that lacks columns it had: what reads the facts counts on them until the next start."""
         try:
             content = self.file.read_bytes()
             frame = pl.read_csv(content, infer_schema_length=None)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise Misused(f"look-up file {self.file} cannot be read: {error}; put a CSV file with a header line there") from None
+            why = str(error).strip().split("\n", 1)[0]  # what follows are polars' hints to programmers
+            raise Misused(f"look-up file {self.file} cannot be read: {why}; put a CSV file with a header line there") from None
+        if former is not None and (lost := [column for column in former.unknown if column not in frame.columns]):
+            raise Misused(f"look-up file {self.file} no longer has the column {lost[0]!r}; it has {', '.join(frame.columns)}")
         key = self.key or (self.on if self.on in frame.columns else frame.columns[0])
         if key not in frame.columns:
             raise Misused(f"look-up file {self.file} has no column {key!r}; it has {', '.join(frame.columns)}")

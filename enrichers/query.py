@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from headwater.enrichers.condition import Where
+from headwater.enrichers.condition import Where, whole
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
 
@@ -49,6 +49,7 @@ class Query:
             raise Misused("the text to search for is empty")
         if len(self.text) > LONGEST_TEXT:
             raise Misused(f"the text to search for has {len(self.text):,} characters; at most {LONGEST_TEXT:,} are allowed")
+        whole("the text to search for", self.text)
         _within("limit", self.limit, 1, LARGEST_LIMIT)
         _within("per_document", self.per_document, 1, MOST_PER_DOCUMENT)
         _within("neighbours", self.neighbours, 0, MOST_NEIGHBOURS)

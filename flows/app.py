@@ -157,11 +157,13 @@ FILES_DOCUMENT = DocumentType("files", FILES_TOPIC, _file_document, version="ver
 
 
 def load(target: str) -> App:
-    """The App of `FILE.py` or `MODULE:NAME` (object `app`). Raises Misused."""
+    """The App of `FILE.py` or `MODULE:NAME` (object `app`). Modules beside the file, or below the working directory, can be imported.
+    Raises Misused."""
     module, _, name = target.partition(":")
     if module.endswith(".py"):
         found = _from_file(Path(module))
     else:
+        _importable(Path.cwd())
         try:
             found = importlib.import_module(module)
         except ImportError as error:
@@ -192,6 +194,7 @@ def _from_file(path: Path) -> Any:
     name = f"headwater_app_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None and spec.loader is not None, path
+    _importable(path.resolve().parent)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic and pickle look classes up by module name
     try:
@@ -202,6 +205,12 @@ def _from_file(path: Path) -> Any:
         del sys.modules[name]
         raise Misused(f"application {path}, {_line_of(error, path)}: {type(error).__name__}: {error}") from error
     return module
+
+
+def _importable(folder: Path) -> None:
+    """Let what lies in a folder be imported, as beside a script; last, so that none of it hides what is installed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def _line_of(error: Exception, path: Path) -> str:

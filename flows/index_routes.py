@@ -3,10 +3,12 @@
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+import anyio
 import msgspec
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
+from starlette.types import Receive, Scope, Send
 
 from headwater.flows.check import check
 from headwater.flows.index_status import status_of
@@ -43,17 +45,28 @@ def routes(run: Callable[[], Runtime]) -> APIRouter:
     def rebuild(body: RebuildAsked) -> Response:
         if body.dry_run:
             return Response(msgspec.json.encode({"plan": run().rebuild.plan()}), media_type="application/json")
-        return _streamed(run().rebuild.steps(body.accept_refused))
+        return _Streamed(run().rebuild.steps(body.accept_refused))
 
     @router.post("/v1/index/check", summary="Compare the index with the topics: lines of JSON, how far it is, then the findings")
     def checked(body: CheckAsked) -> Response:
-        return _streamed(check(run(), repair=body.repair))
+        return _Streamed(check(run(), repair=body.repair))
 
     return router
 
 
-def _streamed(steps: Generator[Any, None, Any]) -> StreamingResponse:
-    return StreamingResponse(_lines(steps), media_type="application/x-ndjson")
+class _Streamed(StreamingResponse):
+    """Steps, told in lines. A caller who goes away ends them: what they hold, nobody else could have until the next start."""
+
+    def __init__(self, steps: Generator[Any, None, Any]) -> None:
+        super().__init__(_lines(steps), media_type="application/x-ndjson")
+        self._steps = steps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # the step under way has ended: threads are not left behind
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._steps.close)
 
 
 def _lines(steps: Generator[Any, None, Any]) -> Iterator[bytes]:

@@ -202,8 +202,8 @@ def _event_line(event: EventSeen) -> Text:
 
 def _read(reads: Mapping[str, Any]) -> str:
     """Where what was known beside an event is from: `   knew gauge from letters.csv …`."""
-    told = (f"{name} from {read if isinstance(read, str) else json.dumps(read, ensure_ascii=False)}" for name, read in reads.items())
-    return f"   knew {_clip(', '.join(told), 80)}" if reads else ""
+    said = {name: read if isinstance(read, str) else json.dumps(read, ensure_ascii=False) for name, read in reads.items()}
+    return f"   knew {', '.join(f'{name} from {_clip(read)}' for name, read in said.items())}" if reads else ""
 
 
 def _document_line(document: DocumentSeen) -> Text:

@@ -37,6 +37,15 @@ def test_markdown_is_cut_at_headings_with_their_path():
     assert "# no heading" in pieces(text)[2].text
 
 
+def test_a_heading_with_nothing_under_it_is_a_text():
+    """Its words can be found: it is a piece under the headings above it. One with headings or text under it is in their path only."""
+    text = "# Snow\n\n## Closed\n\n## Open\n\n# Fog\n\n### Deep\n\nWait.\n\n# End"
+    assert [(one.section, one.text) for one in pieces(text)] == [
+        ("Snow", "Closed"), ("Snow", "Open"), ("Fog › Deep", "Wait."), ("", "End"),
+    ]  # fmt: skip
+    assert [(one.section, one.text) for one in pieces("# Kettle\n\n")] == [("", "Kettle")]
+
+
 def test_the_hash_is_of_what_is_embedded():
     """The same text under another heading is another passage."""
     one, two = pieces("# A\n\nsame\n\n# B\n\nsame")

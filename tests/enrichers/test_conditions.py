@@ -103,6 +103,34 @@ def test_what_nobody_can_know_yet_is_not_refused(fill, world):
     assert found(reader, {"gate": "A1"}) == ["1"]
 
 
+def test_a_document_type_that_there_is_not_is_told(fill, world):
+    """With those there are; one of which only the index still knows may be asked for, and one without documents finds nothing."""
+    reader = fill({"place": "EWR"}, types=("flight",))
+    assert found(reader, {}, types=["note"]) == ["0"]
+    assert found(reader, {}, types=["flight"]) == []
+    with pytest.raises(Misused, match="no document type 'notes'; there are flight"):
+        found(reader, {}, types=["notes"])
+    assert reader.search("snow", types=["notes"]).results == ()
+
+
+def test_conditions_are_bounded():
+    """A hundred are looked for, more are refused."""
+    many = {f"f{n}": n for n in range(101)}
+    with pytest.raises(Misused, match="101 conditions; at most 100"):
+        scope_of(many, None, None)
+    del many["f0"]
+    assert len(scope_of(many, None, None).tags) == 100
+
+
+@pytest.mark.parametrize("where", [{"delay": "\ud800"}, {"delay": ["a", "x\udfff"]}, {"\ud800": 1}])
+def test_half_a_character_is_refused(where):
+    """JSON can spell it, the engine cannot take it: Misused, not a failure."""
+    with pytest.raises(Misused, match="half a surrogate pair"):
+        scope_of(where, None, None)
+    with pytest.raises(Misused, match="half a surrogate pair"):
+        scope_of({}, None, ["a\ud800"])
+
+
 @pytest.mark.parametrize(
     "condition",
     [{}, {"over": 3}, {"gte": True}, {"gte": float("nan")}, {"gte": 1, "lt": "2013-01-01T00:00:00Z"}, {"gte": "soon"}, [], float("inf"),

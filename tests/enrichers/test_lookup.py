@@ -71,7 +71,8 @@ def rewrite(path, text):
 
 
 def test_a_changed_file_is_read_again_and_a_broken_one_keeps_the_last_good_rows(airlines, tmp_path):
-    """Events after a change see the new rows under a new digest; what cannot be read, or is gone, changes nothing until it can."""
+    """Events after a change see the new rows under a new digest; what cannot be read, lacks a
+    column, or is gone, changes nothing until it can."""
     file = tmp_path / "airlines.csv"
 
     def asked():
@@ -83,8 +84,9 @@ def test_a_changed_file_is_read_again_and_a_broken_one_keeps_the_last_good_rows(
     rewrite(file, "carrier,name\nUA,Untied\n")
     second = asked()
     assert second.facts["name"] == "Untied" and second.reads != first.reads
-    rewrite(file, "no,such\n1\n2,3,4\n")
-    assert asked() == second
+    for broken in ("no,such\n1\n2,3,4\n", "code,name\nUA,United\n", "carrier,title\nUA,United\n"):
+        rewrite(file, broken)
+        assert asked() == second
     file.unlink()
     assert asked() == second
     rewrite(file, "carrier,name\nUA,United\nB6,JetBlue\nUA,Second\n")

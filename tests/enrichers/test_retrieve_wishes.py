@@ -221,7 +221,7 @@ def test_long_histories_come_in_pages(world):
 @pytest.mark.parametrize(
     "wish",
     [{"recency": "soon"}, {"recency": "0s"}, {"neighbours": 21}, {"neighbours": -1}, {"group_by": "type"}, {"per_document": 0},
-     {"text": "x" * 100_001}, {"text": ""}, {"limit": 0}],
+     {"text": "x" * 100_001}, {"text": ""}, {"limit": 0}, {"text": "snow \ud800"}],
 )  # fmt: skip
 def test_senseless_wishes_are_refused(wish):
     """Misused when the query is made, before anything is waited for or embedded."""

@@ -113,6 +113,22 @@ def test_a_file_or_a_module_is_loaded(tmp_path, monkeypatch):
     sys.modules.pop("loadable_app", None)
 
 
+@pytest.mark.parametrize("target", ["own_app.py", "own_app:app"])
+def test_what_lies_beside_the_application_can_be_imported(tmp_path, monkeypatch, target):
+    """As beside any script, though a command was started; but it hides nothing that is installed."""
+    (tmp_path / "own_words.py").write_text("NAME = 'one'\n")
+    (tmp_path / "msgspec.py").write_text("1 / 0\n")
+    (tmp_path / "own_app.py").write_text("from own_words import NAME\nimport msgspec\n" + FILE.replace('"one"', "NAME"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        assert load(target).name == "one"
+        assert sys.path.count(str(tmp_path)) == 1
+    finally:
+        for name in ("own_app", "own_words"):
+            sys.modules.pop(name, None)
+
+
 @pytest.mark.parametrize(
     ("target", "told"),
     [

@@ -2,13 +2,15 @@
 
 import uuid
 
+import anyio
 import msgspec
 import pytest
+from fastapi import FastAPI
 
 from headwater import App, Delete, Document, Topic
 from headwater.enrichers.document import DocumentType
 from headwater.enrichers.testing import HashEmbedder
-from headwater.flows import index_commands
+from headwater.flows import index_commands, index_routes
 from headwater.flows.check import check
 from headwater.flows.index_status import warnings
 from headwater.flows.rebuild import Rebuild, outcome
@@ -276,6 +278,43 @@ def test_one_at_a_time_and_only_of_the_same_making(home):
     run = home.start(loud)
     with pytest.raises(Conflict, match="another making"):
         outcome(check(run))
+
+
+async def gone_after_the_first_line(app, path) -> None:
+    """A caller by HTTP who asks, reads one line, and is no more."""
+    read, asked = anyio.Event(), [{"type": "http.request", "body": b"{}", "more_body": False}]
+
+    async def receive():
+        if asked:
+            return asked.pop()
+        await read.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message.get("body"):
+            read.set()
+            await anyio.sleep_forever()
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+    await app({**scope, "http_version": "1.1", "scheme": "http", "root_path": "", "asgi": {"version": "3.0"}}, receive, send)
+
+
+@pytest.mark.parametrize("path", ["/v1/index/rebuild", "/v1/index/check"])
+def test_a_caller_who_goes_away_leaves_nothing_under_way(home, monkeypatch, path):
+    """The steps end with him, whatever still knows of them, so that the next one is not told to wait for somebody who is gone."""
+    run = home.start()
+    home.publish(run, ("a", 1, "one"), ("b", 1, "two"))
+    home.flow(run)
+    known = []
+    for module, name in ((index_routes, "check"), (run.rebuild, "steps")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, real=real, **options: known.append(real(*args, **options)) or known[-1])
+    app = FastAPI()
+    app.include_router(index_routes.routes(lambda: run))
+    anyio.run(gone_after_the_first_line, app, path)
+    assert len(known) == 1 and not run.rebuild.running
+    assert rebuilt(run).documents == 2
 
 
 def test_an_index_beside_that_fails_ends_the_rebuild_and_not_the_flow(home, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from headwater.lineage.queries import life, why
+from headwater.lineage.seen import DocumentSeen
 from headwater.lineage.show import life_line, why_html, why_tree
 from headwater.lineage.store import Store
 from headwater.lineage.testing import BROKER, landings, name, sample_records
@@ -46,6 +47,17 @@ def test_every_kind_has_a_tree_and_a_page(store, id):
     found = why(store, id)
     assert len(text_of(why_tree(found)).splitlines()) > 1
     assert found.id in why_html(found)
+
+
+def test_every_enricher_that_was_read_is_shown(store):
+    """A document's line names them all, a long name cut by itself, so that none hides those after it."""
+    rating = f"https://ratings.example/{'v1/' * 40}{{id}}"
+    reads = {"maker": "makers.csv#f34ef94b536b", "rating": rating, "before": ["products/0@3", "products/0@1"]}
+    document = DocumentSeen(id="product/p1", version=1, outcome="indexed", event="e", position="", text="Kettle", reads=reads)
+    found = msgspec.structs.replace(why(store, "flights/0@3"), documents=[document])
+    told = " ".join(text_of(why_tree(found)).replace("│", " ").split())
+    assert "knew maker from makers.csv#f34ef94b536b, rating from https://ratings.example/v1/" in told
+    assert 'before from ["products/0@3", "products/0@1"]' in told
 
 
 def test_a_review_is_shown():
