@@ -1,7 +1,6 @@
 """The embedded engine: Qdrant's own, in this process, its files under one directory that belongs to this process alone."""
 
 import contextlib
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,7 +41,21 @@ from qdrant_edge import (
 from qdrant_edge import Point as EdgePoint
 
 from headwater.enrichers.document import head_id
-from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Half, Point, Range, Row, Scope, State, Storage, Vector
+from headwater.enrichers.engine import (
+    EXACT_BELOW,
+    Belonging,
+    Count,
+    Embedded,
+    Found,
+    Half,
+    Point,
+    Range,
+    Row,
+    Scope,
+    State,
+    Storage,
+    Vector,
+)
 from headwater.enrichers.head import Head
 from headwater.enrichers.lately import Lately
 from headwater.enrichers.packed import BELONGS, belonging, pack_head, pack_point, unpack_head, unpack_point, unpack_state
@@ -66,15 +79,13 @@ from headwater.lineage.errors import Misused, Unavailable
 
 T = TypeVar("T")
 
-Version = tuple[str, str, int, str]
-"""A point's id and the version it belongs to: document, version, event."""
 ALWAYS_BY_WORDS = 1
 """Of how many points that pass a filter on, the engine follows the words to them. Below its default, 5,000, it compares the query with each
 point, which takes seven times as long among 4,000."""
 WRITTEN_AT_ONCE = 64
 """Points in one write: the engine holds the whole interpreter for as long as it takes, some 0.15 ms for each."""
-HEADS_KEPT = VERSIONS_KEPT = 50_000
-"""How many heads, and points' versions, are remembered: about a kilobyte for both."""
+HEADS_KEPT, BELONGINGS_KEPT = 50_000, 100_000
+"""How many are remembered: some two thirds of a kilobyte for a head, half a one for what a point belongs to."""
 
 
 class EdgeIndex:
@@ -90,7 +101,7 @@ class EdgeIndex:
         self._shard = _open(directory, size, storage)
         self._turns = Turns()
         self._heads: Lately[str, Head] = Lately(HEADS_KEPT)
-        self._versions: Lately[int, Version] = Lately(VERSIONS_KEPT)
+        self._belongings: Lately[str, Belonging] = Lately(BELONGINGS_KEPT)
 
     def heads(self, documents: Sequence[str]) -> dict[str, Head]:
         ids = [head_id(document) for document in documents]
@@ -102,11 +113,10 @@ class EdgeIndex:
 
     def put(self, points: Sequence[Embedded]) -> None:
         # A condition that never holds: what is there already stays.
-        begun = self._versions.begin()
+        begun = self._belongings.begin()
         self._upsert(points, _point, _is("rev", NEVER))
         # Every search finds what is newest: it need not read again whose they are.
-        named = [(one.point.id, one.point) for one in points]
-        self._versions.keep({uuid.UUID(id).int: (id, one.document, one.version, one.event) for id, one in named}, begun)
+        self._belongings.keep({one.point.id: Belonging(one.point.document, one.point.version, one.point.event) for one in points}, begun)
 
     def flip(self, heads: Sequence[Head]) -> None:
         by_revision: dict[int, list[Head]] = {}
@@ -122,20 +132,21 @@ class EdgeIndex:
             self._update(UpdateOperation.set_payload_by_filter(chosen, {"live": 0, "until": until}))
 
     def delete(self, points: Sequence[str]) -> None:
-        with self._heads.changing(points), self._versions.changing([uuid.UUID(point).int for point in points]):
+        with self._heads.changing(points), self._belongings.changing(points):
             self._update(UpdateOperation.delete_points(list(points)))
 
     def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
         asked, small = [half for half in halves if half.asks], self._small()
-        found = self._scored([_request(half, scope, small, payload=False) for half in asked])
-        scored = [[(one.id.int, one.score) for one in each] for each in found]
-        known = self._versions_of([id for each in scored for id, _ in each])
-        if any(id not in known for each in scored for id, _ in each):  # removed since: look again, in one step
-            found = self._scored([_request(half, scope, small, payload=True) for half in asked])
-            scored = [[(one.id.int, one.score) for one in each] for each in found]
-            known = {one.id.int: _version(one) for each in found for one in each}
-        answers = iter([[_found(known[id], score) for id, score in each] for each in scored])
-        return [next(answers) if half.asks else [] for half in halves]
+        found = iter(self._scored([_request(half, scope, small) for half in asked]))
+        return [[Found(str(one.id), one.score) for one in next(found)] if half.asks else [] for half in halves]
+
+    def belongings(self, ids: Sequence[str]) -> dict[str, Belonging]:
+        known, begun = self._belongings.find(ids), self._belongings.begin()
+        missing = [id for id in dict.fromkeys(ids) if id not in known]
+        records = self._retrieve(missing, payload=PayloadSelector.Include(list(BELONGS)))
+        read = {str(record.id): belonging(record.payload or {}) for record in records}
+        self._belongings.keep(read, begun)
+        return known | read
 
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
         found = self._retrieve(ids, vectors=[DENSE])
@@ -214,16 +225,7 @@ class EdgeIndex:
             found: list[list[Any]] = self._shard.query_batch(QueryBatchRequest(requests)) if requests else []
         return found
 
-    def _versions_of(self, ids: Sequence[int]) -> dict[int, Version]:
-        """The version that each point belongs to, for good; of those that are there."""
-        known = self._versions.find(ids)
-        begun = self._versions.begin()
-        missing = [uuid.UUID(int=id) for id in dict.fromkeys(ids) if id not in known]
-        read = {record.id.int: _version(record) for record in self._retrieve(missing, payload=PayloadSelector.Include(list(BELONGS)))}
-        self._versions.keep(read, begun)
-        return known | read
-
-    def _retrieve(self, ids: Sequence[str | uuid.UUID], *, payload: Any = True, vectors: Any = False) -> list[Any]:
+    def _retrieve(self, ids: Sequence[str], *, payload: Any = True, vectors: Any = False) -> list[Any]:
         if not ids:
             return []
         with _answering():
@@ -297,25 +299,14 @@ def _answering() -> Iterator[None]:
         raise Unavailable(f"the embedded index failed: {error}; start again, it keeps what it acknowledged") from error
 
 
-def _request(half: Half, scope: Scope, small: bool, *, payload: bool) -> QueryRequest:
+def _request(half: Half, scope: Scope, small: bool) -> QueryRequest:
     if isinstance(half.by, Sparse):
         query = Query.Nearest(SparseVector(list(half.by.indices), list(half.by.values)), using=SPARSE)
         params = SearchParams(exact=True, idf=IdfParams(corpus=_filter(scope.population)) if small else None)
     else:
         query = Query.Nearest(half.by.tolist(), using=DENSE)
         params = SearchParams(exact=small, hnsw_ef=max(128, half.limit))
-    told = PayloadSelector.Include(list(BELONGS)) if payload else False
-    return QueryRequest(half.limit, query=query, filter=_filter(scope), params=params, with_payload=told)
-
-
-def _version(one: Any) -> Version:
-    whose = belonging(one.payload or {})
-    return str(one.id), whose.document, whose.version, whose.event
-
-
-def _found(version: Version, score: float) -> Found:
-    id, document, number, event = version
-    return Found(id, score, document, number, event)
+    return QueryRequest(half.limit, query=query, filter=_filter(scope), params=params, with_payload=False)
 
 
 def _point(one: Embedded) -> EdgePoint:

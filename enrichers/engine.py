@@ -67,10 +67,15 @@ class Embedded(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A point that one half of a search found, and the version it belongs to."""
+    """A point that one half of a search found."""
 
     id: str
     score: float
+
+
+class Belonging(msgspec.Struct, frozen=True, gc=False):
+    """The version of a document that a point belongs to, for good."""
+
     document: str
     version: int
     event: str
@@ -198,6 +203,10 @@ class Index(Protocol):
 
     def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
         """For each half the points it finds, best first, all in one step."""
+        ...
+
+    def belongings(self, ids: Sequence[str]) -> dict[str, Belonging]:
+        """What each of these chunk points belongs to. One that is gone may be missing."""
         ...
 
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:

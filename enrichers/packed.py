@@ -9,19 +9,11 @@ from typing import Any
 
 import msgspec
 
-from headwater.enrichers.engine import Point, State, tags_of
+from headwater.enrichers.engine import Belonging, Point, State, tags_of
 from headwater.enrichers.head import Head
 
 BODY = "body"
 """The field that holds the whole point, or head, as JSON."""
-
-
-class Belonging(msgspec.Struct, frozen=True):
-    """Which version of a document a point belongs to."""
-
-    document: str
-    version: int
-    event: str
 
 
 BELONGS = (BODY, "document", "version", "event")

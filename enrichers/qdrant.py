@@ -7,12 +7,28 @@ from typing import Any
 
 import grpc
 import httpx
+import msgspec
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from headwater.enrichers.document import head_id
-from headwater.enrichers.engine import EXACT_BELOW, Count, Embedded, Found, Half, Point, Range, Row, Scope, State, Storage, Vector
+from headwater.enrichers.engine import (
+    EXACT_BELOW,
+    Belonging,
+    Count,
+    Embedded,
+    Found,
+    Half,
+    Point,
+    Range,
+    Row,
+    Scope,
+    State,
+    Storage,
+    Vector,
+)
 from headwater.enrichers.head import Head
+from headwater.enrichers.lately import Lately
 from headwater.enrichers.point import (
     DENSE,
     KEYWORDS,
@@ -32,6 +48,9 @@ from headwater.enrichers.sparse import Sparse
 from headwater.lineage.errors import HeadwaterError, Misused, Unavailable
 
 PUT_AT_ONCE = 256
+BELONGS = ["document", "version", "event"]
+BELONGINGS_KEPT = 20_000
+"""What the last searches found need not be asked for again."""
 SERVER = "v1.20"
 """The server the client belongs to. All guarantees here rest on conditional upserts; an old server passes over the condition."""
 
@@ -49,6 +68,7 @@ class QdrantIndex:
         self._storage = storage
         self._client = client
         self._name = collection
+        self._belongings: Lately[str, Belonging] = Lately(BELONGINGS_KEPT)
         with answering():
             self._prepare()
             self._prove()
@@ -92,17 +112,26 @@ class QdrantIndex:
             self._client.batch_update_points(self._name, operations, wait=True)
 
     def delete(self, points: Sequence[str]) -> None:
-        with answering():
+        with self._belongings.changing(points), answering():
             self._client.delete(self._name, points_selector=list(points), wait=True)
 
     def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
         asked = [half for half in halves if half.asks]
-        small = bool(asked) and self._small()
+        small, begun = bool(asked) and self._small(), self._belongings.begin()
         with answering():
             requests = [_request(half, scope, small) for half in asked]
             found = self._client.query_batch_points(self._name, requests) if requests else []
-        answers = iter([[_found(one) for one in each.points] for each in found])
+        self._belongings.keep({str(one.id): _belonging(one.payload) for each in found for one in each.points}, begun)
+        answers = iter([[Found(str(one.id), one.score) for one in each.points] for each in found])
         return [next(answers) if half.asks else [] for half in halves]
+
+    def belongings(self, ids: Sequence[str]) -> dict[str, Belonging]:
+        known = self._belongings.find(ids)
+        if not (missing := [id for id in dict.fromkeys(ids) if id not in known]):
+            return known
+        with answering():
+            read = self._client.retrieve(self._name, missing, with_payload=BELONGS)
+        return known | {str(one.id): _belonging(one.payload) for one in read}
 
     def points(self, ids: Sequence[str]) -> dict[str, tuple[Point, Vector]]:
         if not ids:
@@ -277,13 +306,12 @@ def _request(half: Half, scope: Scope, small: bool) -> models.QueryRequest:
         query = half.by.tolist()
         using, params = DENSE, models.SearchParams(exact=small, hnsw_ef=max(128, half.limit))
     return models.QueryRequest(
-        query=query, using=using, filter=_filter(scope), limit=half.limit, params=params, with_payload=["document", "version", "event"]
+        query=query, using=using, filter=_filter(scope), limit=half.limit, params=params, with_payload=BELONGS
     )  # fmt: skip
 
 
-def _found(one: models.ScoredPoint) -> Found:
-    payload = one.payload or {}
-    return Found(str(one.id), one.score, payload["document"], payload["version"], payload["event"])
+def _belonging(payload: Mapping[str, Any] | None) -> Belonging:
+    return msgspec.convert(payload, Belonging)
 
 
 def _point(one: Embedded) -> models.PointStruct:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
+from typing import NamedTuple
 
 from headwater.enrichers.engine import Found
 
@@ -10,6 +11,10 @@ RANK_CONSTANT = 10
 MEANING, WORDS = 1.0, 3.0
 """What the halves of a search weigh. These three were chosen on the tuning half of `headwater bench quality`: documents made of records
 are told apart by names and numbers first, which words find and meanings do not."""
+NEAR = 1e-9
+"""Sums of shares in another order differ by less."""
+WIDER = 8
+"""Where too few were fetched many share a score, as texts made of records do."""
 WIDEST = 4_096
 """A group of equal scores that does not fit tells nothing apart and is left out."""
 
@@ -17,23 +22,61 @@ Groups = list[list[str]]
 """Ids in groups of equal score, best first."""
 
 
-Counting = Callable[[Sequence[Found]], list[Found]]
+Counting = Callable[[Sequence[str]], Mapping[str, str]]
+"""Of these ids, those that count, with the document of each."""
 
 
-def ranked(
-    found: list[Found], limit: int, fetch: Callable[[int], list[Found]], counting: Counting, width: int, documents: int
-) -> Groups:
-    """One half of a search: ids in groups of equal score, best first, at least `width` of them, of as many documents, if there are.
+class Ranking(NamedTuple):
+    """One half of a search: ids in groups of equal score, best first.
 
-    `found` is what was fetched with the first `limit`. A group is whole or absent, never cut where the engine happened to stop: so the
-    answer rests on content alone.
+    wanting  fewer than were asked for, though there may be more
     """
-    while True:
-        groups, enough = _counted(_whole(found, all_there=len(found) < limit), counting, width, documents)
-        if enough or len(found) < limit or limit >= WIDEST:
-            return groups
-        limit = min(4 * limit, WIDEST)
-        found = fetch(limit)
+
+    groups: Groups
+    wanting: bool
+
+    @property
+    def rank(self) -> int:
+        """The rank of whatever comes next."""
+        return 1 + sum(map(len, self.groups))
+
+
+def ranking(found: Sequence[Found], limit: int, counting: Counting, width: int, documents: int) -> Ranking:
+    """Of what was found with this limit at least `width`, of as many documents.
+
+    A group is whole or absent, never cut where the engine happened to stop: so the answer rests on content alone.
+    """
+    groups, enough = _counted(_whole(found, all_there=len(found) < limit), counting, width, documents)
+    return Ranking(groups, not enough and limit <= len(found) and limit < WIDEST)
+
+
+def widened(first: Ranking, limit: int, fetch: Callable[[int], list[Found]], counting: Counting, width: int, documents: int) -> Ranking:
+    """A ranking of enough, if there are: as many are fetched as that takes."""
+    widest = first
+    while widest.wanting:
+        limit = min(WIDER * limit, WIDEST)
+        widest = ranking(fetch(limit), limit, counting, width, documents)
+    return widest
+
+
+def settled(rankings: Sequence[Ranking], weights: Sequence[float], limit: int) -> bool:
+    """Whether the best `limit` of all are what they are, with their scores, whatever else the rankings that want more would hold.
+
+    So it is if each of the best is in each of those, and who is missing in one does not come up to the last of them even as the next there.
+    """
+    wanting = [
+        ({id for ids in one.groups for id in ids}, weight / (RANK_CONSTANT + one.rank))
+        for one, weight in zip(rankings, weights, strict=True)
+        if one.wanting
+    ]
+    if not wanting:
+        return True
+    fused = fuse([one.groups for one in rankings], weights=weights)
+    if len(fused) < limit or any(id not in known for id, _ in fused[:limit] for known, _ in wanting):
+        return False
+    missing = [("", 0.0), *((id, score) for id, score in fused[limit:] if any(id not in known for known, _ in wanting))]
+    last = fused[limit - 1][1]
+    return all(score + sum(gain for known, gain in wanting if id not in known) < last - NEAR for id, score in missing)
 
 
 def _whole(found: Sequence[Found], *, all_there: bool) -> list[list[Found]]:
@@ -54,12 +97,12 @@ def _counted(groups: Sequence[list[Found]], counting: Counting, width: int, docu
         while end < len(groups) and many < wanted:
             many += len(groups[end])
             end += 1
-        there = {one.id for one in counting([one for group in groups[start:end] for one in group])}
+        there = counting([one.id for group in groups[start:end] for one in group])
         for group in groups[start:end]:
             if ids := [one.id for one in group if one.id in there]:
                 kept.append(ids)
                 count += len(ids)
-                seen.update(one.document for one in group if one.id in there)
+                seen.update(there[id] for id in ids)
             if count >= width and len(seen) >= documents:
                 return kept, True
         start = end

@@ -8,13 +8,13 @@ from headwater.enrichers import sparse
 from headwater.enrichers.condition import Where, scope_of
 from headwater.enrichers.document import tie_of
 from headwater.enrichers.embed import Embedder, VectorCache
-from headwater.enrichers.engine import Found, Half, Index, Point, Scope, Vector
+from headwater.enrichers.engine import Belonging, Found, Half, Index, Point, Scope, Vector
 from headwater.enrichers.fields import Fields
 from headwater.enrichers.freshness import Progress
 from headwater.enrichers.head import Entry, Head
 from headwater.enrichers.hit import Answer, Hit, Piece, around, hit_of
 from headwater.enrichers.query import Query
-from headwater.enrichers.rank import MEANING, WORDS, decayed, fuse, grouped, ranked, reordered
+from headwater.enrichers.rank import MEANING, WORDS, decayed, fuse, grouped, ranking, reordered, settled, widened
 from headwater.enrichers.rerank import RERANKED, Reranker, scores_of
 from headwater.lineage.duration import duration, format_time
 from headwater.lineage.errors import Forgotten, Misused, NotFound
@@ -24,9 +24,6 @@ WIDTH = 64
 """How many hits of each half are fused, at least."""
 SPARE = 16
 """Groups of equal score are taken whole, and the last one fetched may not be: so many hits more than the width hold enough as a rule."""
-TIED, WARY = 4, 200
-"""Of texts made of records many share a BM25 score with others. Once the spare ones were too few, so many times the width are fetched in
-that many searches."""
 TRIES = 3
 MOST_QUERIES = 100
 MOST_VERSIONS = 1_000
@@ -56,7 +53,6 @@ class Retriever:
         self._embedder = embedder
         self._queries = VectorCache(2_000)
         self._fields = Fields(index, types)
-        self._wary = 0
 
     def search(
         self,
@@ -196,20 +192,24 @@ class Retriever:
     def _candidates(self, query: Query, vector: Vector, scope: Scope, heads: "Heads") -> Candidates:
         width, documents = max(WIDTH, 4 * query.limit), query.limit if query.grouped else 1
         meaning = [] if query.mode == "sparse" else [Half(vector, width + SPARE)]
-        words = [] if query.mode == "dense" else [Half(sparse.of_query(query.text), TIED * width if self._wary else width + SPARE)]
-        self._wary = max(0, self._wary - 1)
+        words = [] if query.mode == "dense" else [Half(sparse.of_query(query.text), width + SPARE)]
         halves = meaning + words
-        first = self.index.find(halves, scope)
-        heads.read([one.document for found in first for one in found[:width]])
-        groups = [
-            ranked(found, half.limit, partial(self._more, half, scope), heads.counting, width, documents)
-            for half, found in zip(halves, first, strict=True)
-        ]
-        return Candidates(fuse(groups, weights=(MEANING, WORDS) if query.mode == "hybrid" else ()), heads.document, heads.time)
+        found = self.index.find(halves, scope)
+        heads.read([one.id for each in found for one in each[:width]])
+        rankings = [ranking(each, half.limit, heads.counting, width, documents) for half, each in zip(halves, found, strict=True)]
+        weights = (MEANING, WORDS) if query.mode == "hybrid" else (1.0,)
+        if not (self._takes_the_best(query) and settled(rankings, weights, query.limit)):
+            rankings = [
+                widened(one, half.limit, partial(self._more, half, scope), heads.counting, width, documents)
+                for half, one in zip(halves, rankings, strict=True)
+            ]
+        return Candidates(fuse([one.groups for one in rankings], weights=weights), heads.document, heads.time)
+
+    def _takes_the_best(self, query: Query) -> bool:
+        """Whether the answer is the best of the candidates as they are: then only those need be right."""
+        return query.recency is None and not query.grouped and (self.reranker is None or query.rerank is False)
 
     def _more(self, half: Half, scope: Scope, limit: int) -> list[Found]:
-        if isinstance(half.by, sparse.Sparse):
-            self._wary = WARY
         [found] = self.index.find([half._replace(limit=limit)], scope)
         return found
 
@@ -244,12 +244,13 @@ class Retriever:
 class Heads:
     """Tells hits that count from those of versions that do not, or not any more. Reads each document's head once.
 
-    document, time  of each hit that counts, by its id
+    document, time  of each chunk that counts, by its id
     """
 
     def __init__(self, index: Index, at: int | None) -> None:
         self._index = index
         self._at = at
+        self._belongings: dict[str, Belonging] = {}
         self._heads: dict[str, Head | None] = {}
         self._counting: set[str] = set()
         self._outdated: set[str] = set()
@@ -261,25 +262,32 @@ class Heads:
         """Whether a document was found only in a version that was replaced meanwhile."""
         return bool(self._outdated - self._counting)
 
-    def read(self, documents: Iterable[str]) -> None:
-        unread = list(dict.fromkeys(document for document in documents if document not in self._heads))
-        if unread:
-            self._heads |= dict.fromkeys(unread) | self._index.heads(unread)
+    def read(self, ids: Iterable[str]) -> None:
+        """What these chunks belong to, and the heads of their documents."""
+        if new := list(dict.fromkeys(id for id in ids if id not in self._belongings)):
+            found = self._index.belongings(new)
+            self._belongings |= found
+            if unread := list(dict.fromkeys(one.document for one in found.values() if one.document not in self._heads)):
+                self._heads |= dict.fromkeys(unread) | self._index.heads(unread)
 
-    def counting(self, found: Sequence[Found]) -> list[Found]:
-        self.read([one.document for one in found])
-        kept = []
-        for one in found:
-            head = self._heads[one.document]
+    def counting(self, ids: Sequence[str]) -> dict[str, str]:
+        """Those of them that count, with the document of each. One that is gone already was outdated."""
+        self.read(ids)
+        kept = {}
+        for id in ids:
+            if (whose := self._belongings.get(id)) is None:
+                self._outdated.add(id)
+                continue
+            head = self._heads[whose.document]
             entry = head.at(self._at) if head else None
             if entry is None:
                 continue
-            if entry.key == (one.version, one.event):
-                self._counting.add(one.document)
-                self.document[one.id], self.time[one.id] = one.document, entry.time
-                kept.append(one)
+            if entry.key == (whose.version, whose.event):
+                self._counting.add(whose.document)
+                kept[id] = self.document[id] = whose.document
+                self.time[id] = entry.time
             else:
-                self._outdated.add(one.document)
+                self._outdated.add(whose.document)
         return kept
 
 

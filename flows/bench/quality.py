@@ -74,7 +74,8 @@ def ways_of(found: Corpus, model: Embedder) -> dict[str, Rank]:
 
     def half(by: Vector | sparse.Sparse) -> list[str]:
         [ranking] = found.store.find([Half(by, CHUNKS)], Scope())
-        return [hit.document for hit in ranking]
+        whose = found.store.belongings([hit.id for hit in ranking])
+        return [whose[hit.id].document for hit in ranking]
 
     def hybrid(text: str) -> list[str]:
         return [hit.document for hit in retriever.search(text, limit=CHUNKS).results]

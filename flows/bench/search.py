@@ -101,7 +101,7 @@ class Exact:
 
 def _found(said: Document, score: float) -> Found:
     name = f"{saying.name}/{said.id}"
-    return Found(point_id(name, 1, said.id, 0), score, name, 1, said.id)
+    return Found(point_id(name, 1, said.id, 0), score)
 
 
 class Ground:

@@ -114,20 +114,34 @@ def test_a_remembered_head_is_the_stored_one(edge_world, monkeypatch):
 
 
 def test_a_point_removed_during_a_search_is_not_in_it(edge_world, monkeypatch):
-    """Between finding points and reading what they are, one is removed: the search finds the others, as if it had begun later."""
-    index = edge_world.index
+    """Between finding points and reading what they are, one is removed: the search begins again and finds the others."""
+    index, searches = edge_world.index, 0
     edge_world.writer().index([edge_world.said("a", 1, "snow a"), edge_world.said("b", 1, "snow b")])
     (gone,) = index.heads(["note/a"])["note/a"].current.points("note/a")
     scored = index._scored
 
     def racing(requests):
+        nonlocal searches
+        searches += 1
         found = scored(requests)
         index.delete([gone])
         return found
 
     monkeypatch.setattr(index, "_scored", racing)
-    halves = [Half(edge_world.embedder.embed(["snow"])[0], 10), Half(sparse.of_query("the of"), 10), Half(sparse.of_query("snow"), 10)]
-    assert [[one.document for one in found] for found in index.find(halves, Scope())] == [["note/b"], [], ["note/b"]]
+    assert edge_world.texts("snow") == ["snow b"] and searches == 2
+
+
+def test_what_a_point_belongs_to_is_told_of_those_that_are_there(world):
+    """Document, version and event of each, remembered or read; of one that was removed or never was, nothing."""
+    world.writer().index([world.said("a", 1, "snow a"), world.said("b", 2, "snow b")])
+    (a,), (b,) = (world.index.heads([name])[name].current.points(name) for name in ("note/a", "note/b"))
+    for _ in range(2):
+        told = world.index.belongings([a, b, "00000000-0000-0000-0000-000000000000"])
+        assert {id: (whose.document, whose.version) for id, whose in told.items()} == {a: ("note/a", 1), b: ("note/b", 2)}
+    [found] = world.index.find([Half(sparse.of_query("snow"), 10)], Scope())
+    assert {one.id for one in found} == {a, b}
+    world.index.delete([a])
+    assert set(world.index.belongings([a, b])) == {b}
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (2**53, float(2**53))])

@@ -185,9 +185,11 @@ def test_each_head_is_read_once(edge_world):
     """However many chunks of a document are found, its head is read once."""
     edge_world.writer().index([edge_world.said("a", 1, "# A\n\nsnow\n\n# B\n\nsnow snow")])
     heads = Heads(edge_world.index, None)
-    reads = []
-    heads._index = type("Counting", (), {"heads": lambda self, ids: reads.append(ids) or edge_world.index.heads(ids)})()
+    reads, index = [], edge_world.index
+    read = {"heads": lambda self, ids: reads.append(ids) or index.heads(ids), "belongings": lambda self, ids: index.belongings(ids)}
+    heads._index = type("Counting", (), read)()
     vector = edge_world.embedder.embed(["snow"])[0]
-    [found] = edge_world.index.find([Half(vector, 10)], Scope())
-    assert len(heads.counting(found)) == len(heads.counting(found)) == 2
+    [found] = index.find([Half(vector, 10)], Scope())
+    ids = [one.id for one in found]
+    assert len(heads.counting(ids)) == len(heads.counting(ids)) == 2
     assert reads == [["note/a"]]
