@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("headwater.detect")
 
-AHEAD_MAX = 100_000
+AHEAD_MAX = 10_000
 """Signals of one partition that wait only for other partitions; beyond it the source reads the others first."""
 
 REST = 5_000

@@ -43,6 +43,11 @@ class Meter:
                 self._written[place] = max(self._written.get(place, 0), position.offset + 1)
             self._changed.notify_all()
 
+    def come(self, flow: str) -> dict[Place, int]:
+        """Per partition that a flow has read anything of here, the offset below which it has dealt with everything."""
+        with self._changed:
+            return dict(self._next.get(flow, {}))
+
     def behind(self, flow: str, topics: Iterable[str]) -> int:
         """How many positions of these topics were written by this process and not yet dealt with by a flow."""
         names = set(topics)

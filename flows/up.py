@@ -21,6 +21,7 @@ from headwater.flows.former import recall_former
 from headwater.flows.gateway import Gateway
 from headwater.flows.gateways import Gateways
 from headwater.flows.guard import guarded
+from headwater.flows.head_start import head_start
 from headwater.flows.index_status import warnings
 from headwater.flows.kafka import Kafka
 from headwater.flows.limits import Rate
@@ -135,7 +136,10 @@ class Up:
         return self._server.address if self._server else ""
 
     def start(self) -> None:
-        """Lock the home, start the broker, open what is shared, then start the flows from the last to the first."""
+        """Lock the home, start the broker, then `detect`, open what else is shared, then start the other flows from the last to the first.
+
+        Rules come first: what they find may be urgent, and opening the embedded index holds the interpreter for as long as it takes.
+        """
         collect_seldom()
         switch_often()
         home = self.settings.home
@@ -163,21 +167,17 @@ class Up:
             _log.warning(warning)
         run.failed = self._fail
         run.prepare()
+        if "detect" in self._flow_names:
+            self._begin("detect")
         run.store.lost_with_broker(run.broker)
-        if "decide" in self._flow_names:
-            recall_former(run)
-        if "audit" in self._flow_names:
-            run.keep_heads()
-        if "index" in self._flow_names:
-            for warning in warnings(run):
-                _log.warning(warning)
-            run.embedder.embed(["the model is loaded before the first event comes"])
-            run.keep_progress()
+        if "detect" in self._flow_names and self._broker is None:  # an embedded broker has just begun: nothing lies there
+            head_start(run)
+        self._open(run)
         self.gateway = Gateway({**self.app.topics}, run.writer, run.clock, largest=self.settings.http_max_bytes, telemetry=run.telemetry)
         self._gateways = Gateways(run, self.gateway)
         for name in reversed(self._flow_names):
-            self._flows[name] = FlowThread(name, run, self._fail, self._workers)
-            self._flows[name].start()
+            if name not in self._flows:
+                self._begin(name)
         self._remember(kafka)
         if self._http:
             self._serve(run, self._gateways)
@@ -187,6 +187,22 @@ class Up:
             self._watch.start()
         self._gateways.start()
         write_run_file(self.settings.home, http=self.address, broker=kafka.address, broker_id=run.broker, app=self.app.name)
+
+    def _open(self, run: Runtime) -> None:
+        """What the flows besides `detect` need, and what they must know before they start."""
+        if "decide" in self._flow_names:
+            recall_former(run)
+        if "audit" in self._flow_names:
+            run.keep_heads()
+        if "index" in self._flow_names:
+            for warning in warnings(run):
+                _log.warning(warning)
+            run.embedder.embed(["the model is loaded before the first event comes"])
+            run.keep_progress()
+
+    def _begin(self, name: str) -> None:
+        self._flows[name] = FlowThread(name, self.run, self._fail, self._workers)
+        self._flows[name].start()
 
     def _serve(self, run: Runtime, gateways: Gateways) -> None:
         from headwater.flows.desk import Desk  # half a second to load, and a process without HTTP needs none of it

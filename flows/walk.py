@@ -39,6 +39,9 @@ GATHER_MS = 10
 """A poll, and all that follows it in the engine's thread, costs nearly the same for one message and for ten: look so seldom unless whole
 batches wait. At two milliseconds, and at once after each message, looking took more of the interpreter than indexing did."""
 
+RULES_BATCH = 1000
+"""Messages per poll and part: what the first of them opens is told once the rules have seen the last."""
+
 RUNG_MS = 50
 """How often the retry ladder is looked at."""
 
@@ -78,8 +81,8 @@ def detect(run: Runtime) -> Dataflow:
     """Domain topics → decode → enrich → rules in event-time order → activations."""
     flow = Dataflow("detect")
     topics = run.app.watched
-    told: dict[str, Any] = {"begun": run.ends.begun, "read": run.ends.read, "at_end": run.ends.at_end} if run.idle else {}
-    batches = op.input("read", flow, run.source("detect", topics, gate=rules_gate(run.far_ahead), **told))
+    told: dict[str, Any] = {"begun": run.ends.begun, "read": run.ends.read, "at_end": run.ends.at_end}
+    batches = op.input("read", flow, run.source("detect", topics, batch=RULES_BATCH, gate=rules_gate(run.far_ahead), **told))
     work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_rules))
     known = detectors(run)
     work = op.flat_map_batch("enrich", work, enrich_step(facts_needed(known)))
@@ -127,7 +130,8 @@ def audit(run: Runtime) -> Dataflow:
     """Lineage → DuckDB, rows and offsets in one transaction: it begins where the database stands, without recovery of its own."""
     flow = Dataflow("audit")
     offsets = {(LINEAGE, partition): offset for partition, offset in run.store.offsets(run.broker).items()}
-    told: dict[str, Any] = {"due": run.gathering.due, "resume": offsets}
+    begun = partial(run.meter.reached, "audit")  # what lies before has landed: a stop waits for the rest alone
+    told: dict[str, Any] = {"due": run.gathering.due, "resume": offsets, "begun": begun}
     batches = op.input("read", flow, run.source("audit", {LINEAGE: None}, slots=None, batch=2000, rest_ms=LOOK_MS, coalesce=True, **told))
     op.output("land", batches, LandingSink(run.store, run.meter, run.heard("audit"), run.gathering))
     return flow
