@@ -35,7 +35,7 @@ from headwater.lineage.record import Record
 
 MAX_IN_FLIGHT = 1000
 _PARKED = 4
-"""Items held beyond their key's share are at most this many times the bound."""
+"""Items held, those that wait behind others of their key included, are at most this many times the bound."""
 
 Outcome: TypeAlias = Ending | Literal["waiting", "passed"]
 
@@ -85,7 +85,7 @@ class Decider:
     agent, ports, journal   who decides, with what, and where it is written
     book            what the journal says already, read to its end after the former owner was fenced
     loop            a running event loop of another thread
-    max_in_flight   how many are decided at once; of what `room` counts, one key takes at most a tenth
+    max_in_flight   how many are decided at once; one key takes one of these places, for its decisions follow each other
     waiting         reviews that had no verdict when the former owner gave its state
     """
 
@@ -106,7 +106,6 @@ class Decider:
         self._book = book
         self._loop = loop
         self._bound = max(1, max_in_flight)
-        self._share = max(1, self._bound // 10)
         self._lock = threading.Lock()
         self._performer = Performer(agent, ports, journal, book)
         self._waiting = {each.review: each for each in waiting}
@@ -115,7 +114,6 @@ class Decider:
         self._ready: deque[str] = deque()
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._finished: deque[Finished] = deque()
-        self._counted = 0
         self._pumping = False
         self._closing = False
         self._broken: BaseException | None = None
@@ -128,18 +126,17 @@ class Decider:
             self._held[item.place] = item
             key = item.activation.key if isinstance(item, Item) else self._key_of(item)
             chain = self._chains.setdefault(key, _Chain())
-            self._counted += len(chain.items) < self._share
             chain.items.append(item)
             if len(chain.items) == 1:
                 self._ready.append(key)
             self._wake()
 
     def room(self) -> int:
-        """How many more items to submit now; 0: let the source wait. A hot key leaves nine tenths to the others."""
+        """How many more items to submit now; 0: let the source wait. What waits behind its own key takes nobody's place."""
         with self._lock:
             if self._closing or self._broken is not None:
                 return 0
-            return max(0, min(self._bound - self._counted, _PARKED * self._bound - len(self._held)))
+            return max(0, min(self._bound - len(self._chains), _PARKED * self._bound - len(self._held)))
 
     def poll(self) -> list[Finished]:
         """What has finished since the last call. Raises what broke the journal: this owner must stop then."""
@@ -230,7 +227,6 @@ class Decider:
     def _leave(self, key: str) -> None:
         chain = self._chains[key]
         chain.items.popleft()
-        self._counted -= len(chain.items) < self._share
         if chain.items:
             self._ready.append(key)
         else:

@@ -24,6 +24,7 @@ from headwater.flows.drain import drain
 from headwater.flows.group import Request, Requests, settle
 from headwater.flows.kafka import Kafka
 from headwater.flows.ownership import Mark
+from headwater.flows.placing import Placing, Run
 from headwater.flows.recall import decided_at
 from headwater.flows.turns import in_turn
 from headwater.lineage.errors import EffectFailed, HeadwaterError, Terminal, Unavailable
@@ -119,6 +120,7 @@ class KafkaJournal:
         self._decided_at: dict[str, int] = {}
         self._book: Future[list[Entry]] = Future()
         self._requests = Requests()
+        self._placing = Placing(kafka)
         self._pending: list[Request] = []
         self._failed: list[KafkaError] = []
         self._closing = threading.Event()
@@ -243,6 +245,9 @@ class KafkaJournal:
             self._fill(group)
         except (KafkaException, _Undelivered) as error:
             return self._given_up(error.args[0])  # nobody has asked for a commit yet
+        except Unavailable as error:
+            self._resume(self._producer.abort_transaction, self._abort_s)
+            return error
         try:
             self._resume(self._producer.commit_transaction)
         except KafkaException as error:
@@ -252,10 +257,7 @@ class KafkaJournal:
         return None
 
     def _fill(self, group: list[Request]) -> None:
-        for request in group:
-            for index, effect in enumerate(request.effects):
-                self._send(effect, request, index)
-        self._flush()
+        self._publish([(request, index) for request in group for index in range(len(request.effects))])
         entries = [entry.placed(request.tokens) if isinstance(entry, Done) else entry for request in group for entry in request.entries]
         first: list[int] = []
         for n, entry in enumerate(entries):
@@ -264,18 +266,33 @@ class KafkaJournal:
         if first:  # else this owner is closing, and did not wait
             self._note_places(entries, first[0])
 
-    def _send(self, effect: Outgoing, request: Request, index: int) -> None:
+    def _publish(self, effects: Sequence[tuple[Request, int]]) -> None:
+        """Produce effects, and know where they lie. Raises Unavailable besides what producing does."""
+        events = [request.effects[index] for request, index in effects]
+        plan = self._placing.plan([(each.topic, _key_of(each), each.id) for each in events])
+        for effect, (request, index), (run, number) in zip(events, effects, plan, strict=True):
+            self._send(effect, request, index, run, number)
+        self._flush()
+        self._placing.complete({id(run): run for run, _ in plan}.values())
+        for (request, index), (run, number) in zip(effects, plan, strict=True):
+            if index not in request.placed and number in run.offsets:
+                request.placed[index] = Position(self._broker, run.topic, run.partition, run.offsets[number])
+
+    def _send(self, effect: Outgoing, request: Request, index: int, run: Run, number: int) -> None:
         headers, value = to_binary(effect.event)
         failed = self._failed  # of this transaction: what an abort throws away is told late
 
         def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
             if error is None:
+                run.offsets[number] = message.offset()
                 request.placed[index] = Position(self._broker, message.topic(), message.partition(), message.offset())
             else:
                 failed.append(error)
 
-        key = effect.key if effect.key is not None else effect.id
-        self._produce(effect.topic, value, key.encode(), headers=headers, on_delivery=delivered)
+        more: dict[str, Any] = {"on_delivery": delivered} if run.asks(number) else {}
+        if run.partition >= 0:
+            more["partition"] = run.partition
+        self._produce(effect.topic, value, _key_of(effect), headers=headers, **more)
 
     def _enter(self, entry: Entry, offset: list[int] | None) -> None:
         """Produce an entry; `offset` takes where the first of a group lies.
@@ -361,6 +378,10 @@ class KafkaJournal:
         if cause.code() in _REFUSED:
             return EffectFailed(f"{self._name}: the broker refuses what is to be written: {told}; mend that and restart the flow")
         return Unavailable(f"{self._name} did not commit: {told}")
+
+
+def _key_of(effect: Outgoing) -> bytes:
+    return (effect.key if effect.key is not None else effect.id).encode()
 
 
 class _Undelivered(Exception):

@@ -94,6 +94,7 @@ class Reader:
         self.readings: dict[Place, Reading] = {}
         self._consumer: Consumer | None = None
         self._new: list[Place] = []
+        self._shut: set[Place] = set()
         self._paused: set[Place] = set()
         self._commits: dict[Place, int] = {}
         self._logged: dict[tuple[int, str], float] = {}
@@ -132,6 +133,7 @@ class Reader:
                 self._consumer.incremental_unassign([TopicPartition(*place) for place in slot.places if place not in self._new])
             self._new = [place for place in self._new if place not in slot.places]
             self._paused -= slot.places.keys()
+            self._shut -= slot.places.keys()
             return False
         if self._consumer is not None:
             self._commit()
@@ -151,7 +153,7 @@ class Reader:
         self._commit()
         self._mend()
         self._apply_gate()
-        if sum(reading.many for place, reading in self.readings.items() if place not in self._paused) >= self._batch:
+        if sum(reading.many for place, reading in self.readings.items() if place not in self._shut) >= self._batch:
             self.busy = True  # the slots hand on first: what waits here is bounded by two polls
             return
         standing = [place for place, reading in self.readings.items() if reading.ended is not None and place not in self._paused]
@@ -288,10 +290,13 @@ class Reader:
             _log.warning("broker", group=self._group, error=self._kafka.told(error))
 
     def _apply_gate(self) -> None:
+        """Pause what is shut and has a batch waiting. Until then it is read on, for the client drops what it has of a paused partition, and
+        to fetch that again each time a gate opens for a moment costs more than all else."""
         gate = self._gate
         if gate is None:
             return
-        closed = {place for place in self.readings if not gate(*place)}
+        self._shut = {place for place in self.readings if not gate(*place)}
+        closed = {place for place in self._shut if self.readings[place].many >= self._batch}
         if pause := closed - self._paused:
             self.consumer.pause([TopicPartition(*place) for place in pause])
         if resume := self._paused - closed:

@@ -1,8 +1,9 @@
 """What `agents` measures with, in a process of its own as senders and readers are: it wakes an agent at a steady rate and reads what comes.
 
-python -m headwater.flows.bench.waker BOOTSTRAP FIRST COUNT RATE      prints one line of JSON: sent_s, last_s, added_ms
+python -m headwater.flows.bench.waker BOOTSTRAP FIRST COUNT RATE      prints one line of JSON: sent_s, last_s, cpu_s, took_ms
 """
 
+import gc
 import json
 import sys
 import threading
@@ -23,8 +24,10 @@ HOT, HOT_PER_S = 10, 4
 """Hot keys, and how often each is woken in a second: its calls follow each other, and five of 200 ms fill it."""
 PATIENCE_S = 30.0
 """How long answers may stay out after the last one was sent."""
-FETCH_MS, LINGER_MS = 5, 3
-"""What asks the embedded broker every millisecond takes most of a processor there. What these add is in the figure."""
+FETCH_MS, LINGER_MS, TICK_S = 10, 5, 0.002
+"""What asks the embedded broker every millisecond takes most of a processor there, and each of its answers costs it more the more batches
+a partition has. So what is due within a tick is sent at once, and shares a batch with what comes soon after. What these add is in the
+figure."""
 WARM = 64
 """Activations that are sent and answered before the clock starts: a new producer waits for its id from the broker, most of a second, and
 a flow that has just begun for its journals. What is measured is how a stream is answered, not how a queue from then is worked off."""
@@ -41,12 +44,13 @@ WOKEN = Threshold("bench", of=SENT, value=pl.col("at"), opens_at=1, closes_at=0)
 
 
 class Answers:
-    """Reads what the agent publishes as it becomes readable: number of the activation → when (seconds of `perf_counter`)."""
+    """Reads what the agent publishes as it becomes readable. While the clock runs only moments are noted; `came` reads what came then."""
 
     def __init__(self, kafka: Kafka) -> None:
         from confluent_kafka import TopicPartition
 
-        self.came: dict[int, float] = {}
+        self.many = 0
+        self._found: list[tuple[float, list[Any]]] = []
         self._consumer = kafka.consumer("headwater-bench-answers", fetch_wait_max_ms=FETCH_MS)
         parts = kafka.partitions(SENT.name)
         self._consumer.assign([TopicPartition(SENT.name, partition, 0) for partition in range(parts)])
@@ -56,15 +60,26 @@ class Answers:
 
     def _read(self) -> None:
         while not self._stop.is_set():
-            for message in self._consumer.consume(1000, 0.002):
-                if message.error() is None:
-                    self.came.setdefault(SENT.decode(message.value()).at, time.perf_counter())
+            first = self._consumer.poll(0.05)  # returns with the first that comes
+            if first is None:
+                continue
+            found = [first, *self._consumer.consume(10_000, 0)]
+            self._found.append((time.perf_counter(), [message.value() for message in found if message.error() is None]))
+            self.many += len(self._found[-1][1])
         self._consumer.close()
+
+    def came(self) -> dict[int, float]:
+        """Number of the activation → when its answer came first (seconds of `perf_counter`)."""
+        came: dict[int, float] = {}
+        for when, values in self._found[:]:
+            for value in values:
+                came.setdefault(SENT.decode(value).at, when)
+        return came
 
     def wait(self, numbers: range) -> None:
         """Until all of these have come; not for ever."""
         until = time.perf_counter() + PATIENCE_S
-        while sum(at in self.came for at in numbers) < len(numbers) and time.perf_counter() < until:
+        while time.perf_counter() < until and (self.many < len(numbers) or not self.came().keys() >= set(numbers)):
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -95,13 +110,14 @@ def warm(producer: Any, answers: Answers, first: int) -> None:
 
 def send(producer: Any, made: list[Outgoing], rate: int) -> float:
     """Each at its moment, whether or not the ones before were answered. Gives when it began."""
+    topic, sent = ACTIVATIONS, 0
     start = time.perf_counter()
-    for n, message in enumerate(made):
-        wait = start + n / rate - time.perf_counter()
-        if wait > 0.0005:
-            producer.poll(0)
-            time.sleep(wait)
-        producer.produce(message.topic, message.value, message.key, headers=message.headers)
+    while sent < len(made):
+        due = min(len(made), int((time.perf_counter() - start) * rate) + 1)
+        for message in made[sent:due]:
+            producer.produce(topic, message.value, message.key, headers=message.headers)
+        sent = due
+        time.sleep(TICK_S)
     return start
 
 
@@ -111,16 +127,24 @@ def main(bootstrap: str, first: str, count: str, rate: str) -> None:
     producer = kafka.producer(linger_ms=LINGER_MS)
     made, answers = messages(begin, many, per_s), Answers(kafka)
     warm(producer, answers, begin)
+    gc.collect()
+    gc.freeze()  # what was made beforehand is not looked through again while the clock runs
+    used = time.process_time()
     start = send(producer, made, per_s)
     sent = time.perf_counter() - start
     producer.flush(10)
     numbers = range(begin, begin + many)
     answers.wait(numbers)
+    used = time.process_time() - used
     answers.close()
-    came = [(at - begin, answers.came[at]) for at in numbers if at in answers.came]
+    found = answers.came()
+    came = [(at - begin, found[at]) for at in numbers if at in found]
     took = np.array([when - start - n / per_s for n, when in came]) * 1000
     last = max((when for _, when in came), default=start) - start
-    told = {"answered": len(came), "sent_s": sent, "last_s": last, "took_ms": {str(p): float(np.percentile(took, p)) for p in (50, 90, 99)}}
+    told = {
+        "answered": len(came), "sent_s": sent, "last_s": last, "cpu_s": used,
+        "took_ms": {str(p): float(np.percentile(took, p)) for p in (50, 90, 99)},
+    }  # fmt: skip
     print(json.dumps(told))
 
 

@@ -20,6 +20,7 @@ from headwater.flows.kafka import Kafka
 from headwater.flows.sink import Outgoing as Message
 from headwater.flows.sink import Writer
 from headwater.lineage.errors import EffectFailed, Unavailable
+from headwater.lineage.event import Position
 from headwater.lineage.topic import DECISIONS
 
 
@@ -389,3 +390,17 @@ def test_a_closed_journal_answers(opened, agent):
     journal.close()
     with pytest.raises(Broken, match="closed"):
         asyncio.run(asyncio.wait_for(journal.append([decided(agent)]), 30))
+
+
+def test_where_many_effects_lie_is_known(opened, agent, app, kafka):
+    """However many effects a transaction publishes, each one's token is where a reader finds it."""
+    journal = opened(agent)
+    asked, ids = [], []
+    for n in range(20):
+        decision = decided(agent, n)
+        effects = [msgspec.structs.replace(effect(app, decision, m), key=f"{n}-{m}") for m in range(n % 3)]
+        ids += [each.id for each in effects]
+        asked.append(journal.perform(effects, Done(id=decision.id, effects=tuple(each.id for each in effects), at=1)))
+    tokens = [Position.parse(token) for told in run(*asked) for token in told]
+    found = {dict(m.headers)["ce_id"].decode(): (p, m.offset) for p in (0, 1) for m in drain(kafka, app, p, 0)}
+    assert {id: (token.partition, token.offset) for id, token in zip(ids, tokens, strict=True)} == found
