@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from headwater.enrichers import sparse
+from headwater.enrichers.chunking import hash_of
 from headwater.enrichers.document import head_id, passage
-from headwater.enrichers.engine import Embedded, Index, State
+from headwater.enrichers.engine import Embedded, Index, Point, State
 from headwater.enrichers.head import Entry, Head, fold, points_of
 from headwater.enrichers.index import Indexer
-from headwater.enrichers.said import Said
+from headwater.enrichers.said import Said, digest_of
 from headwater.lineage.event import Position
 
 Told = Callable[[Position], bool]
@@ -21,7 +22,7 @@ class Finding(msgspec.Struct, frozen=True):
 
     kind  missing: events tell of it, the index does not
           behind: the index has an older version;  ahead: a version that no event tells of
-          differs: the same version with other content
+          differs: the same version with other content, in its head or in the text or fields of its points
           extra: no event tells of it
           incomplete: chunk points are missing;  live: points count that should not, or the other way round
           orphan: chunk points that belong to no version
@@ -85,16 +86,31 @@ def _compared(head: Head | None, true: Head, states: Mapping[str, State], told: 
 
 
 def _whole(head: Head, states: Mapping[str, State]) -> list[Finding]:
-    missing = wrong = other = 0
+    missing = wrong = 0
     for entry, until in zip(head.entries, head.untils(), strict=True):
-        for n, id in enumerate(entry.points(head.document)):
+        for id in entry.points(head.document):
             state = states.get(id)
             missing += state is None
             wrong += state is not None and not _lives(state, until)
-            other += state is not None and entry is head.current and state.point.hash != head.hashes[n]
     found = [Finding("incomplete", head.document, f"{missing} of its points are not there")] if missing else []
     found += [Finding("live", head.document, f"{wrong} of its points count at the wrong time")] if wrong else []
-    return found + ([Finding("differs", head.document, f"{other} of its points hold another text")] if other else [])
+    current = [states[id].point for id in head.current.points(head.document) if id in states]
+    if other := sum(not _holds(point, head.hashes[point.n]) for point in current):
+        found.append(Finding("differs", head.document, f"{other} of its points hold another text"))
+    elif current and not missing and not _told_alike(current, head.current):
+        found.append(Finding("differs", head.document, "its points hold other fields"))
+    return found
+
+
+def _holds(point: Point, hash: str) -> bool:
+    """Whether a point's text is the one of that hash, whatever it says of itself."""
+    return point.hash == hash == hash_of(passage(point.section, point.text))
+
+
+def _told_alike(points: Sequence[Point], entry: Entry) -> bool:
+    """Whether all points of a version hold its fields."""
+    fields = points[0].fields
+    return all(point.fields == fields for point in points) and digest_of(points, fields, False) == entry.digest
 
 
 def _lives(state: State, until: int | None) -> bool:
@@ -183,7 +199,7 @@ def _mend_points(index: Index, indexer: Indexer, entry: Entry, document: str, sa
     fields = said.change.fields if said else {}
     other = [
         id for piece, id in zip(pieces, ids, strict=False)
-        if id in states and (states[id].point.hash != piece.hash or states[id].point.fields != fields)
+        if id in states and not (_holds(states[id].point, piece.hash) and states[id].point.fields == fields)
     ]  # fmt: skip
     if said and (other or len(states) < len(ids)):
         if other:

@@ -50,7 +50,7 @@ def change_of(kind: DocumentType, received: Received, tokens: Measure = words) -
         why = f"document {kind.name!r} could not be made of event {event.id}: {type(error).__name__}: {error}"
         failed = DocumentUnavailable if retryable(error) else IndexFailed
         raise failed(why, document=kind.name, event=event.id) from error
-    return Change(name, kind.name, version, event.id, event.time, chunks, fields, _digest(chunks, fields, deleted), deleted)
+    return Change(name, kind.name, version, event.id, event.time, chunks, fields, digest_of(chunks, fields, deleted), deleted)
 
 
 def _fields(document: Document) -> dict[str, Any]:
@@ -63,6 +63,7 @@ def _fields(document: Document) -> dict[str, Any]:
     return fields
 
 
-def _digest(chunks: Sequence[Any], fields: Mapping[str, Any], deleted: bool) -> str:
+def digest_of(chunks: Sequence[Any], fields: Mapping[str, Any], deleted: bool) -> str:
+    """Of all that a version says: its pieces, by their hashes, and its fields."""
     content = (deleted, [piece.hash for piece in chunks], sorted(fields.items()))
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32]
