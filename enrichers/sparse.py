@@ -1,6 +1,7 @@
 """BM25 as sparse vectors, the same for every engine: what the server calls `qdrant/bm25`, computed here."""
 
 import functools
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,11 +25,16 @@ def _model() -> Bm25:
 
 def of_document(text: str) -> Sparse:
     """Term frequencies, saturated and normalised by length. The engine multiplies by the inverse document frequency."""
-    vector = _model().embed_document(text)
+    vector = _model().embed_document(_composed(text))
     return Sparse(vector.indices, vector.values)
 
 
 def of_query(text: str) -> Sparse:
     """Each term once."""
-    vector = _model().embed_query(text)
+    vector = _model().embed_query(_composed(text))
     return Sparse(vector.indices, vector.values)
+
+
+def _composed(text: str) -> str:
+    """Accents may be written as part of a letter or after it; the same word must be the same term."""
+    return unicodedata.normalize("NFC", text)

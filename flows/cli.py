@@ -15,6 +15,7 @@ from headwater.flows.options import AsJson, Home, Target, Url, settings
 from headwater.flows.review_cli import reviews
 from headwater.flows.topics_cli import topics
 from headwater.flows.trigger_commands import triggers
+from headwater.flows.visible import visible
 from headwater.lineage.errors import HeadwaterError, Misused, Retryable
 
 cli = typer.Typer(
@@ -42,9 +43,9 @@ def main() -> None:
     try:
         cli()
     except HeadwaterError as error:
-        typer.secho(f"headwater: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"headwater: {visible(str(error))}", fg=typer.colors.RED, err=True)
         for candidate in error.details.get("candidates", []):
-            typer.echo(f"  {candidate}", err=True)
+            typer.echo(f"  {visible(str(candidate))}", err=True)
         sys.exit(2 if isinstance(error, Misused) else 75 if isinstance(error, Retryable) else 1)
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from headwater.flows.visible import escaped
+
 Target = Annotated[str | None, typer.Argument(metavar="APP", help="FILE.py or MODULE:NAME; else HEADWATER_APP, else ./app.py")]
 Home = Annotated[str | None, typer.Option("--home", help="Where state lies [HEADWATER_HOME, else ./.headwater]")]
 Url = Annotated[str | None, typer.Option("--url", help="A running headwater's address [HEADWATER_URL, else the one that runs here]")]
@@ -25,5 +27,5 @@ def settings(home: str | None = None, url: str | None = None, **flags: str | Non
 
 
 def print_json(value: Any) -> None:
-    """Data to standard output, indented."""
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    """Data to standard output, indented; what would drive a terminal is escaped, as JSON may."""
+    typer.echo(escaped(json.dumps(value, indent=2, default=str, ensure_ascii=False)))

@@ -1,4 +1,5 @@
 import random
+import unicodedata
 
 import numpy as np
 import pytest
@@ -42,6 +43,15 @@ def test_the_same_content_gives_the_same_answer_whatever_its_order(worlds):
         answers.append([seen(reader.search(query, limit=12, as_of=at)) for query in queries for at in (None, 2 * HOUR, 10 * HOUR)])
     assert answers[0] == answers[1] == answers[2]
     assert all(len(answer) == 12 for answer in answers[0] if answer)
+
+
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+@pytest.mark.parametrize("said", ["NFC", "NFD"])
+def test_a_word_is_found_however_its_accents_are_written(world, said, asked):
+    """As part of the letter or after it: by words it is the same term."""
+    world.writer().index([world.said("a", 1, unicodedata.normalize(said, "Überfahrt nach Zürich")), world.said("b", 1, "snow")])
+    found = world.reader().search(unicodedata.normalize(asked, "zürich"), mode="sparse")
+    assert [hit.document for hit in found.results] == ["note/a"]
 
 
 def test_texts_of_one_score_are_found_however_many(world):
