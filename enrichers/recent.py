@@ -42,10 +42,10 @@ class Window:
         self.keys.setdefault(key, deque()).append(Earlier(offset, row))
         self.order.append((offset, key))
 
-    def reach(self, next: int, keep: int) -> None:
-        """All below `next` is known; what lies more than `keep` offsets before it is forgotten."""
+    def reach(self, next: int, first: int, keep: int) -> None:
+        """All below `next` is known; what lies before `first` and more than `keep` offsets before the end is forgotten."""
         self.next = max(self.next, next)
-        self.first = max(self.first, self.next - keep)
+        self.first = max(self.first, min(first, self.next - keep))
         while self.order and self.order[0][0] < self.first:
             _, key = self.order.popleft()
             self.keys[key].popleft()
@@ -118,11 +118,11 @@ class Recent:
         windows = self._windows.setdefault(place, [])
         fit = [window for window in windows if window.first <= first and start <= window.next + self.reach]
         window = max(fit, key=_next, default=None) or Window(first, first)
-        self._advance(place, window, group, last + 1)
+        self._advance(place, window, group, first, last + 1)
         self._windows[place] = [*(each for each in windows if each is not window), window][-WINDOWS:]
         return window
 
-    def _advance(self, place: tuple[str, str, int], window: Window, group: Sequence[Received], until: int) -> None:
+    def _advance(self, place: tuple[str, str, int], window: Window, group: Sequence[Received], first: int, until: int) -> None:
         """Take what lies between the window's end and `until`: from the events at hand if none is missing there, else from the topic."""
         new = [one for one in group if one.position.offset >= window.next]
         if self.read is not None and len(new) < until - window.next:
@@ -130,7 +130,7 @@ class Recent:
         for one in new:
             if hasattr(one.model, self.by):
                 window.add(one.position.offset, str(getattr(one.model, self.by)), row_of(one.model))
-        window.reach(until, 2 * self.reach + len(group))
+        window.reach(until, first, 2 * self.reach + len(group))
 
 
 def _offset(event: Earlier) -> int:

@@ -1,7 +1,7 @@
 """Recent: what came before an event follows from the topic alone."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -46,6 +46,7 @@ def numbers(answers):
     st.integers(1, 4),
     st.integers(4, 12),
 )
+@example(["a"] * 11, [(2, 9), (0, 2)], 1, 4)
 def test_facts_follow_from_the_topic_alone(gauges, asked, many, reach):
     """In whatever order, pieces and repetitions events are asked for, each gets the rows that stand before it in the log."""
     log = Log(gauges)
