@@ -138,7 +138,7 @@ class EdgeIndex:
     def find(self, halves: Sequence[Half], scope: Scope) -> list[list[Found]]:
         asked, small = [half for half in halves if half.asks], self._small()
         found = iter(self._scored([_request(half, scope, small) for half in asked]))
-        return [[Found(str(one.id), one.score) for one in next(found)] if half.asks else [] for half in halves]
+        return [[Found(one.score, one) for one in next(found)] if half.asks else [] for half in halves]
 
     def belongings(self, ids: Sequence[str]) -> dict[str, Belonging]:
         known, begun = self._belongings.find(ids), self._belongings.begin()

@@ -66,11 +66,27 @@ class Embedded(NamedTuple):
     sparse: Sparse
 
 
-class Found(NamedTuple):
-    """A point that one half of a search found."""
+class Identified(Protocol):
+    """Whatever has the id of a point."""
 
-    id: str
-    score: float
+    @property
+    def id(self) -> object: ...
+
+
+class Found:
+    """A point that one half of a search found. Its id takes longest to make, and of thousands that share a score few are asked for it."""
+
+    __slots__ = ("_id", "_one", "score")
+
+    def __init__(self, score: float, one: Identified) -> None:
+        self.score = score
+        self._one = one
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        self._id = self._id or str(self._one.id)
+        return self._id
 
 
 class Belonging(msgspec.Struct, frozen=True, gc=False):
@@ -275,4 +291,3 @@ def tag_of(name: str, value: Field) -> str:
 
 def tags_of(fields: Mapping[str, Field]) -> list[str]:
     return [tag_of(name, value) for name, value in fields.items()]
-

@@ -122,7 +122,7 @@ class QdrantIndex:
             requests = [_request(half, scope, small) for half in asked]
             found = self._client.query_batch_points(self._name, requests) if requests else []
         self._belongings.keep({str(one.id): _belonging(one.payload) for each in found for one in each.points}, begun)
-        answers = iter([[Found(str(one.id), one.score) for one in each.points] for each in found])
+        answers = iter([[Found(one.score, one) for one in each.points] for each in found])
         return [next(answers) if half.asks else [] for half in halves]
 
     def belongings(self, ids: Sequence[str]) -> dict[str, Belonging]:

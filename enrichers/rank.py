@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import repeat
 from typing import NamedTuple
 
@@ -41,21 +42,34 @@ class Ranking(NamedTuple):
         return 1 + sum(map(len, self.groups))
 
 
-def ranking(found: Sequence[Found], limit: int, counting: Counting, width: int, documents: int) -> Ranking:
-    """Of what was found with this limit at least `width`, of as many documents.
+class Need(NamedTuple):
+    """How much of one half a search needs.
+
+    width   so many at least that count, if there are
+    others  what else the search found, if nothing is asked but its best, a quarter of the width at most: of more than twice the width that
+            share a score only these and the first by id can be among them
+    """
+
+    width: int
+    documents: int = 1
+    others: AbstractSet[str] | None = None
+
+
+def ranking(found: Sequence[Found], limit: int, counting: Counting, need: Need) -> Ranking:
+    """Of what was found with this limit as much as is needed.
 
     A group is whole or absent, never cut where the engine happened to stop: so the answer rests on content alone.
     """
-    groups, enough = _counted(_whole(found, all_there=len(found) < limit), counting, width, documents)
+    groups, enough = _counted(_whole(found, all_there=len(found) < limit), counting, need)
     return Ranking(groups, not enough and limit <= len(found) and limit < WIDEST)
 
 
-def widened(first: Ranking, limit: int, fetch: Callable[[int], list[Found]], counting: Counting, width: int, documents: int) -> Ranking:
+def widened(first: Ranking, limit: int, fetch: Callable[[int], list[Found]], counting: Counting, need: Need) -> Ranking:
     """A ranking of enough, if there are: as many are fetched as that takes."""
     widest = first
     while widest.wanting:
         limit = min(WIDER * limit, WIDEST)
-        widest = ranking(fetch(limit), limit, counting, width, documents)
+        widest = ranking(fetch(limit), limit, counting, need)
     return widest
 
 
@@ -88,25 +102,39 @@ def _whole(found: Sequence[Found], *, all_there: bool) -> list[list[Found]]:
     return ordered if all_there else ordered[:-1]
 
 
-def _counted(groups: Sequence[list[Found]], counting: Counting, width: int, documents: int) -> tuple[Groups, bool]:
+def _counted(groups: Sequence[list[Found]], counting: Counting, need: Need) -> tuple[Groups, bool]:
     """What counts of the groups, and whether that is enough. No more is looked at than has to be: each hit's head must be read."""
     kept: Groups = []
-    count, seen, start = 0, set[str](), 0
+    count, seen, start, width = 0, set[str](), 0, need.width
     while start < len(groups):
         end, many, wanted = start, count, width if count < width else count + width
         while end < len(groups) and many < wanted:
             many += len(groups[end])
             end += 1
-        there = counting([one.id for group in groups[start:end] for one in group])
-        for group in groups[start:end]:
-            if ids := [one.id for one in group if one.id in there]:
-                kept.append(ids)
-                count += len(ids)
-                seen.update(there[id] for id in ids)
-            if count >= width and len(seen) >= documents:
+        run = [sorted(one.id for one in group) for group in groups[start:end]]
+        parts = [_part(ids, need) for ids in run]
+        there = counting([id for part in parts for id in part])
+        for ids, part in zip(run, parts, strict=True):
+            alive = [id for id in part if id in there]
+            if len(part) < len(ids) and len(alive) < len(part) - width:  # of the first by id fewer than the width may count
+                there = {**there, **counting(ids)}
+                alive = [id for id in ids if id in there]
+            if alive:
+                kept.append(alive)
+                count += len(alive)
+                seen.update(there[id] for id in alive)
+            if count >= width and len(seen) >= need.documents:
                 return kept, True
         start = end
     return kept, False
+
+
+def _part(ids: list[str], need: Need) -> list[str]:
+    """Those of a group that must be looked at."""
+    first = 2 * need.width
+    if need.others is None or len(ids) <= first:
+        return ids
+    return ids[:first] + [id for id in ids[first:] if id in need.others]
 
 
 def rounded(score: float) -> float:

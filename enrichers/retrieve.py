@@ -14,7 +14,7 @@ from headwater.enrichers.freshness import Progress
 from headwater.enrichers.head import Entry, Head
 from headwater.enrichers.hit import Answer, Hit, Piece, around, hit_of
 from headwater.enrichers.query import Query
-from headwater.enrichers.rank import MEANING, WORDS, decayed, fuse, grouped, ranking, reordered, settled, widened
+from headwater.enrichers.rank import MEANING, WORDS, Need, decayed, fuse, grouped, ranking, reordered, settled, widened
 from headwater.enrichers.rerank import RERANKED, Reranker, scores_of
 from headwater.lineage.duration import duration, format_time
 from headwater.lineage.errors import Forgotten, Misused, NotFound
@@ -190,17 +190,22 @@ class Retriever:
         raise AssertionError("unreachable")
 
     def _candidates(self, query: Query, vector: Vector, scope: Scope, heads: "Heads") -> Candidates:
-        width, documents = max(WIDTH, 4 * query.limit), query.limit if query.grouped else 1
+        width = max(WIDTH, 4 * query.limit)
         meaning = [] if query.mode == "sparse" else [Half(vector, width + SPARE)]
         words = [] if query.mode == "dense" else [Half(sparse.of_query(query.text), width + SPARE)]
         halves = meaning + words
         found = self.index.find(halves, scope)
-        heads.read([one.id for each in found for one in each[:width]])
-        rankings = [ranking(each, half.limit, heads.counting, width, documents) for half, each in zip(halves, found, strict=True)]
+        ids = [[one.id for one in each] for each in found]
+        heads.read([id for each in ids for id in each[:width]])
+        need = Need(width, query.limit if query.grouped else 1)
+        rankings = [ranking(each, half.limit, heads.counting, need) for half, each in zip(halves, found, strict=True)]
         weights = (MEANING, WORDS) if query.mode == "hybrid" else (1.0,)
-        if not (self._takes_the_best(query) and settled(rankings, weights, query.limit)):
+        best_alone = self._takes_the_best(query)
+        if not (best_alone and settled(rankings, weights, query.limit)):
+            if best_alone and sum(one.wanting for one in rankings) == 1:
+                need = need._replace(others={id for each, one in zip(ids, rankings, strict=True) if not one.wanting for id in each})
             rankings = [
-                widened(one, half.limit, partial(self._more, half, scope), heads.counting, width, documents)
+                widened(one, half.limit, partial(self._more, half, scope), heads.counting, need)
                 for half, one in zip(halves, rankings, strict=True)
             ]
         return Candidates(fuse([one.groups for one in rankings], weights=weights), heads.document, heads.time)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -96,12 +96,17 @@ class Exact:
             wanted = {tag for group in scope.tags for tag in group}
             scores[[f'origin="{each.fields["origin"]}"' not in wanted for each in self._said]] = -2
         best = np.argsort(-scores, kind="stable")[:limit]
-        return [_found(self._said[n], float(scores[n])) for n in best if scores[n] > -2]
+        return [Found(float(scores[n]), OnlyChunk(self._said[n].id)) for n in best if scores[n] > -2]
 
 
-def _found(said: Document, score: float) -> Found:
-    name = f"{saying.name}/{said.id}"
-    return Found(point_id(name, 1, said.id, 0), score)
+class OnlyChunk(NamedTuple):
+    """The only chunk of a document's first version."""
+
+    document: str
+
+    @property
+    def id(self) -> str:
+        return point_id(f"{saying.name}/{self.document}", 1, self.document, 0)
 
 
 class Ground:
