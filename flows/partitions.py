@@ -85,6 +85,8 @@ class Partitions:
     keyed     topics that do not grow while they are read
     every_s   seconds between two looks
 
+    answered  whether the broker has answered lately: one that starts anew may be silent for a look
+
     The first look is made on construction. Raises Unavailable if no broker answers then, Misused for a pattern that is none.
     Every method may be called from any thread.
     """
@@ -101,6 +103,7 @@ class Partitions:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.revision = 0
+        self.answered = True
         self._learn(compare(self._declared, self._keyed, {}, kafka.topics()), {})
 
     def start(self) -> "Partitions":
@@ -161,12 +164,13 @@ class Partitions:
                 self.look()
             except Exception as error:  # whatever it is, the thread must outlive it
                 silent += 1
+                self.answered = silent < SILENT
                 if silent == SILENT:  # once: a reader's client finds out after a minute only, and a broker that starts anew is soon back
                     _log.warning("the broker does not answer; what comes waits, and goes on by itself", error=str(error))
             else:
                 if silent >= SILENT:
                     _log.warning("the broker answers again")
-                silent = 0
+                silent, self.answered = 0, True
 
     def _oldest(self, places: list[Place]) -> dict[Place, int]:
         if not places:

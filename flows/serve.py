@@ -1,5 +1,6 @@
 """The HTTP door: one FastAPI application over the packages' routers, errors as RFC 9457 problems, loopback unless told otherwise."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -63,10 +64,11 @@ def http_app(run: Runtime, desk: Desk, gateways: Gateways, ready: Callable[[], b
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "broker": run.broker, "app": run.app.name}
 
-    @app.get("/readyz", tags=["process"], summary="All flows run")
+    @app.get("/readyz", tags=["process"], summary="All flows run, and the broker answers")
     async def readyz() -> JSONResponse:
-        there = ready()
-        return JSONResponse({"ready": there, "counts": run.meter.counts(), "partitions": run.partitions.told()}, 200 if there else 503)
+        there, partitions = ready(), run.partitions
+        told = {"ready": there, "broker_answers": partitions.answered, "counts": run.meter.counts(), "partitions": partitions.told()}
+        return JSONResponse(told, 200 if there else 503)
 
     app.include_router(topics_web.routes(run))
     docs_page.mount(app)
@@ -105,25 +107,22 @@ async def _fault(request: Request, error: Exception) -> JSONResponse:
 
 
 class Server:
-    """uvicorn in a thread; `address` is where it listens once started."""
+    """uvicorn in a thread, at a place on a host that was taken before (see `listening`); `address` is where it answers once started."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, lifespan="on")
+    def __init__(self, app: FastAPI, host: str, place: socket.socket) -> None:
+        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on")
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
-        self._host, self._port = host, port
-        self.address = ""
+        self._thread = threading.Thread(target=self._server.run, args=([place],), name="http", daemon=True)
+        known = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+        self.address = f"http://{known}:{place.getsockname()[1]}"
 
     def start(self) -> None:
-        """Raises Unavailable when the port is taken."""
+        """Raises Unavailable when it ends at once; what uvicorn says of it stands in the log."""
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
-                raise Unavailable(f"cannot listen on {self._host}:{self._port}; is it taken? Set HEADWATER_HTTP__PORT (0: any free one)")
+                raise Unavailable(f"the HTTP server at {self.address} ended at once; its log says why")
             time.sleep(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        host = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104
-        self.address = f"http://{host}:{port}"
 
     def stop(self) -> None:
         self._server.should_exit = True

@@ -1,5 +1,6 @@
 """All flows of an application in one process: start in the order that loses nothing, stop in the design's order."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ from headwater.flows.head_start import head_start
 from headwater.flows.index_status import warnings
 from headwater.flows.kafka import Kafka
 from headwater.flows.limits import Rate
+from headwater.flows.listening import listening
+from headwater.flows.open_files import ask_for_files
 from headwater.flows.prepare import domain
 from headwater.flows.recovery import EPOCH, Recovery, hold
 from headwater.flows.run_file import remove_run_file, write_run_file, write_starting
@@ -121,6 +124,7 @@ class Up:
         self._http, self._idle, self._embedder, self._clock = http, idle, embedder, clock
         self._lock: IO[str] | None = None
         self._broker: Broker | None = None
+        self._place: socket.socket | None = None
         self._server: Server | None = None
         self._watch: Watch | None = None
         self._gateways: Gateways | None = None
@@ -143,9 +147,12 @@ class Up:
         collect_seldom()
         switch_often()
         home = self.settings.home
+        ask_for_files()
         self._lock = hold(home / "lock", f"headwater in {home}")
         write_starting(home)
         try:
+            if self._http:
+                self._place = listening(self.settings.http_host, self.settings.http_port)
             self._start()
         except BaseException:
             self.stop()
@@ -210,7 +217,8 @@ class Up:
 
         self._desk = Desk(self.gateway, Rate(self.settings.http_rate, self.settings.http_burst, run.clock))
         app = http_app(run, self._desk, gateways, self.ready)
-        self._server = Server(app, self.settings.http_host, self.settings.http_port)
+        assert self._place is not None
+        self._server = Server(app, self.settings.http_host, self._place)
         self._server.start()
 
     def _remember(self, kafka: Kafka) -> None:
@@ -238,8 +246,8 @@ class Up:
         self.failed.set()
 
     def ready(self) -> bool:
-        """All flows run."""
-        return not self.failed.is_set() and all(flow.alive for flow in self._flows.values())
+        """All flows run, and the broker answers."""
+        return self.run.partitions.answered and not self.failed.is_set() and all(flow.alive for flow in self._flows.values())
 
     def stop(self) -> None:
         """Gateway, then `index` and `detect`, then `decide`, then `bridge`, then `audit`, each after its upstream; then files, broker.
@@ -256,6 +264,8 @@ class Up:
             self.gateway.close()  # streams end with what they have
         if self._server is not None:
             self._server.stop()
+        if self._place is not None:
+            self._place.close()
         if self._desk is not None:
             self._desk.close()
         deadline = time.monotonic() + (DRAIN_S if self._broker is None else EMBEDDED_DRAIN_S)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -368,3 +369,22 @@ def test_logs_go_to_standard_error(headwater, home, monkeypatch):
     done = headwater("search", "x", "--json", home=home)
     assert json.loads(done.stdout) == {"results": []}
     assert "something happened" in done.stderr
+
+
+def test_a_taken_port_is_told_before_anything_starts(headwater, tmp_path):
+    """Which port, and what to do next; no broker was started and nothing opened for it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = headwater("up", str(APPLICATION), home=tmp_path, HEADWATER_HTTP__PORT=port)
+    assert done.returncode == 75
+    assert f"port {port} of 127.0.0.1 is taken" in done.stderr and "HEADWATER_HTTP__PORT" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"lock"}
+
+
+def test_a_process_that_may_open_too_few_files_says_so_and_ends(tmp_path):
+    """One sentence with what to do, instead of a trace from wherever the files ran out."""
+    command = f'ulimit -n 64; exec "{sys.executable}" -m headwater up "{APPLICATION}"'
+    known = {**os.environ, "HEADWATER_HOME": str(tmp_path), "HEADWATER_HTTP__PORT": "0", "COLUMNS": "200"}
+    done = subprocess.run(["sh", "-c", command], env=known, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "ulimit -n" in done.stderr and "Traceback" not in done.stderr

@@ -128,12 +128,15 @@ def test_a_topic_that_goes_is_told_and_forgets_nothing():
 
 
 def test_a_silent_broker_is_told_once_and_so_is_its_return():
-    """A minute's silence is one line, not twelve; a single look without an answer is none."""
+    """A minute's silence is one line, not twelve; a single look without an answer is none. Meanwhile whoever asks knows it, too."""
     broker = Told(a=1)
     watch = Partitions(broker, {"a": 1}, every_s=0.001)
     looks = [{}, {"a": 1}, {}, {}, {}, {}, {"a": 1}]
 
+    known = []
+
     def answer(timeout):
+        known.append(watch.answered)
         broker.there = looks.pop(0)
         if not looks:
             watch._stop.set()
@@ -143,6 +146,7 @@ def test_a_silent_broker_is_told_once_and_so_is_its_return():
     with structlog.testing.capture_logs() as logs:
         watch._run()
     assert [line["event"].partition(";")[0] for line in logs] == ["the broker does not answer", "the broker answers again"]
+    assert [*known, watch.answered] == [True, True, True, True, False, False, False, True]
 
 
 def test_patterns_match_what_there_is_but_no_internal_topic():

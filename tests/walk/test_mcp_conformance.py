@@ -18,6 +18,7 @@ import pytest
 from fastapi import FastAPI
 
 from headwater.enrichers.offer import Argument, Offer, Prompt, Told, Tool
+from headwater.flows.listening import listening
 from headwater.flows.mcp import serve
 from headwater.flows.serve import Server
 from headwater.flows.tools import offer
@@ -113,7 +114,7 @@ def address(lake) -> Iterator[str]:
     own, more = offer(lambda: run.retriever, lambda: run.store, lake.up._desk, run.app.topics, run.clock), _fixtures()
     app = FastAPI()
     serve(app, Offer(own.about, [*own.tools, *more.tools], own.shelves, [*own.prompts, *more.prompts]), "conformance", lake.up.settings)
-    server = Server(app, "127.0.0.1", 0)
+    server = Server(app, "127.0.0.1", listening("127.0.0.1", 0))
     server.start()
     yield f"{server.address}/mcp"
     server.stop()
