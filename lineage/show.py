@@ -35,14 +35,17 @@ def why_tree(why: Why, *, events: int = EVENTS_SHOWN) -> Tree:
     if why.kind in ("decision", "effect", "review") and len(why.decisions) == 1:
         return _decision_tree(why.decisions[0], events)
     tree = Tree(Text.assemble("why ", (_short(why.id), "bold"), f"  {why.kind}"))
+    lived = {life.position for life in why.lives}
     for event in why.events:
-        _add_event(tree, event)
+        if event.position not in lived:
+            _add_event(tree, event)
     for document in why.documents:
         tree.add(_document_line(document))
-    for letter in why.dead_letters:
+    for letter in why.dead_letters if not why.lives else ():
         tree.add(Text.assemble(("dead letter ", "red"), f"{_short(letter['id'])}  {letter.get('cause', '')}: {letter.get('error', '')}"))
-    for number, life in enumerate(why.lives, 1):
-        branch = tree.add(Text.assemble((f"life {number}    ", "dim"), (life.short, "cyan")))
+    said = {event.position: _event_line(event) for event in why.events}
+    for number, life in enumerate(why.lives, 1):  # they tell of their events and dead letters themselves
+        branch = tree.add(Text.assemble((f"life {number}    ", "dim"), said.get(life.position, Text(life.short, "cyan"))))
         for step in life.steps:
             branch.add(Text(step))
     told = {decision.activation.id for decision in why.decisions if decision.activation}

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from headwater.lineage.queries import life, why
-from headwater.lineage.seen import DocumentSeen
+from headwater.lineage.seen import DocumentSeen, EventSeen, Life, Why
 from headwater.lineage.show import life_line, why_html, why_tree
 from headwater.lineage.store import Store
 from headwater.lineage.testing import BROKER, landings, name, sample_records
@@ -82,3 +82,20 @@ def test_a_life_in_one_line(store):
     place = f"{BROKER}/flights/0/11"
     line = life_line(life(store, place), place).plain
     assert line == "flights/0@11 ── 41 ms ── searchable ── 22 ms ── activation ── 96 ms ── decision ── 8 ms ── published"
+
+
+@pytest.mark.parametrize("lived", [True, False])
+def test_each_life_of_a_dead_letter_is_told_once(lived):
+    """Where lives tell of an event and its dead letters, nothing else does; its id and what it knew stand with its life."""
+    places = {f"b/t/0/{n}": f"t/0@{n}" for n in range(2)}
+    events = [EventSeen(position=at, short=short, id="x-1", outcomes={"index": "dead_lettered"}) for at, short in places.items()]
+    letters = [{"id": f"{n}dead1f-33ef", "cause": "invalid", "error": "no number"} for n in range(2)]
+    steps = [("index: dead lettered", f"index: dead letter {letter['id'][:8]}, invalid: no number") for letter in letters]
+    lives = [Life(position=at, short=short, steps=one) for (at, short), one in zip(places.items(), steps, strict=True)]
+    told_of = {"events": tuple(events), "dead_letters": tuple(letters), "lives": tuple(lives) if lived else ()}
+    found = Why(id=letters[0]["id"], kind="dead_letter", **told_of)
+    told = text_of(why_tree(found))
+    assert [told.count(short) for short in places.values()] == [1, 1]
+    assert told.count("x-1") == 2
+    assert told.count("no number") == 2
+    assert why_html(found).count("no number") == 2
