@@ -12,9 +12,13 @@ from headwater.flows.batch import Batch
 from headwater.flows.gathering import Gathering
 from headwater.flows.meter import Meter
 from headwater.flows.records import Told
-from headwater.lineage.landing import Landing
+from headwater.flows.switching import switch_often
+from headwater.lineage.landing import Landed, Landing
 from headwater.lineage.row import decode_rows
 from headwater.lineage.store import Store
+
+AHEAD = 4_000
+"""Records: so many or more land while the next are read and made ready. Fewer have landed before another thread had its turn."""
 
 _log = structlog.get_logger("headwater.audit")
 
@@ -31,6 +35,8 @@ class LandingSink(DynamicSink[Batch]):
         self._store, self._meter, self._told, self._gathering, self._clock = store, meter, told, gathering, clock
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_Partition":
+        # The thread that lands waits for the interpreter several times in each batch, while this one computes.
+        switch_often()
         return _Partition(self._store, self._meter, self._told, self._gathering, self._clock)
 
 
@@ -40,13 +46,23 @@ class _Partition(StatelessSinkPartition[Batch]):
 
     def write_batch(self, items: list[Batch]) -> None:
         begun = self._clock()
-        landed = self._store.land([landing for batch in items for landing in _landings(batch)])
-        self._meter.count("records", landed.rows)
-        if self._told is not None:
-            self._told([record for batch in items for record in batch.records("audit", 0)])
-        for batch in items:
-            self._meter.reached("audit", batch.topic, batch.partition, batch.next)
-        self._gathering.took(self._clock() - begun)
+        landings = [landing for batch in items for landing in _landings(batch)]
+
+        def done(landed: Landed) -> None:
+            self._meter.count("records", landed.rows)
+            if self._told is not None:
+                self._told([record for batch in items for record in batch.records("audit", 0)])
+            for batch in items:
+                self._meter.reached("audit", batch.topic, batch.partition, batch.next)
+            self._gathering.took(self._clock() - begun)
+
+        if sum(len(landing.records) for landing in landings) >= AHEAD:
+            self._store.land_ahead(landings, done)
+        else:
+            done(self._store.land(landings))
+
+    def close(self) -> None:
+        self._store.settle()
 
 
 def _landings(batch: Batch) -> list[Landing]:

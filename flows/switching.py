@@ -10,5 +10,5 @@ INTERVAL_S = 0.001
 
 
 def switch_often() -> None:
-    """For the whole process, for good: where flows run beside those who answer."""
+    """For the whole process, for good: where flows run beside those who answer, and where lineage lands while the next is read."""
     sys.setswitchinterval(INTERVAL_S)

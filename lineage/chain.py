@@ -5,7 +5,8 @@
     head  = SHA-256 of (batch, first seq, next seq, root, the former head)
 
 Whoever keeps a head outside the database can prove later that nothing up to it was changed, dropped, inserted or reordered.
-The leaf is defined twice, for SQL (fast, on millions of rows) and for Python (for whoever checks without DuckDB); a test holds them equal.
+The leaf is defined twice, for SQL (for whoever verifies millions of rows) and for Python (for whoever checks without DuckDB); `leaves`
+makes those of a batch that lands. A test holds the three equal.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""keep: contents into the database, each once, and the rows that refer to them."""
+"""keep: contents for the database, each once, and the rows that refer to them."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import duckdb
 import numpy as np
@@ -16,21 +16,24 @@ from headwater.lineage.texts import RECENT, Texts
 KEY_BYTES = 32
 
 _KNOWN = """
-    SELECT c.hash, c.n FROM contents c JOIN new_contents f ON c.name = f.name AND c.hash = f.hash"""
-# The rows are in the order of n, and are put in as they are.
-_PUT = "INSERT INTO contents SELECT n, name, hash, salt, body FROM new_contents"
+    SELECT c.hash, c.n FROM contents c JOIN asked f ON c.name = f.name AND c.hash = f.hash"""
 _HASH = re.compile(r'"([0-9a-f]{64})"')
+
+
+Stored: TypeAlias = Callable[[Sequence[str]], Mapping[str, int]]
+"""Hashes → the numbers of those contents that the database has, all that was made ready before included."""
 
 
 class Kept(NamedTuple):
     """Of rows in their order: their data without contents, and what each holds; and each id by which a row may be asked for, with its
-    row's place.
+    row's place. `contents`: the rows of `contents` that are to land with them, in the order of their numbers; None if there are none.
     """
 
     data: list[bytes]
     held: list[str | None]
     names: list[str]
     places: list[int]
+    contents: pa.Table | None = None
 
 
 def opened(connection: duckdb.DuckDBPyConnection, key: bytes) -> Texts:
@@ -40,21 +43,15 @@ def opened(connection: duckdb.DuckDBPyConnection, key: bytes) -> Texts:
     return Texts(key, following, dict(connection.execute(query, [following - RECENT]).fetchall()))
 
 
-def keep(connection: duckdb.DuckDBPyConnection, known: Texts, rows: Sequence[Row]) -> Kept:
-    """Store the contents of rows that are to land, within the transaction of the landing.
+def keep(known: Texts, rows: Sequence[Row], stored: Stored) -> Kept:
+    """Take the contents out of rows that are to land.
 
     A text that the database has already is referred to, not stored again: what an agent was shown or said wherever it is, what a document
     says if it was said lately. To look for each text of each document in all that there is would cost more with every document.
     """
     kept = _documents(known, rows)
-    _others(connection, known, rows, kept)
-    if (fresh := known.take()) is not None:
-        connection.register("new_contents", fresh)
-        try:
-            connection.execute(_PUT)
-        finally:
-            connection.unregister("new_contents")
-    return kept
+    _others(known, rows, stored, kept)
+    return kept._replace(contents=known.take())
 
 
 def _documents(known: Texts, rows: Sequence[Row]) -> Kept:
@@ -67,7 +64,7 @@ def _documents(known: Texts, rows: Sequence[Row]) -> Kept:
     return kept
 
 
-def _others(connection: duckdb.DuckDBPyConnection, known: Texts, rows: Sequence[Row], kept: Kept) -> None:
+def _others(known: Texts, rows: Sequence[Row], stored: Stored, kept: Kept) -> None:
     found: dict[str, tuple[str, bytes]] = {}
 
     def noted(scope: bytes, body: bytes) -> str:
@@ -85,7 +82,8 @@ def _others(connection: duckdb.DuckDBPyConnection, known: Texts, rows: Sequence[
             holding.append(place)
     if not found:
         return
-    known.learn(_known(connection, known.unknown(list(found))))
+    if unknown := known.unknown(list(found)):
+        known.learn(stored(unknown))
     numbers = {hash: known.number(hash, salt, body) for hash, (salt, body) in found.items()}
     for place in holding:
         kept.held[place] = _referring(str(kept.held[place]), numbers)
@@ -96,11 +94,10 @@ def _referring(held: str, numbers: Mapping[str, int]) -> str:
     return _HASH.sub(lambda match: f'"{numbers[match[1]]}:{match[1]}"', held)
 
 
-def _known(connection: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> dict[str, int]:
-    if not hashes:
-        return {}
-    connection.register("new_contents", pa.table({"name": texts.names(hashes), "hash": pa.array(hashes, pa.string())}))
+def stored(connection: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> dict[str, int]:
+    """The numbers of those of these contents that the database has."""
+    connection.register("asked", pa.table({"name": texts.names(hashes), "hash": pa.array(hashes, pa.string())}))
     try:
         return dict(connection.execute(_KNOWN).fetchall())
     finally:
-        connection.unregister("new_contents")
+        connection.unregister("asked")

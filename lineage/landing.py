@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from headwater.lineage.keep import Kept
+from headwater.lineage.numbering import numbers
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, record_id
 from headwater.lineage.row import Row, row_of
@@ -85,17 +86,15 @@ class Known:
                     sifted.duplicates += 1
                 else:
                     seen.add(record.id)
-                    self._suspect(record, reach, sifted)
+                    # A fact beyond all that its lane spoke of is new for certain; of any other the database must be asked.
+                    lane, first = (record.kind, record.flow, record.broker, record.topic, record.partition), record.first
+                    before = self.reach.get(lane, -1)
+                    if first <= before:
+                        sifted.suspects.append((len(sifted.records), record.id, first))
+                    reach[lane] = max(first, reach.get(lane, before))
+                    sifted.records.append(record)
         self.reach.update(reach)
         return sifted
-
-    def _suspect(self, record: Row, reach: dict[Lane, int], sifted: "Sifted") -> None:
-        """A fact beyond all that its lane spoke of is new for certain; of any other the database must be asked."""
-        lane = lane_of(record)
-        if record.first < 0 or record.first <= self.reach.get(lane, -1):
-            sifted.suspects.append((len(sifted.records), record.id, record.first))
-        reach[lane] = max(record.first, reach.get(lane, self.reach.get(lane, -1)))
-        sifted.records.append(record)
 
     def _said(self, record: Row, run: str, said: dict[Lane, Ranges]) -> Ranges:
         """What the same run, or if none is told the same message, has said of the record's lane."""
@@ -132,8 +131,8 @@ class Known:
 
 def _absent_first(records: Sequence[Record | Row]) -> list[Row]:
     """Absent offsets first: how many messages a cut run holds depends on them."""
-    rows = [row_of(record) for record in records]
-    if any(row.kind == "absent" for row in rows):
+    rows = [record if isinstance(record, Row) else row_of(record) for record in records]
+    if "absent" in {row.kind for row in rows}:
         rows.sort(key=lambda row: row.kind != "absent")
     return rows
 
@@ -205,6 +204,6 @@ def table(rows: Sequence[Row], first_seq: int, batch: int, kept: Kept | None = N
 
 
 def named(kept: Kept, first_seq: int) -> pa.Table:
-    """Ids by which rows may be asked for, as `text`, each with the `seq` of its row."""
+    """The names by which rows may be asked for, each with the `seq` of its row."""
     seqs = np.array(kept.places, np.int64) + first_seq
-    return pa.table({"text": pa.array(kept.names, pa.string()), "seq": pa.array(seqs)})
+    return pa.table({"name": pa.array(numbers(kept.names)), "seq": pa.array(seqs)})

@@ -1,6 +1,6 @@
 """leaves: the chain's leaves of rows about to land, column by column: half of what SQL takes, and other threads run meanwhile.
 
-`chain` says what a leaf is, in SQL and of one record; a test holds the three equal.
+`chain` says what a leaf is.
 """
 
 import hashlib

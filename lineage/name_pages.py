@@ -36,10 +36,20 @@ _LOWER = 0xFFFF_FFFF
 _PAGE = "low, high, base, body"
 
 
+def waiting(connection: Connection) -> int:
+    """How many names have come and are in no run yet."""
+    return int(connection.execute("SELECT count(*) FROM names_new").fetchall()[0][0])
+
+
+def enough(count: int) -> bool:
+    """Whether so many names make a run."""
+    return count >= LENGTHS[0]
+
+
 def sort_names(connection: Connection) -> None:
     """Once enough names have come, make a run of them; once enough runs of a length are there, make a longer one of these."""
-    count = connection.execute("SELECT count(*) FROM names_new").fetchall()[0][0]
-    if count < LENGTHS[0]:
+    count = waiting(connection)
+    if not enough(count):
         return
     for start in range(0, count, LENGTHS[2]):
         rows = connection.execute("SELECT name, seq FROM names_new LIMIT ? OFFSET ?", [LENGTHS[2], start]).fetchnumpy()

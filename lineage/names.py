@@ -4,7 +4,6 @@ A name is kept as a number of 64 bits: the first sixteen hex digits of an id tha
 ranges of numbers; else the MD5 of the text. What is found by number is compared by text afterwards.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import msgspec
 from headwater.lineage.event import Position
 from headwater.lineage.name_pages import places
 from headwater.lineage.near import near
+from headwater.lineage.numbering import number as number
 from headwater.lineage.record import Record
 from headwater.lineage.records import Connection as Connection
 from headwater.lineage.records import found_by, known_to, records
@@ -25,7 +25,6 @@ NAME = f"CASE WHEN regexp_matches({_HEX}, '^[0-9a-f]{{16}}') THEN ('0x' || left(
 """The SQL expression of a name over a column `text`; `number` is the same in Python, and a test holds them equal."""
 
 _ABOUT_EVENTS = "kind IN ('document', 'dead_letter') AND broker = $1 AND topic = $2 AND \"partition\" = $3"
-_WHOLE = re.compile(r"[0-9a-f]{16}")
 _BEGINNING = re.compile(r"[0-9a-f]{6,16}")
 _SILENT = frozenset(("consumed", "absent", "life", "run", "erasure", "retention"))
 _OF_A_DECISION = frozenset(("retrieval", "model", "tool", "note", "ruling"))
@@ -93,14 +92,6 @@ def names_of(record: Record) -> list[str]:
         names.discard("")
         return list(names)
     return [id for id in {id for _, id in things(record)} if id]
-
-
-def number(text: str) -> int:
-    """The name of an id, as a number."""
-    digits = text.lower().replace("-", "")[:16]
-    if _WHOLE.fullmatch(digits):
-        return int(digits, 16)
-    return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[8:], "little")
 
 
 def beginning(text: str) -> tuple[int, int] | None:

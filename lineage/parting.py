@@ -20,6 +20,7 @@ Refer: TypeAlias = Callable[[bytes, bytes], str]
 """(scope, JSON text) → what stands in `held` for it."""
 
 _ABSENT = Raw(b"")
+_ENDS = b"\x1f"
 _EMPTY = frozenset((b"", b'""', b"{}", b"[]", b"null", b"false"))
 _NO_TEXT = b'""'
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -63,7 +64,7 @@ _plain = msgspec.json.Encoder().encode
 
 def scoped(scope: str) -> bytes:
     """A scope as salts know it: no text of one is the text of another."""
-    return scope.encode() + b"\x1f"
+    return scope.encode() + _ENDS
 
 
 def is_document(row: Row) -> bool:
@@ -108,6 +109,7 @@ class Documents:
             self.data.append(b"")
             return ""
         ref, bodies = row.ref, self._bodies
+        # A document is asked for by its bare name too, without its type.
         names = {ref, ref[ref.find("/") + 1 :] if "/" in ref else "", document.event or ""}
         before, fields, reads, chunks = len(bodies), False, False, document.chunks or ()
         if document.fields is not _ABSENT and (fields := _says(body := bytes(document.fields))):
@@ -123,7 +125,7 @@ class Documents:
             chunk.text = chunk.hash = _ABSENT
         names.discard("")
         self.names.extend(names)
-        scope = scoped(ref)
+        scope = ref.encode() + _ENDS
         self._told.extend([scope + body for body in bodies[before:]])
         self.data.append(_plain(document))
         return _held(fields, reads, len(chunks))

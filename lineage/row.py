@@ -37,8 +37,8 @@ _FIELDS = tuple(name for name in Row.__struct_fields__ if name != "data")
 
 def decode_rows(body: bytes) -> list[Row]:
     """The records of one message of the lineage topic. Raises msgspec.DecodeError."""
-    # As text: bytes are checked to be UTF-8 only where a text is made of them, and `data` is none yet.
-    rows = _decoder.decode(body.decode())
+    # Bytes are checked to be UTF-8 only where a text is made of them, and `data` is none yet.
+    rows = _decoder.decode(body if body.isascii() else body.decode())
     for number, row in enumerate(rows):
         if not bytes(row.data).startswith(b"{"):
             raise msgspec.ValidationError(f"Expected `object` - at `$[{number}].data`")

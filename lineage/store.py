@@ -4,13 +4,12 @@ A batch lands in one transaction: records, their names, the chain, the replays, 
 flow goes on. So whatever is killed at whatever moment, a record is never lost and never there twice.
 """
 
-# ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
+
 
 import os
 import secrets
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,25 +19,24 @@ from typing import Self, cast
 import duckdb
 import pyarrow as pa
 
+from headwater.lineage.ahead import Ahead
 from headwater.lineage.chain import GENESIS, Head, link, root
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Misused, Unavailable
-from headwater.lineage.event import Position
 from headwater.lineage.gate import PATIENCE_S, Cursor, Gate
-from headwater.lineage.keep import KEY_BYTES, keep, opened
+from headwater.lineage.keep import KEY_BYTES, keep, opened, stored
 from headwater.lineage.known import known_of
-from headwater.lineage.landing import Known, Landed, Replay, named, table
+from headwater.lineage.landing import Known, Landed, named, table
 from headwater.lineage.landing import Landing as Landing
 from headwater.lineage.leaves import leaves
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
-from headwater.lineage.name_pages import sort_names
-from headwater.lineage.names import NAME
-from headwater.lineage.ranges import Ranges
-from headwater.lineage.record import Record, fact, run_of
+from headwater.lineage.name_pages import enough, sort_names, waiting
+from headwater.lineage.record import Record
 from headwater.lineage.removal import Removal, remove
 from headwater.lineage.rewrite import beside, copied, on_disk
-from headwater.lineage.row import Row
 from headwater.lineage.texts import Texts
+from headwater.lineage.unended import lives_over, received, unended
+from headwater.lineage.writing import Ready, write
 
 SETTINGS: dict[str, str] = {
     "enable_external_access": "false",
@@ -52,9 +50,6 @@ SETTINGS: dict[str, str] = {
     "memory_limit": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2_000_000}MB",
 }
 """Settings hold for the whole database instance, so the writer lives with what readers need: no other files, no extensions."""
-
-AUDIT = "audit"
-
 
 def open_database(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that reads no other file and whose settings are locked. Raises Unavailable.
@@ -94,6 +89,9 @@ class Store:
         self._connection = open_database(path)
         self._offsets: dict[tuple[str, int], int] = {}
         self._head = Head(0, 0, GENESIS)
+        self._last = self._head  # after all that was made ready, while the head is of what is committed
+        self._names = 0
+        self._ahead = Ahead()
         self._known = Known()
         self._texts = Texts(b"", 0, {})
         self._gate = Gate()
@@ -108,8 +106,9 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Write the file out and let go of it."""
+        """Write the file out and let go of it, once what is on its way has landed."""
         with self._writing:
+            self._ahead.close()
             self._connection.close()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -124,30 +123,42 @@ class Store:
     def head(self) -> Head:
         """The head of the chain as it is committed, to be kept outside the database."""
         with self._writing:
+            self._ahead.wait()
             return self._head
 
     def offsets(self, broker: str) -> dict[int, int]:
         """Partition of the lineage topic → the offset at which to go on reading."""
+        with self._writing:
+            self._ahead.settle()
         return {partition: following for (of, partition), following in self._offsets.items() if of == broker}
 
     def land(self, batch: Sequence[Landing]) -> Landed:
         """Land messages of the lineage topic in one transaction. What landed before (by offset, id or range) is cut off."""
+        with self._writing, self._remembering():
+            ready = self._ready(batch)
+            self._ahead.settle()
+            self._commit(ready)
+            return ready.landed
+
+    def land_ahead(self, batch: Sequence[Landing], done: Callable[[Landed], object] = bool) -> None:
+        """The same, but return once all is ready for the transaction: that goes on in a thread of its own while the next batch is made
+        ready, and `done` hears of it there once it is committed. `done` must ask nothing of the store.
+
+        One batch is ahead at most. Raises what the transaction of the batch before raised; nothing lands any more then.
+        """
+
+        def act() -> None:
+            self._commit(ready)
+            done(ready.landed)
+
+        with self._writing, self._remembering():
+            ready = self._ready(batch)
+            self._ahead.begin(act)
+
+    def settle(self) -> None:
+        """Wait until all that was given has landed. Raises what its transaction raised."""
         with self._writing:
-            offsets = dict(self._offsets)
-            fresh = []
-            for landing in batch:
-                place = (landing.broker, landing.partition)
-                if landing.offset >= offsets.get(place, 0):
-                    fresh.append(landing)
-                    offsets[place] = landing.offset + 1
-            if not fresh:
-                return Landed(batch=self._head.batch)
-            with self._transaction():
-                landed = self._write(fresh)
-                moved = [(*place, following) for place, following in offsets.items() if self._offsets.get(place) != following]
-                self._connection.executemany("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", moved)
-            self._offsets = offsets
-            return landed
+            self._ahead.settle()
 
     def remove(self, removal: Removal, *, rewrite: bool = True) -> Record:
         """Remove contents and records, in one transaction with the record that tells of it; then (`rewrite`) the file is made anew.
@@ -156,12 +167,14 @@ class Store:
         Raises Unavailable if readers do not let the file be exchanged: what is removed is removed then, its bytes go at the next opening.
         """
         with self._writing:
-            with self._transaction():
+            self._ahead.settle()
+            with self._remembering(), self._transaction():
                 record = remove(self._connection, removal, self._clock())
                 key = self._random(KEY_BYTES)
                 self._connection.execute("UPDATE contents_key SET key = ?", [key])
                 self._texts = Texts(key, self._texts.next, {})
-                self._write([Landing("", -1, -1, [record])])
+                self._land([record])
+            self._head = self._last
             if rewrite:
                 self._scrub()
             return record
@@ -197,61 +210,76 @@ class Store:
         What a bridge receives lies at the broker of another region, whose life goes on: that stays open, and is read again.
         """
         with self._writing:
-            records = [r for r in self._unended() if r.broker != broker and not _received(r.flow)]
-            records += self._over(broker)
+            self._ahead.settle()
+            now = self._clock()
+            records = [r for r in unended(self._known.ranges, now) if r.broker != broker and not received(r.flow)]
+            records += lives_over(self._offsets, broker, now)
             if records:
-                with self._transaction():
-                    self._write([Landing("", -1, -1, records)])
+                with self._remembering(), self._transaction():
+                    self._land(records)
+                self._head = self._last
             return sum(record.count for record in records if record.kind == "outcome")
 
-    def _over(self, broker: str) -> Iterator[Record]:
-        """The lives that are over now that this broker's has begun. Said once of each, unless it was read again since."""
-        read: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for (of, partition), following in sorted(self._offsets.items()):
-            if of != broker:
-                read[of][str(partition)] = following
-        now = self._clock()
-        for ended, offsets in read.items():
-            data = {"read": offsets, "next": broker}
-            yield fact("life", AUDIT, "life", ended, logged=now, ordinal=str(offsets), data=data)
+    def _ready(self, batch: Sequence[Landing]) -> Ready:
+        """What is to land of a batch. Of the database it asks only what it must, and then it waits for what is on its way there."""
+        offsets = dict(self._offsets)
+        fresh = []
+        for landing in batch:
+            place = (landing.broker, landing.partition)
+            if landing.offset >= offsets.get(place, 0):
+                fresh.append(landing)
+                offsets[place] = landing.offset + 1
+        moved = [(*place, following) for place, following in offsets.items() if self._offsets.get(place, following) != following]
+        begun = [(*place, following) for place, following in offsets.items() if place not in self._offsets]
+        self._offsets = offsets
+        return self._sifted(fresh)._replace(offsets=moved, begun=begun)
 
-    def _unended(self) -> Iterator[Record]:
-        """What is to be told of positions that have no end, and of those that were passed by and whose report died with the broker.
-
-        Reports of neighbouring positions travel apart: a kill may let the later one land and lose the earlier.
-        """
-        now = self._clock()
-        known = self._known.ranges
-        for lane in sorted({lane[1:] for lane in known}):
-            flow, broker, topic, partition = lane
-            consumed, absent, ended = (Ranges(known.get((kind, *lane), ())) for kind in ("consumed", "absent", "outcome"))
-            told = [*consumed, *absent, *ended]
-            if not told:
-                continue
-            passed_by = Ranges([*consumed, *absent]).missing(min(first for first, _ in told), max(following for _, following in told))
-            for begin, end in passed_by:
-                consumed.add(begin, end)
-                yield run_of("consumed", flow, Position(broker, topic, partition, begin), end, end - begin, now)
-            for first, following in absent:
-                ended.add(first, following)
-            for first, following in consumed:
-                for begin, end in ended.missing(first, following):
-                    where = Position(broker, topic, partition, begin)
-                    yield run_of("outcome", flow, where, end, end - begin, now, "lost_with_broker")
-
-    def _write(self, landings: Sequence[Landing]) -> Landed:
+    def _sifted(self, landings: Sequence[Landing]) -> Ready:
         sifted = self._known.sift(landings)
         records = sifted.without(self._landed(sifted.suspects))
         landed = Landed(len(records), sifted.duplicates, sum(r.positions for r in sifted.replays if r.kind in ("outcome", "open")))
-        if records or sifted.replays:
-            self._append(records)
-            self._note(sifted.replays)
-        landed.batch = self._head.batch
-        return landed
+        at = to_datetime(self._clock())
+        if not records and not sifted.replays:
+            landed.batch = self._last.batch
+            return Ready(landed, None, None, None, None, (), (), (), at)
+        kept = keep(self._texts, records, self._stored)
+        before = self._last
+        rows, names = table(records, before.seq, before.batch + 1, kept), named(kept, before.seq)
+        found = leaves(rows)
+        entry = link(before, before.seq + len(records), root(found))
+        self._last = Head(entry.batch, entry.next_seq, entry.head)
+        landed.batch = entry.batch
+        whole = rows.append_column("leaf", pa.array(found, pa.binary()))
+        return Ready(landed, whole, entry, kept.contents, names, (), (), sifted.replays, at)
+
+    def _stored(self, hashes: Sequence[str]) -> dict[str, int]:
+        self._ahead.settle()
+        return stored(self._connection, hashes)
+
+    def _commit(self, ready: Ready) -> None:
+        if ready.rows is None and not ready.offsets and not ready.begun:
+            return
+        with self._transaction():
+            self._write(ready)
+        if ready.link is not None:
+            self._head = Head(ready.link.batch, ready.link.next_seq, ready.link.head)
+
+    def _land(self, records: Sequence[Record]) -> None:
+        """Records that nobody sent, within a transaction."""
+        self._write(self._sifted([Landing("", -1, -1, records)]))
+
+    def _write(self, ready: Ready) -> None:
+        write(self._connection, ready)
+        self._names += ready.names.num_rows if ready.names is not None else 0
+        if enough(self._names):
+            sort_names(self._connection)
+            self._names = 0
 
     def _landed(self, suspects: Sequence[tuple[int, str, int]]) -> frozenset[str]:
         """Which of the suspects are in the database. The range of their positions prunes what must be read."""
         found: list[str] = []
+        if suspects:
+            self._ahead.settle()
         for positioned in (False, True):
             chosen = [(id, first) for _, id, first in suspects if (first >= 0) is positioned]
             if not chosen:
@@ -261,30 +289,6 @@ class Store:
                 query = 'SELECT id FROM records WHERE "first" BETWEEN ? AND ? AND id IN (SELECT id FROM suspects)'
                 found.extend(id for (id,) in self._connection.execute(query, [low, high]).fetchall())
         return frozenset(found)
-
-    def _append(self, records: Sequence[Row]) -> None:
-        before = self._head
-        kept = keep(self._connection, self._texts, records)
-        rows = table(records, before.seq, before.batch + 1, kept)
-        found = leaves(rows)
-        with self._registered("landing", rows.append_column("leaf", pa.array(found, pa.binary()))):
-            # In the order of seq, as they are.
-            self._connection.execute("INSERT INTO records BY NAME SELECT * FROM landing")
-        with self._registered("naming", named(kept, before.seq)):
-            self._connection.execute(f"INSERT INTO names_new SELECT {NAME}, seq FROM naming")
-        entry = link(before, before.seq + len(records), root(found))
-        now = to_datetime(self._clock())
-        self._connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*entry, now])
-        self._head = Head(entry.batch, entry.next_seq, entry.head)
-        sort_names(self._connection)
-
-    def _note(self, replays: Sequence[Replay]) -> None:
-        if replays:
-            rows = [(self._head.batch, *replay) for replay in replays]
-            names = ("batch", *Replay._fields)
-            columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
-            with self._registered("replaying", pa.table(columns)):
-                self._connection.execute("INSERT INTO replays SELECT * FROM replaying")
 
     def _migrate(self) -> None:
         self._connection.execute(LEDGER)
@@ -309,12 +313,24 @@ class Store:
         self._offsets = {(broker, partition): following for broker, partition, following in rows}
         last = run("SELECT batch, next_seq, head FROM chain ORDER BY batch DESC LIMIT 1").fetchall()
         self._head = Head(*last[0]) if last else Head(0, 0, GENESIS)
+        self._last = self._head
+        self._names = waiting(self._connection)
         keys = run("SELECT key FROM contents_key").fetchall()
         if not keys:
             keys = [(self._random(KEY_BYTES),)]
             run("INSERT INTO contents_key VALUES (?)", [keys[0][0]])
         self._texts = opened(self._connection, bytes(keys[0][0]))
         self._known = known_of(self._connection)
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """What landing knows is what the database holds, also if something fails."""
+        try:
+            yield
+        except BaseException:
+            self._ahead.wait()
+            self._load()
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -324,7 +340,6 @@ class Store:
             self._connection.commit()
         except BaseException:
             self._connection.rollback()
-            self._load()
             raise
 
     @contextmanager
@@ -345,11 +360,6 @@ def _is_older(connection: duckdb.DuckDBPyConnection) -> bool:
         return False
     rows = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()
     return bool(rows[0][0] < MIGRATIONS[-1].number)
-
-
-def _received(flow: str) -> bool:
-    """Whether a flow reads the broker of another region."""
-    return flow.startswith("bridge/") and flow.endswith("/receive")
 
 
 def _first_line(error: Exception) -> str:

@@ -24,20 +24,35 @@ class Texts:
 
     def references(self, told: Sequence[bytes], bodies: Sequence[bytes]) -> list[str]:
         """`number:hash` of each JSON text, which is stored if it was not lately; `told` is each after its scope."""
-        salts = [self._salt(each) for each in told]
+        salts = list(map(self._salt, told))
         hashes = [_sha256(salt.encode() + body).hexdigest() for salt, body in zip(salts, bodies, strict=True)]
-        numbers = map(self.number, hashes, salts, bodies)
-        return [f"{number}:{hash}" for number, hash in zip(numbers, hashes, strict=True)]
+        known, numbers, following = self._recent.setdefault, list[int](), self.next
+        for hash in hashes:
+            n = known(hash, following)
+            numbers.append(n)
+            following += n == following
+        self._wait(numbers, hashes, salts, bodies)
+        return [f"{n}:{hash}" for n, hash in zip(numbers, hashes, strict=True)]
+
+    def _wait(self, numbers: Sequence[int], hashes: Sequence[str], salts: Sequence[str], bodies: Sequence[bytes]) -> None:
+        """Those of these contents that are new are to be stored, each once: their numbers follow each other."""
+        if numbers and numbers[-1] - self.next == len(numbers) - 1:
+            self.next += len(numbers)
+            self._hashes.extend(hashes)
+            self._salts.extend(salts)
+            self._bodies.extend(bodies)
+            return
+        for n, hash, salt, body in zip(numbers, hashes, salts, bodies, strict=True):
+            if n == self.next:
+                self.next += 1
+                self._hashes.append(hash)
+                self._salts.append(salt)
+                self._bodies.append(body)
 
     def number(self, hash: str, salt: str, body: bytes) -> int:
         """The number of a content, which is stored if it was not lately."""
-        n = self._recent.get(hash)
-        if n is None:
-            n, self.next = self.next, self.next + 1
-            self._recent[hash] = n
-            self._hashes.append(hash)
-            self._salts.append(salt)
-            self._bodies.append(body)
+        n = self._recent.setdefault(hash, self.next)
+        self._wait([n], [hash], [salt], [body])
         return n
 
     def seal(self, scope: bytes, body: bytes) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from headwater.flows.bench.bed import Bed, Spoiled, demand, now, seconds
 from headwater.flows.bench.entry import Bench, Round, Target
 from headwater.flows.bench.told import BROKER, IN_A_MESSAGE, OF_A_BATCH, messages, told
+from headwater.flows.switching import switch_often
 from headwater.lineage.landing import Landing, table
 from headwater.lineage.row import decode_rows, rows_of
 from headwater.lineage.store import Store, open_database
@@ -21,6 +22,7 @@ PLAIN_ALL = "insert with rows made from records"
 
 def rounds(bed: Bed) -> Iterator[Round]:
     """Records per second."""
+    switch_often()  # as where `audit` runs
     records = told(bed.many(RECORDS, least=4 * OF_A_BATCH))
     sent = messages(records)
     count, at_once = len(records), IN_A_MESSAGE * IN_A_TRANSACTION
@@ -45,7 +47,8 @@ def land(store: Store, messages: Sequence[bytes]) -> None:
     """Messages as the lineage topic holds them → the database."""
     for start in range(0, len(messages), IN_A_TRANSACTION):
         some = messages[start : start + IN_A_TRANSACTION]
-        store.land([Landing(BROKER, 0, start + n, decode_rows(message)) for n, message in enumerate(some)])
+        store.land_ahead([Landing(BROKER, 0, start + n, decode_rows(message)) for n, message in enumerate(some)])
+    store.settle()
 
 
 def _insert(path: str, tables: Sequence[pa.Table]) -> None:

@@ -136,9 +136,9 @@ def install(passing: Callable[[str], None]) -> HashEmbedder:
     after_async(decider, "decide", passing, "decide: decided")
     after_async(KafkaJournal, "append", passing, "decide: appended")
     after_async(KafkaJournal, "perform", passing, "decide: performed")
-    before(Store, "land", passing, "audit: consumed")
-    after(Store, "land", passing, "audit: landed")
-    after(Store, "_append", passing, "audit: appended")
+    before(Store, "_ready", passing, "audit: consumed")
+    after(Store, "_commit", passing, "audit: landed")
+    after(Store, "_write", passing, "audit: appended")
     after(EdgeIndex, "save_progress", passing, "index: progress")
     kafka.Producer = producer(passing)  # type: ignore[misc]
     return _Embedder(passing)

@@ -70,17 +70,17 @@ def _clock(ahead: int) -> int:
 
 def _stall(folder: Path) -> None:
     """Let the index, the model and the database be stalled by files."""
-    opened, land = runtime.open_index, Store.land
+    opened, commit = runtime.open_index, Store._commit
     held = Stall(folder / "store")
 
-    def landing(store: Store, batch: Any) -> Any:
+    def committing(store: Store, ready: Any) -> None:
         held()
-        return land(store, batch)
+        commit(store, ready)
 
     runtime.open_index = lambda *args: stalling(opened(*args), Stall(folder / "index"))  # type: ignore[assignment]
     answers = ScriptedModel(Decision("send a crew", confidence=0.9, options=(Option("send a crew", 0.9),)))
     language.model_from = lambda *args: StallingModel(answers, Stall(folder / "model").holds)  # type: ignore[assignment,return-value]
-    Store.land = landing  # type: ignore[method-assign]
+    Store._commit = committing  # type: ignore[method-assign]
 
 
 def _fork(plan: dict[str, Any]) -> int:

@@ -12,7 +12,7 @@ from headwater.lineage.event import Position
 from headwater.lineage.keep import Kept
 from headwater.lineage.landing import Landing, named, table
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
-from headwater.lineage.names import NAME, names_of
+from headwater.lineage.names import names_of
 from headwater.lineage.record import outcomes, run_of
 from headwater.lineage.reviews import reviews
 from headwater.lineage.row import rows_of
@@ -55,7 +55,7 @@ def landed_before(path):
         old.execute("INSERT INTO offsets VALUES (?, 0, 1)", [BROKER])
         names, places = zip(*((text, n) for n, record in enumerate(records) for text in names_of(record)), strict=True)
         old.register("naming", named(Kept([], [], names, places), 0))
-        old.execute(f"INSERT INTO names_new SELECT {NAME}, seq FROM naming")
+        old.execute("INSERT INTO names_new FROM naming")
     return path
 
 

@@ -7,6 +7,7 @@ from headwater.lineage import name_pages
 from headwater.lineage.event import Position
 from headwater.lineage.names import Thing, lying_at, mentioning, names_of, number, things
 from headwater.lineage.near import near
+from headwater.lineage.numbering import FEW, numbers
 from headwater.lineage.record import fact
 from headwater.lineage.records import known_to, question
 from headwater.lineage.store import Store, open_database
@@ -108,3 +109,16 @@ def _store(said, path=":memory:"):
     for n, landing in enumerate(landings(said, 7)):
         store.land([landing._replace(offset=n)])
     return store
+
+
+HEX = st.text("0123456789abcdefABCDEF-_ g", min_size=14, max_size=20)
+UPPER = st.uuids().map(lambda id: id.hex.upper())
+IDS = st.text(st.characters(exclude_categories=("Cs",)), max_size=70) | st.uuids().map(str) | HEX | UPPER
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(IDS, max_size=40))
+def test_a_name_does_not_depend_on_how_many_are_made_at_once(some):
+    """Many side by side have the numbers that each has alone: what lands in a large batch is found like what landed in a small one."""
+    many = [*some, *(f"{n} of {len(some)}" for n in range(FEW + 1))]
+    assert numbers(many).tolist() == [number(text) for text in many]
