@@ -286,12 +286,15 @@ def to_lineage(flow: str, records: Sequence[Record], largest: int = LARGEST_MESS
     """
     told = [(RUN, run.encode())] if run else []
     room = largest - Outgoing(LINEAGE, flow.encode(), b"[]", told).size
-    if 0 < len(records) <= RECORDS_PER_MESSAGE:
-        whole = encode_batch(records)  # the common case: all of them fit
+    bodies: list[bytes] = []
+    for first in range(0, len(records), RECORDS_PER_MESSAGE):
+        some = records[first : first + RECORDS_PER_MESSAGE]
+        whole = encode_batch(some)  # the common case: all of them fit
         if len(whole) <= min(BYTES_PER_MESSAGE, room):
-            return [Outgoing(LINEAGE, flow.encode(), whole, told)]
-    encoded = (_encoded(record, room) for record in records)
-    return [Outgoing(LINEAGE, flow.encode(), b"[" + b",".join(piece) + b"]", told) for piece in _packed(encoded)]
+            bodies.append(whole)
+        else:
+            bodies += (b"[" + b",".join(piece) + b"]" for piece in _packed(_encoded(record, room) for record in some))
+    return [Outgoing(LINEAGE, flow.encode(), body, told) for body in bodies]
 
 
 def _packed(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -24,7 +24,7 @@ HOT, HOT_PER_S = 10, 4
 """Hot keys, and how often each is woken in a second: its calls follow each other, and five of 200 ms fill it."""
 PATIENCE_S = 30.0
 """How long answers may stay out after the last one was sent."""
-FETCH_MS, LINGER_MS, TICK_S = 10, 5, 0.002
+FETCH_MS, LINGER_MS, TICK_S = 10, 10, 0.002
 """What asks the embedded broker every millisecond takes most of a processor there, and each of its answers costs it more the more batches
 a partition has. So what is due within a tick is sent at once, and shares a batch with what comes soon after. What these add is in the
 figure."""
