@@ -9,6 +9,7 @@ import numpy as np
 
 from headwater.enrichers.embed import Embedder
 from headwater.enrichers.engine import Vector
+from headwater.enrichers.rows import checked
 
 
 @dataclass(eq=False)
@@ -113,8 +114,12 @@ class Batching:
 
 
 def shared(embedder: Embedder) -> Embedder:
-    """The embedder, fit to be asked by many threads at once: one that says how large its batches are (`batch`) gets them so."""
-    return Batching(embedder) if hasattr(embedder, "batch") and not isinstance(embedder, Batching) else embedder
+    """The embedder, its rows checked, fit to be asked by many threads at once: one that says how large its batches are (`batch`) gets
+    them so."""
+    if isinstance(embedder, Batching):
+        return embedder
+    sound = checked(embedder)
+    return Batching(sound) if hasattr(embedder, "batch") else sound
 
 
 def _first(asked: _Asked, begin: int, room: int, least: int = 1) -> list[int]:

@@ -318,7 +318,8 @@ class Progress:
             message = f"the index is {distance[worst]} events short of {worst}; ask again in a second"
         else:
             allowed = (max_staleness_us or 0) / 1e6
-            message = f"the index is {staleness / 1000:.3f} s behind, more than the {allowed:.3f} s allowed; ask again in a second"
+            told = "behind by nobody knows how much" if known is None else f"{staleness / 1000:.3f} s behind"
+            message = f"the index is {told}, more than the {allowed:.3f} s allowed; ask again in a second"
         return Behind(message, behind=distance, staleness_ms=known, retry_after=1)
 
 

@@ -79,4 +79,6 @@ class OpenAIEmbedder:
             told = f"{rows.shape[0]} vectors of size {rows.shape[1]}" if rows.ndim == 2 else "no vectors"
             declared = f"model {self.name} was declared with size={self.size}"
             raise Unavailable(f"the embedding endpoint answers {told} for {many} texts; {declared}")
+        if not np.isfinite(rows).all() or not rows.any(axis=1).all():
+            raise Unavailable(f"the embedding endpoint answers vectors of model {self.name} that are all zero, or not finite")
         return rows

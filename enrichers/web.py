@@ -1,6 +1,6 @@
 """The retrieval API: search, several searches at once, and documents with their versions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +14,7 @@ from headwater.enrichers.pairs import conditions as conditions
 from headwater.enrichers.retrieve import Retriever
 from headwater.enrichers.threads import Threads
 from headwater.lineage.duration import duration, parse_time
-from headwater.lineage.errors import Misused
+from headwater.lineage.errors import IndexFailed, Misused
 from headwater.lineage.event import Position
 
 
@@ -138,18 +138,25 @@ def routes(retriever: Callable[[], Retriever], reading: Reading | None = None) -
 
 def answer(retriever: Retriever, search: Search) -> Answer:
     """Carry out a search as it comes from outside. Raises Misused and what Retriever.batch raises."""
-    [found] = retriever.batch([search.query], **search.options)
+    [found] = _batch(retriever, [search.query], search.options)
     return found
 
 
 def answers(retriever: Retriever, batch: Batch) -> dict[str, Any]:
     """Carry out several: `answers` in the order asked, each with its results, and once what holds for all. Raises as `answer` does."""
-    found = retriever.batch([asked.query for asked in batch.searches], **batch.options)
+    found = _batch(retriever, [asked.query for asked in batch.searches], batch.options)
     first = found[0]
     return {
         "answers": [{"results": each.results} for each in found], "as_of": first.as_of, "broker": first.broker,
         "staleness_ms": first.staleness_ms, "too_new": first.too_new, "retrying": first.retrying,
     }  # fmt: skip
+
+
+def _batch(retriever: Retriever, queries: Sequence[query.Query], options: Mapping[str, Any]) -> list[Answer]:
+    try:
+        return retriever.batch(queries, **options)
+    except IndexFailed as error:  # of a document it would be a dead letter; here the text is the caller's
+        raise Misused(f"this text cannot be searched for: {error}") from error
 
 
 def instant(text: str) -> int:

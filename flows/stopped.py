@@ -18,7 +18,7 @@ from headwater.flows.runtime import wall_clock
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
 from headwater.flows.target import DEFAULT, application
-from headwater.lineage.errors import NotFound
+from headwater.lineage.errors import Behind, NotFound
 
 
 def search_stopped(settings: Settings, home: Path, question: dict[str, Any]) -> Any:
@@ -41,7 +41,10 @@ def search_stopped(settings: Settings, home: Path, question: dict[str, Any]) -> 
                 terminal(stderr=True).print("nothing runs: loading the model to search the stopped index …", style="dim")
             rows = index.load_progress()
             progress = StoredProgress(index, rows[-1].broker if rows else "", wall_clock)
-            return msgspec.to_builtins(answer(Retriever(index, embedder, progress, reranker=reranker), Search(**question)))
+            try:
+                return msgspec.to_builtins(answer(Retriever(index, embedder, progress, reranker=reranker), Search(**question)))
+            except Behind as error:
+                raise Behind(f"{str(error).partition(';')[0]}, and nothing runs that could mend it: headwater up", **error.details) from None
         finally:
             index.close()
 

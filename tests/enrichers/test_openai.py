@@ -56,7 +56,10 @@ def test_the_key_is_sent_and_never_told(service, monkeypatch):
     assert sent == ["Bearer open sesame"] and "sesame" not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"data": [{"index": 0, "embedding": [1, 2, 3]}]}', b'{"data": []}', b'{"data": [{}]}'])
+@pytest.mark.parametrize("body", [
+    b'{"data": [{"index": 0, "embedding": [NaN, 1]}]}', b'{"data": [{"index": 0, "embedding": [0, 0]}]}', b"", b"{}",
+    b'{"data": [{"index": 0, "embedding": [1, 2, 3]}]}', b'{"data": []}', b'{"data": [{}]}',
+])  # fmt: skip
 def test_an_answer_that_is_no_such_vectors_is_waited_out(service, body):
     """An endpoint of another kind or another size says nothing about the texts."""
     service.answer = lambda *told: (200, body, {})

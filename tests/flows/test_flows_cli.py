@@ -343,6 +343,8 @@ def test_a_stopped_index_is_searched_by_the_model_it_was_made_with(headwater, tm
     done = headwater("search", "snow", "--json", home=home, HEADWATER_APP=str(file))
     assert done.returncode == 0, done.stderr
     assert "spoken by the application's own model" in done.stdout and '"note/snow"' in done.stdout
+    fresh = headwater("search", "snow", "--max-staleness", "1s", "--wait", "0s", home=home, HEADWATER_APP=str(file))
+    assert fresh.returncode == 75 and "nothing runs that could mend it: headwater up" in fresh.stderr and "ask again" not in fresh.stderr
     alone = headwater("search", "snow", "--json", home=home)
     assert [hit["document"] for hit in json.loads(alone.stdout)["results"]] == ["note/snow"]
     assert "made with spoken (24 dimensions)" in alone.stderr and "words alone" in alone.stderr
