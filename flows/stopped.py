@@ -44,7 +44,8 @@ def search_stopped(settings: Settings, home: Path, question: dict[str, Any]) -> 
             try:
                 return msgspec.to_builtins(answer(Retriever(index, embedder, progress, reranker=reranker), Search(**question)))
             except Behind as error:
-                raise Behind(f"{str(error).partition(';')[0]}, and nothing runs that could mend it: headwater up", **error.details) from None
+                why = f"{str(error).partition(';')[0]}, and nothing runs that could mend it: headwater up"
+                raise Behind(why, **error.details) from None
         finally:
             index.close()
 

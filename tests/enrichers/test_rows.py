@@ -48,7 +48,7 @@ def test_another_shape_is_told_and_no_text_is_at_fault(given):
 def test_a_row_without_a_direction_is_that_texts_fault(edge_world, row):
     """The text is named; of a document it is the dead letter's cause, the others of its batch are indexed, and nothing of it is cached."""
     embedder = checked(Own({"good": [1.0, 0.0], "bad": row}))
-    with pytest.raises(Misused, match="without a direction .* for 'bad'"):
+    with pytest.raises(Misused, match=r"without a direction .* for 'bad'"):
         embedder.embed(["good", "bad"])
     cache = VectorCache()
     made, refused = Vectors(edge_world.index, embedder, cache=cache)._compute(["1", "2"], ["good", "bad"])
