@@ -45,6 +45,8 @@ class Changing:
         self._thread = threading.Thread(target=self._run, name="bench-facts", daemon=True)
         self.newest = self._change(0)
         """The fact whose change was acknowledged last, its value, and the token."""
+        self.failure: Exception | None = None
+        """Why facts change no more: every answer would be right then."""
 
     def __enter__(self) -> "Changing":
         self._thread.start()
@@ -56,9 +58,12 @@ class Changing:
 
     def _run(self) -> None:
         number = 0
-        while not self._stop.is_set():
-            number += 1
-            self.newest = self._change(number)
+        try:
+            while not self._stop.is_set():
+                number += 1
+                self.newest = self._change(number)
+        except Exception as error:
+            self.failure = error
 
     def _change(self, number: int) -> tuple[str, int, Position]:
         name = f"fact-{number % FACTS}"
@@ -77,7 +82,9 @@ def facts(bed: Bed) -> Iterator[Up]:
 
 
 def stale(up: Up, asked: int) -> tuple[float, float]:
-    """Of `asked` answers each, how many did not know the newest acknowledged value: with its token (a count), without (in per cent)."""
+    """Of `asked` answers each, how many did not know the newest acknowledged value: with its token (a count), without (in per cent).
+
+    Raises Spoiled if the facts stopped changing, or a flow failed."""
     counts = {True: 0, False: 0}
     with Changing(up.run.writer) as changing:
         for number in range(2 * asked):
@@ -86,6 +93,8 @@ def stale(up: Up, asked: int) -> tuple[float, float]:
             answer = up.run.retriever.search(name, limit=1, where={"name": name}, after=[place] if token else [], wait_s=60)
             found = max((int(hit.fields["value"] or 0) for hit in answer.results), default=-1)
             counts[token] += found < value
+    if changing.failure is not None:
+        raise Spoiled(f"the facts stopped changing: {changing.failure!r}")
     if up.failure is not None:
         raise Spoiled(f"flow {up.failure[0]} failed: {up.failure[1]!r}")
     return counts[True], 100 * counts[False] / asked

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections import Counter
+from types import SimpleNamespace as Some
 
 import pytest
 from rich.console import Console
@@ -19,11 +20,13 @@ from headwater.flows.bench.questions import questions
 from headwater.flows.bench.readers import Readers
 from headwater.flows.bench.readings import HOT, READINGS, SIZE, hot, reading
 from headwater.flows.bench.remains import Differences, Remains, differences
+from headwater.flows.bench.stale import stale
 from headwater.flows.bench.streams import check, tally, values_step
 from headwater.flows.bench.texts import text
 from headwater.flows.bench.which import BENCHES, HELP
 from headwater.flows.nyc.data import Flight
 from headwater.lineage.errors import Misused
+from headwater.lineage.event import Position
 from headwater.lineage.names import mentioning
 from headwater.lineage.store import open_database
 from headwater.lineage.verify import verify
@@ -279,3 +282,13 @@ def test_readers_ask_what_may_be_asked(many):
         while readers.answers < 5 and readers.refused is None:
             time.sleep(0.01)
     assert readers.refused is None
+
+
+def test_answers_about_facts_that_change_no_more_are_no_figure():
+    """None of them could be stale: a writer that fails spoils the round."""
+    places = iter([Position("b", "bench-facts", 0, 0)])
+    writer = Some(write=lambda sent: [next(places)])  # the second write fails
+    answer = Some(results=[Some(fields={"value": 0})])
+    up = Some(run=Some(writer=writer, retriever=Some(search=lambda *asked, **wishes: time.sleep(0.001) or answer)), failure=None)
+    with pytest.raises(Spoiled, match="stopped changing: StopIteration"):
+        stale(up, 50)
