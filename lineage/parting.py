@@ -22,6 +22,7 @@ Refer: TypeAlias = Callable[[bytes, bytes], str]
 _ABSENT = Raw(b"")
 _ENDS = b"\x1f"
 _EMPTY = frozenset((b"", b'""', b"{}", b"[]", b"null", b"false"))
+_EMPTIEST = max(map(len, _EMPTY))
 _NO_TEXT = b'""'
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -79,11 +80,6 @@ def part(row: Row, refer: Refer) -> Part:
     return _parted(row, refer)
 
 
-def _says(body: bytes) -> bool:
-    """Whether a JSON text says anything: what is empty is no content."""
-    return len(body) > 5 or body not in _EMPTY
-
-
 class Documents:
     """Documents without their contents, as columns: `data` (empty where the form is not known here), `held`, and `names`, `named` of which
     are of each. (Objects that stay, one of each document, would be gone through by the garbage collector again and again.)
@@ -108,27 +104,31 @@ class Documents:
         except msgspec.ValidationError:
             self.data.append(b"")
             return ""
-        ref, bodies = row.ref, self._bodies
+        ref, fields, reads, chunks = row.ref, False, False, document.chunks or ()
+        scope = ref.encode() + _ENDS
         # A document is asked for by its bare name too, without its type.
         names = {ref, ref[ref.find("/") + 1 :] if "/" in ref else "", document.event or ""}
-        before, fields, reads, chunks = len(bodies), False, False, document.chunks or ()
-        if document.fields is not _ABSENT and (fields := _says(body := bytes(document.fields))):
-            bodies.append(body)
+        if document.fields is not _ABSENT and (fields := self._take(scope, bytes(document.fields))):
             document.fields = _ABSENT
-        if document.reads is not _ABSENT and (reads := _says(body := bytes(document.reads))):
-            bodies.append(body)
+        if document.reads is not _ABSENT and (reads := self._take(scope, bytes(document.reads))):
             document.reads = _ABSENT
         for chunk in chunks:
             names.add(chunk.id)
-            body = bytes(chunk.text)
-            bodies.append(body if _says(body) else _NO_TEXT)
+            if not self._take(scope, bytes(chunk.text)):
+                self._take(scope, _NO_TEXT, True)
             chunk.text = chunk.hash = _ABSENT
         names.discard("")
         self.names.extend(names)
-        scope = ref.encode() + _ENDS
-        self._told.extend([scope + body for body in bodies[before:]])
         self.data.append(_plain(document))
         return _held(fields, reads, len(chunks))
+
+    def _take(self, scope: bytes, body: bytes, always: bool = False) -> bool:
+        """Take a JSON text if it says anything: what is empty is no content."""
+        if len(body) > _EMPTIEST or always or body not in _EMPTY:
+            self._bodies.append(body)
+            self._told.append(scope + body)
+            return True
+        return False
 
 
 @cache

@@ -45,7 +45,7 @@ def test_what_lands_ahead_is_what_lands_one_after_the_other(data):
         assert store.head() == plain.head()
         assert all_of(store) == all_of(plain)
         assert found == batches
-        assert verify(store, in_flight_ok=True).ok
+        assert verify(store, in_flight_ok=True) == verify(plain, in_flight_ok=True)
 
 
 def test_a_batch_that_fails_takes_those_behind_it_along(tmp_path):
