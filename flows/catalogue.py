@@ -50,11 +50,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.topic}/{self.app}".encode()
 
 
+IN_ORDER = {"enable_idempotence": False, "acks": "all", "max_in_flight": 1}
+"""Entries may come twice, but in order: of each topic the last counts."""
+
+
 def remember(kafka: Kafka, entries: Iterable[Entry]) -> None:
-    """Write entries, each acknowledged. Raises Unavailable."""
+    """Write entries, each acknowledged. Raises Unavailable.
+
+    An idempotent producer begins by asking for its id, and asks again only after half a second.
+    """
     impatient = threading.Event()
     impatient.set()
-    writer = Writer(kafka, "", stop=impatient)
+    writer = Writer(kafka, "", stop=impatient, producer=kafka.producer(**IN_ORDER))
     writer.write([Outgoing(CATALOGUE, entry.name, msgspec.json.encode(entry), []) for entry in entries])
     writer.close()
 

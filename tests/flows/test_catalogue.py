@@ -153,6 +153,21 @@ def test_what_is_remembered_is_read_back(kafka: Kafka, app_name, name):
     assert remembered(kafka, app_name) == {"readings": newer}
 
 
+def test_remembering_waits_for_no_id(kafka: Kafka, app_name, monkeypatch):
+    """What may come twice is sent without asking for a sender's id first, and acknowledged all the same: each first start waits for it."""
+    asked, make = [], kafka.producer
+
+    def producer(**more):
+        asked.append(more)
+        return make(**more)
+
+    monkeypatch.setattr(kafka, "producer", producer)
+    kafka.create({CATALOGUE: 1})
+    remember(kafka, [first(topic(), app_name, 2, NOW)])
+    assert asked == [{"enable_idempotence": False, "acks": "all", "max_in_flight": 1}]
+    assert [*remembered(kafka, app_name)] == ["readings"]
+
+
 def test_a_start_makes_topics_as_declared(kafka: Kafka, app_name, name):
     """Retention and compaction are the broker's from then on; what is there otherwise is told, not changed."""
     declared = topic(name=name, retention="7d", compact=True)
