@@ -41,7 +41,8 @@ LAPSE = timedelta(seconds=1)
 """The soonest that the end of a suspension is looked for."""
 GRACE_S = 5.0
 LEAST_IN_FLIGHT = 200
-"""An agent may have so many decisions under way in one partition; more where its partitions together then fill the room of all agents."""
+"""An agent may have so many decisions under way in one partition; more where its partitions together then have twice as many as there are
+places for attempts: a decision that is being written down takes none."""
 EXPIRE_AFTER_US = 10_000_000
 """After a start verdicts that came meanwhile are read first; then reviews that have waited too long end."""
 LOOK_US = 200_000
@@ -121,7 +122,7 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
             self._begin_anew(error)
             return
         self._recall(entries)
-        most = max(LEAST_IN_FLIGHT, self._run.settings.agents_at_once // self._run.app.activations)
+        most = max(LEAST_IN_FLIGHT, 2 * self._run.settings.agents_at_once // self._run.app.activations)
         decider = Decider(
             self._agent, self._run.ports, self._journal, Book(entries), self._run.loop, max_in_flight=most, waiting=self._waiting
         )  # fmt: skip

@@ -34,7 +34,7 @@ from headwater.lineage.topic import ACTIVATIONS
 
 SECONDS = 6.0
 """Of one span: a bad neighbour comes to its bound in it, 200 activations of each partition."""
-AT_ONCE = 400
+AT_ONCE = 200
 """Of all agents, in two partitions: a neighbour at its bound has taken all that the others have no share in."""
 CALL_S = 0.02
 """What the good agent's model takes."""
