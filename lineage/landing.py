@@ -189,7 +189,7 @@ def table(rows: Sequence[Row], first_seq: int, batch: int, kept: Kept | None = N
         "count": [row.count for row in rows],
     }
     columns: dict[str, pa.Array] = {
-        "seq": pa.array(range(first_seq, first_seq + count), pa.int64()),
+        "seq": pa.array(np.arange(first_seq, first_seq + count)),
         "batch": pa.repeat(pa.scalar(batch, pa.int32()), count),
         **{name: pa.array(values, pa.string()) for name, values in texts.items()},
         "parents": pa.array([row.parents for row in rows], pa.list_(pa.string())),

@@ -24,7 +24,11 @@ class Texts:
 
     def references(self, told: Sequence[bytes], bodies: Sequence[bytes]) -> list[str]:
         """`number:hash` of each JSON text, which is stored if it was not lately; `told` is each after its scope."""
-        salts = list(map(self._salt, told))
+        salts, begun = list[str](), self._keyed.copy
+        for each in told:
+            keyed = begun()
+            keyed.update(each)
+            salts.append(keyed.hexdigest())
         hashes = [_sha256(salt.encode() + body).hexdigest() for salt, body in zip(salts, bodies, strict=True)]
         known, numbers, following = self._recent.setdefault, list[int](), self.next
         for hash in hashes:
@@ -57,13 +61,10 @@ class Texts:
 
     def seal(self, scope: bytes, body: bytes) -> tuple[str, str]:
         """(hash, salt) of a JSON text of a scope, which ends with a separator: the salt depends on key, scope and text."""
-        salt = self._salt(scope + body)
-        return _sha256(salt.encode() + body).hexdigest(), salt
-
-    def _salt(self, told: bytes) -> str:
         keyed = self._keyed.copy()
-        keyed.update(told)
-        return keyed.hexdigest()
+        keyed.update(scope + body)
+        salt = keyed.hexdigest()
+        return _sha256(salt.encode() + body).hexdigest(), salt
 
     def unknown(self, hashes: Sequence[str]) -> list[str]:
         """Those that are not among the recent ones."""
@@ -80,7 +81,7 @@ class Texts:
         if not self._hashes:
             return None
         columns = {
-            "n": pa.array(range(self.next - len(self._hashes), self.next), pa.int64()),
+            "n": pa.array(np.arange(self.next - len(self._hashes), self.next)),
             "name": names(self._hashes),
             **{name: pa.array(of, pa.string()) for name, of in (("hash", self._hashes), ("salt", self._salts), ("body", self._bodies))},
         }

@@ -3,24 +3,28 @@
 import time
 from pathlib import Path
 
+import duckdb
 import httpx
 import pytest
+from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows.app import load
+from headwater.flows.batch import Batch
 from headwater.flows.broker import Broker
 from headwater.flows.gathering import LANDING_MS, MOST_MS, SHARE, Gathering
-from headwater.flows.landing import LandingSink
+from headwater.flows.landing import AHEAD, LandingSink
 from headwater.flows.meter import Meter
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Writer
 from headwater.flows.steps import to_lineage
 from headwater.flows.up import Up
 from headwater.lineage.client import connect
-from headwater.lineage.record import fact
+from headwater.lineage.record import encode_batch, fact
 from headwater.lineage.store import Store, open_database
+from headwater.lineage.topic import LINEAGE
 
 APPLICATION = Path(__file__).parent.parent / "walk" / "application.py"
 
@@ -88,9 +92,38 @@ def test_the_sink_tells_what_a_landing_took(tmp_path):
     assert round(gathering.ms) == 500
 
 
-@pytest.mark.parametrize("flows", [("audit",), ("index", "detect", "decide", "audit")], ids=["audit alone", "all flows"])
-def test_a_process_that_stops_has_landed_what_lay_on_the_topic(flows, tmp_path):
-    """Also what another process wrote that was killed, however soon it stops and however long records are to gather."""
+def notes(offset):
+    """A batch of one message of the lineage topic, with one note."""
+    body = encode_batch([fact("note", "f", "s", f"note {offset}", logged=1)])
+    return Batch("b", LINEAGE, 0, [Message(topic=LINEAGE, partition=0, offset=offset, value=body, timestamp=(1, 1))], offset)
+
+
+def test_a_batch_that_lands_ahead_is_told_once_it_is_there(tmp_path, monkeypatch):
+    """How far the flow has come is told after the commit; what could not land fails the flow, at the next batch or at its end."""
+    monkeypatch.setattr("headwater.flows.landing.AHEAD", 0)
+    meter, gathering = Meter(), Gathering(200)
+    with Store(tmp_path / "lineage.duckdb", clock=lambda: 0) as store:
+        sink = LandingSink(store, meter, None, gathering).build("land", 0, 1)
+        for offset in range(3):
+            sink.write_batch([notes(offset)])
+        sink.close()
+        assert meter.counts() == {"records": 3} and store.offsets("b") == {0: 3}
+        assert meter.await_reached("audit", {(LINEAGE, 0): 3}, timeout=0)
+        with store.cursor() as other:
+            other.execute("ALTER TABLE names_new RENAME TO elsewhere")
+        sink.write_batch([notes(3)])
+        with pytest.raises(duckdb.CatalogException):
+            sink.close()
+    assert meter.counts() == {"records": 3}
+
+
+@pytest.mark.parametrize(
+    ("flows", "ahead"), [(("audit",), 1), (("index", "detect", "decide", "audit"), AHEAD)], ids=["audit alone, ahead", "all flows"]
+)
+def test_a_process_that_stops_has_landed_what_lay_on_the_topic(flows, ahead, tmp_path):
+    """Also what another process wrote that was killed, however soon it stops, however long records are to gather, and in whatever thread
+    they land.
+    """
     with Broker() as broker:
         broker.kafka.create({"headwater.lineage": 1})
         told = [fact("note", "former", "s", f"note {number}", logged=1) for number in range(500)]
@@ -99,6 +132,7 @@ def test_a_process_that_stops_has_landed_what_lay_on_the_topic(flows, tmp_path):
         up = Up(load(str(APPLICATION)), settings, flows=flows, http=False, embedder=HashEmbedder())
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("headwater.flows.runtime.Gathering", lambda: Gathering(3_600_000, 3_600_000))
+            patch.setattr("headwater.flows.landing.AHEAD", ahead)
             with up:
                 pass
         assert up.failure is None
