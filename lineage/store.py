@@ -4,8 +4,6 @@ A batch lands in one transaction: records, their names, the chain, the replays, 
 flow goes on. So whatever is killed at whatever moment, a record is never lost and never there twice.
 """
 
-
-
 import os
 import secrets
 import threading
