@@ -28,7 +28,7 @@ demo: setup  ## replay 7–9 February 2013: real flights and weather through the
 up: setup  ## run the application of app.py (or HEADWATER_APP) in one process
 	$(BIN)/headwater up $(ARGS)
 
-test: setup  ## the tests, some fifteen minutes on two cores
+test: setup  ## the tests, some thirteen minutes on two cores
 	$(BIN)/python -m pytest -q -n 2 -m "not long" $(ARGS)
 
 test-long: setup  ## the crash and soak suites as well

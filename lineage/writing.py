@@ -1,7 +1,5 @@
 """writing: a batch that is ready to land, and the statements that land it within a transaction."""
 
-
-
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
