@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,7 @@ from headwater.flows.app import App
 from headwater.flows.bench.bed import Bed, Spoiled, now
 from headwater.flows.bench.entry import Bench, Round, Target
 from headwater.flows.bench.texts import NOTES, Note, note, text
-from headwater.flows.bench.waker import SENT, Sent
+from headwater.flows.bench.waker import SENT, Answers, Sent
 from headwater.flows.settings import Settings
 from headwater.flows.sink import outgoing
 from headwater.flows.up import Up
@@ -72,14 +72,11 @@ class Neighbourhood:
         self.up = Up(app, settings, flows=("index", "decide", "audit"), http=False, embedder=HashEmbedder())
 
     @cached_property
-    def _consumer(self) -> Any:
-        """Of what the good agent publishes, from the first answer on; every span reads all of its own."""
-        from confluent_kafka import TopicPartition
-
-        consumer = self.up.run.kafka.consumer("headwater-bench-answers")
-        consumer.assign([TopicPartition(SENT.name, partition, 0) for partition in range(self.up.run.counts[SENT.name])])
-        self.up.run.closing(consumer.close)
-        return consumer
+    def _read(self) -> Answers:
+        """What the good agent publishes, from the first answer on, as it becomes readable."""
+        answers = Answers(self.up.run.kafka)
+        self.up.run.closing(answers.close)
+        return answers
 
     async def _answer(self, activation: Activation, context: Context) -> Decision[str]:
         await asyncio.sleep(CALL_S)
@@ -133,24 +130,17 @@ class Neighbourhood:
 
     def _answers(self, until: float) -> list[float]:
         """Milliseconds from waking the good agent to its answer, readable to others."""
-        consumer = self._consumer
+        answers = self._read
         woken: dict[int, float] = {}
-        took: list[float] = []
-        steps = _steps(until, WAKE_S)
-        late = until + 20
-        while time.perf_counter() < late:
-            if next(steps, False) is not False:
-                began = time.perf_counter()
-                woken[self._wake(self.good, f"key-{len(woken)}")] = began
-            elif not woken:
-                break
-            for message in consumer.consume(100, 0.001):
-                began = 0.0 if message.error() is not None else woken.pop(SENT.decode(message.value()).at, 0.0)
-                if began:
-                    took.append((time.perf_counter() - began) * 1000)
-        if woken:
-            raise Spoiled(f"{len(woken)} of the good agent's activations had no answer after 20 s")
-        return took
+        for _ in _steps(until, WAKE_S):
+            began = time.perf_counter()
+            woken[self._wake(self.good, f"key-{len(woken)}")] = began
+        late = time.perf_counter() + 20
+        while not (came := answers.came()).keys() >= woken.keys():
+            if time.perf_counter() > late:
+                raise Spoiled(f"{len(woken.keys() - came.keys())} of the good agent's activations had no answer after 20 s")
+            time.sleep(0.05)
+        return [(came[at] - began) * 1000 for at, began in woken.items()]
 
     def _settle(self) -> None:
         """Until no agent holds anything. Raises Spoiled."""
@@ -165,11 +155,16 @@ class Neighbourhood:
 
 
 def rounds(bed: Bed) -> Iterator[Round]:
-    """The worst of the ratios; beside it all four, and the medians (ms) without a bad neighbour."""
+    """The worst of the ratios; beside it all four, and the medians (ms) without a bad neighbour.
+
+    Each round has a broker of its own: the embedded one takes longer for each fetch and commit the more batches it holds. And the first
+    answers of a process wait for what is loaded then.
+    """
     seconds = max(0.4, SECONDS * bed.scale)
-    hood = Neighbourhood(bed)
-    with hood.up:
-        while True:
+    while True:
+        hood = Neighbourhood(bed)
+        with hood.up:
+            hood.span("nobody", seconds / 3)
             ratios: dict[str, float] = {}
             for name in ("slow", "dead"):
                 before, beside, after = hood.span("nobody", seconds), hood.span(name, seconds), hood.span("nobody", seconds)
