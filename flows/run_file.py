@@ -26,9 +26,11 @@ def _write(path: Path, known: dict[str, Any]) -> None:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in clock ticks since boot: tells it from a later one with the same pid. Empty if there is none."""
+    """When a process started, in clock ticks since boot: tells it from a later one with the same pid. Empty if there is none, and if it has
+    ended and its parent has not heard of it yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return "" if state in "ZX" else rest[18]
     except (OSError, IndexError):
         return ""
 
