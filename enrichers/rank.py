@@ -88,7 +88,8 @@ def settled(rankings: Sequence[Ranking], weights: Sequence[float], limit: int) -
     fused = fuse([one.groups for one in rankings], weights=weights)
     if len(fused) < limit or any(id not in known for id, _ in fused[:limit] for known, _ in wanting):
         return False
-    missing = [("", 0.0), *((id, score) for id, score in fused[limit:] if any(id not in known for known, _ in wanting))]
+    # Whoever is in none of them comes after each of the best in all of them.
+    missing = [(id, score) for id, score in fused[limit:] if any(id not in known for known, _ in wanting)]
     last = fused[limit - 1][1]
     return all(score + sum(gain for known, gain in wanting if id not in known) < last - NEAR for id, score in missing)
 

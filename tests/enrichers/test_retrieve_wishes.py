@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.enrichers.document import point_id
 from headwater.enrichers.freshness import Progress
 from headwater.enrichers.query import Query
 from headwater.enrichers.rank import decayed, grouped
@@ -99,6 +100,24 @@ def test_grouped_by_document(world):
     assert two[0].score >= two[1].score
     with pytest.raises(Misused, match="group_by"):
         reader.search("snow", per_document=2)
+
+
+def test_what_is_asked_beyond_the_best_is_found_in_any_crowd(edge_world):
+    """Behind a dozen that the words put first hundreds tie: age, a reranker and groups of documents may choose any of these."""
+    names = [f"c{n}" for n in range(300)]
+    ids = {name: point_id(f"note/{name}", 1, f"{name}-1-snow {name}", 0) for name in names}
+    newest, first = max(names, key=ids.__getitem__), min(names, key=ids.__getitem__)
+    said = [edge_world.said(f"best{n}", 1, "snow storm") for n in range(12)]
+    said += [edge_world.said(name, 1, f"snow {name}", time=1_000 * HOUR if name == newest else HOUR) for name in names]
+    edge_world.writer().index([*said, edge_world.said("long", 1, "\n\n".join(f"# {n}\n\nsnow storm snow storm" for n in range(12)))])
+    edge_world.progress.clock = lambda: 1_000 * HOUR
+    reader = edge_world.reader()
+    assert reader.search("snow storm", mode="sparse", limit=10, recency="1h").results[0].document == f"note/{newest}"
+    judge = type("Judge", (), {"name": "judge", "rerank": lambda self, query, texts: [float(text == f"snow {first}") for text in texts]})()
+    judged = Retriever(edge_world.index, edge_world.embedder, edge_world.progress, reranker=judge)
+    assert judged.search("snow storm", mode="sparse", limit=10).results[0].document == f"note/{first}"
+    grouped = reader.search("snow storm", mode="sparse", limit=14, group_by="document").results
+    assert len({hit.document for hit in grouped}) == 14
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0.001, 1)), max_size=30), st.integers(1, 5), st.integers(1, 3))
