@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from headwater.agents.case import Case, case_of, decided_since
 from headwater.agents.replay import Hit, Results
 from headwater.flows.door import Door
+from headwater.lineage.client import step_of
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
 
@@ -29,7 +29,7 @@ def cases(found: Door, ids: Sequence[str]) -> Iterator[Case]:
     """The cases of decisions, one after another. Raises NotFound, Misused, Unavailable."""
     if found.running:
         for id in ids:
-            yield msgspec.convert(found.ask("GET", f"/v1/decisions/{quote(id, safe='')}/case"), Case)
+            yield msgspec.convert(found.ask("GET", f"/v1/decisions/{step_of(id)}/case"), Case)
         return
     with found.lineage_file() as source:
         for id in ids:

@@ -1,5 +1,6 @@
 """Commands that look: they ask the headwater that runs, or open the files of one that is stopped."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from headwater.flows.frames import print_frame
 from headwater.flows.options import print_json
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
-from headwater.lineage.errors import Unavailable
+from headwater.lineage.errors import Misused, NotFound, Unavailable
 
 
 def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
@@ -88,7 +89,20 @@ def sql(settings: Settings, query: str, as_json: bool) -> None:
 def verify(settings: Settings, as_json: bool, deep: bool = False) -> bool:
     """Print what verifying found; True if nothing is wrong. `deep`: the topics are read again as well. Raises Unavailable."""
     found = door(settings)
-    verdict = _deep(found) if deep else found.ask("GET", "/v1/verify") if found.running else _verify_files(found)
+    return _told(_deep(found) if deep else found.ask("GET", "/v1/verify") if found.running else _verify_files(found), as_json)
+
+
+def audit(settings: Settings, as_json: bool, key: str, heads: Path | None) -> bool:
+    """The same of files, for whoever does not trust those who wrote them: heads count that this key signed. Raises Misused, Unavailable."""
+    trusted = key.strip().lower()
+    if key and not re.fullmatch("[0-9a-f]{64}", trusted):
+        raise Misused(f"{key[:80]!r} is no public key: give the 64 hex digits that stand as `key` in every line of heads.jsonl")
+    if heads is not None and not heads.is_file():
+        raise NotFound(f"there is no file {heads}; give a copy of heads.jsonl, or what stands on the topic headwater.heads, a line each")
+    return _told(_verify_files(Door("", settings.home), trusted, heads), as_json)
+
+
+def _told(verdict: Any, as_json: bool) -> bool:
     if as_json:
         print_json(verdict)
         return bool(verdict["ok"])
@@ -101,7 +115,7 @@ def verify(settings: Settings, as_json: bool, deep: bool = False) -> bool:
     for offence in verdict["offences"]:
         console.print(Text(f"✗ {offence}", style="red"))
     replayed = f", {verdict['replayed']:,} positions replayed after a crash and cut off" if verdict["replayed"] else ""
-    signed = f", the first {verdict['signed']:,} under a signed head" if verdict.get("signed") else ""
+    signed = f", the first {verdict['signed']:,} under a head signed by {verdict['key'][:16]}…" if verdict.get("signed") else ""
     sealed = f"{verdict['records']:,} records in {verdict['batches']:,} chained batches, head {verdict['head'][:16]}…{signed}{replayed}"
     told = ("✓ every offset of every flow accounted for; ", "green") if verdict["ok"] else ("✗ lost, doubled or changed; ", "red")
     console.print(Text.assemble(told, sealed))
@@ -125,7 +139,7 @@ def _deep(found: Door) -> Any:
     raise Unavailable("the answer broke off: did headwater stop?")
 
 
-def _verify_files(found: Door) -> Any:
+def _verify_files(found: Door, trusted: str = "", heads: Path | None = None) -> Any:
     import msgspec
 
     from headwater.lineage.proof import prove
@@ -134,7 +148,7 @@ def _verify_files(found: Door) -> Any:
     found.lineage().close()  # says what is wrong if there is no file
     connection = open_database(found.home / "lineage.duckdb", read_only=True)
     try:
-        return msgspec.to_builtins(prove(connection, found.home, in_flight_ok=True))
+        return msgspec.to_builtins(prove(connection, found.home, in_flight_ok=True, trusted=trusted, heads=heads))
     finally:
         connection.close()
 

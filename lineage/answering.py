@@ -9,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pyarrow as pa
+import structlog
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
+from headwater.lineage.errors import HeadwaterError
 from headwater.lineage.giving_way import give_way
 from headwater.lineage.guard import Stop, reading
 from headwater.lineage.verify import Source
@@ -23,7 +26,18 @@ AT_ONCE = 32
 """Queries that compute at the same time, at most; more wait for their turn."""
 READERS = "lineage-reader"
 
+_log = structlog.get_logger("headwater.lineage")
 _readers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=READERS, initializer=give_way)
+
+
+class Answer(StreamingResponse):
+    """A stream that may break off: then the connection ends before it is whole, by which its reader knows, and the log says why."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except HeadwaterError as error:
+            _log.warning("an answer broke off", error=str(error))
 
 
 async def answer(request: Request, source: Source, query: str, time_limit_s: float) -> StreamingResponse:
@@ -38,7 +52,7 @@ async def answer(request: Request, source: Source, query: str, time_limit_s: flo
     except BaseException:  # the server stops: its process would wait for the query
         stop.now()
         raise
-    return StreamingResponse(_until(opening.result(), stop), media_type=ARROW)
+    return Answer(_until(opening.result(), stop), media_type=ARROW)
 
 
 async def _until(chunks: Generator[bytes, None, None], stop: Stop) -> AsyncIterator[bytes]:

@@ -79,7 +79,7 @@ class Remote(Closing):
         return _read(self._ask("POST", "/v1/sql", json={"query": query}))
 
     def why(self, id: str) -> Why:
-        return msgspec.json.decode(self._ask("GET", f"/v1/why/{quote(id)}").content, type=Why)
+        return msgspec.json.decode(self._ask("GET", f"/v1/why/{step_of(id)}").content, type=Why)
 
     def ask(self, question: str, *ids: str) -> "pl.DataFrame":
         asked = "".join(f"&id={quote(id, safe='')}" for id in ids)
@@ -91,11 +91,18 @@ class Remote(Closing):
     def _ask(self, method: str, path: str, json: object = None) -> httpx.Response:
         try:
             response = self._client.request(method, path, json=json)
+        except httpx.RemoteProtocolError as error:  # it had begun to answer
+            raise Unavailable(f"the answer broke off: {error}; its time was up, or the server stopped; ask for less") from None
         except httpx.HTTPError as error:
             raise Unavailable(f"{self._client.base_url} does not answer: {error}; is headwater running there?") from None
         if response.is_error:
             raise _error(response)
         return response
+
+
+def step_of(id: str) -> str:
+    """An id as the last part of a path; dots too, or `..` would lead to another question."""
+    return quote(id).replace(".", "%2E")
 
 
 def _read(response: httpx.Response) -> "pl.DataFrame":

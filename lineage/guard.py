@@ -42,6 +42,8 @@ def check(cursor: Connection, query: str) -> str:
         raise Misused(f"the query holds {len(statements)} statements; send one SELECT")
     kind = statements[0].type
     if kind != duckdb.StatementType.SELECT:
+        if kind == duckdb.StatementType.MULTI:
+            raise Forbidden("PIVOT is refused where it must look for its columns first: name them, PIVOT … ON column IN ('a', 'b') …")
         raise Forbidden(f"a {kind.name} statement is refused: lineage is read-only, send one SELECT (or FROM, WITH, DESCRIBE)")
     text = statements[0].query.strip().rstrip(";")
     for name, is_table in _functions(_tree(cursor, text)):

@@ -135,7 +135,7 @@ def beginning_with(cursor: Connection, text: str, *, limit: int = 500) -> list[R
     ends = beginning(text)
     found = _numbered(cursor, places(cursor, [ends])[ends], limit) if ends else []
     matching = [record for record in found if any(begins(id, text) for _, id in things(record))]
-    if matching:
+    if matching or (ends and ends[0] == ends[1]):  # whatever begins so has these digits, and was found if it is there
         return matching
     # Ids that are no hex digits have no order among the names: read the texts.
     quoted = msgspec.json.encode(text).decode().rstrip('"')

@@ -26,6 +26,7 @@ SHOWN = 25
 _TIMES = 10**14
 """Versions from here on are times: 1973 in µs. No sequence gets so far."""
 _LINKED = frozenset(("id", "decisions", "document", "event", "position"))
+_IDS = frozenset(("String", "List(String)"))
 """Columns that hold ids `why` takes."""
 _PAGES = Path(__file__).parent / "pages"
 
@@ -78,7 +79,8 @@ def home_html(source: "Source", app: str) -> str:
 
 def frame_html(frame: "pl.DataFrame", title: str) -> str:
     """A frame as one page without outside resources: a table, its ids leading on to their paths."""
-    return _environment().get_template("frame.html").render(title=title, columns=frame.columns, rows=frame.rows(), linked=_LINKED)
+    linked = [name for name, kind in frame.schema.items() if name in _LINKED and str(kind) in _IDS]  # `decisions` may be a number
+    return _environment().get_template("frame.html").render(title=title, columns=frame.columns, rows=frame.rows(), linked=linked)
 
 
 def life_line(stages: Sequence["Stage"], position: Position | str) -> Text:
@@ -227,8 +229,13 @@ def _short(id: str) -> str:
 
 
 def _version(version: int) -> str:
-    """A sequence as it is; a version that is a time (µs) as a time."""
-    return f"{to_datetime(version):%Y-%m-%d %H:%M}" if version >= _TIMES else str(version)
+    """A sequence as it is; a version that is a time (µs) as a time, as exact as it is: two versions may be of one minute."""
+    if version < _TIMES:
+        return str(version)
+    moment = to_datetime(version)
+    if version % 60_000_000 == 0:
+        return f"{moment:%Y-%m-%d %H:%M}"
+    return f"{moment:%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".") if version % 1_000_000 else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _when(at: int | None) -> str:
@@ -245,6 +252,11 @@ def _ms(ms: float) -> str:
 def _clip(text: str, width: int = 60) -> str:
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _said(value: object) -> str:
+    """What a model was asked or answered, as text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def cell(value: object) -> str:
@@ -267,5 +279,5 @@ def _environment() -> "jinja2.Environment":
     import jinja2
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms, cell=cell)
+    environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms, cell=cell, said=_said)
     return environment

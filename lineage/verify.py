@@ -34,6 +34,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     replayed   positions whose second outcome was cut off, for a flow repeated itself after a crash
     head       the chain's head, to be kept elsewhere
     signed     records up to the last signed head that was kept: tampering with them is found, whoever did it
+    key        the public key that signed it, as hex
     """
 
     ok: bool
@@ -46,6 +47,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     batches: int
     head: str
     signed: int = 0
+    key: str = ""
 
 
 def verify(source: Source, *, in_flight_ok: bool, kept: Sequence[Head] = (), limit: int = 20) -> Verdict:

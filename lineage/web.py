@@ -76,7 +76,7 @@ def routes(
         return _json(prov_of(why(store(), id)))
 
     @router.get("/v1/why/{id:path}")
-    def path_of(id: str, format: str = "json") -> Response:
+    def path_of(id: str, format: Literal["json", "html"] = "json") -> Response:
         """The path of any id; `?format=html` for a page to keep or to send."""
         found = why(store(), id)
         return HTMLResponse(why_html(found)) if format == "html" else _json(found)

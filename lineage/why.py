@@ -50,13 +50,18 @@ def resolve(cursor: Connection, text: str) -> tuple[Thing, list[Record]]:
     named = _named(found, lambda id: begins(id, text))
     if not named:
         raise NotFound(
-            f"no record names {text!r}: give the id of an event, document, chunk, activation, decision or effect, a token, or "
+            f"no record names {_clipped(text)!r}: give the id of an event, document, chunk, activation, decision or effect, a token, or "
             'topic/partition@offset; `headwater sql "from decisions"` lists decisions; a fresh event may not have landed yet'
         )
     if len(named) > 1:
         listed = "; ".join(f"{kind} {id}" for kind, id in named[:10])
-        raise Misused(f"{len(named)} ids begin with {text!r}: {listed}; give more characters", candidates=[list(thing) for thing in named])
+        told = f"{len(named)} ids begin with {_clipped(text)!r}: {listed}; give more characters"
+        raise Misused(told, candidates=[list(thing) for thing in named])
     return named[0], mentioning(cursor, [named[0].id])
+
+
+def _clipped(text: str, longest: int = 200) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def _named(found: Iterable[Record], matches: Any) -> list[Thing]:

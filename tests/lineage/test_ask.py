@@ -10,6 +10,7 @@ from headwater.lineage.event import Position
 from headwater.lineage.landing import Landing
 from headwater.lineage.names import things
 from headwater.lineage.record import Record, fact
+from headwater.lineage.show import frame_html
 from headwater.lineage.store import Store
 from headwater.lineage.testing import BROKER, START, WALL, document, landings, name, sample_records
 
@@ -159,3 +160,11 @@ def test_growth_accounts_for_every_record_and_text_once(tmp_path):
     assert grown["what"].to_list() == ["event", "decision"] and grown["things"].to_list() == [13, 1]
     assert (grown["records"].sum(), grown["texts"].sum()) == (records, texts)
     assert abs(grown["file_bytes"].sum() - used) <= 2 and grown["bytes_each"].min() > 100
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_question_answers_with_a_page(store, question):
+    """Whatever a question's columns hold, its answer is a page as well, with as many rows."""
+    ids = {"trace": [DECISION], "history": [versions()[0].ref], "compare": [DECISION, CREW_DECISION]}.get(question, [])
+    frame = ask(store, question, *ids)
+    assert frame_html(frame, question).count("<tr>") == frame.height + 1

@@ -77,6 +77,13 @@ def test_all_else_is_refused(store, query):
     assert sorted(path.name for path in store.path.parent.iterdir()) == ["lineage.duckdb", "lineage.duckdb.wal", "secret.csv"]
 
 
+def test_a_pivot_that_names_its_columns_is_answered(store):
+    """PIVOT without them is two statements, and is told how to become one."""
+    with pytest.raises(Forbidden, match="name them"):
+        rows(store, "pivot records on kind using count(*)")
+    assert list(rows(store, "pivot records on kind in ('decision') using count(*) as n group by flow")[0]) == ["flow", "decision_n"]
+
+
 def test_the_writer_goes_on_beside_guarded_readers():
     """What readers are denied, the writer keeps: it lands while a reader's answer is open, which stays one snapshot."""
     with Store(":memory:", clock=lambda: 1) as store:

@@ -90,6 +90,26 @@ def test_a_head_that_was_forged_or_signed_by_another_is_named(signed, tmp_path):
     assert read(tmp_path / FILE)[1] == ["line 1 of heads.jsonl is no signed head"]
 
 
+def test_an_auditor_trusts_one_key_alone(signed, tmp_path):
+    """With the public key and a copy of the heads, kept elsewhere: a chain rewritten and signed by another key is found."""
+    shutil.copy(signed / FILE, tmp_path / "kept.jsonl")
+    key = read(signed / FILE)[0][0].key
+    shutil.copy(signed / "lineage.duckdb", tmp_path / "lineage.duckdb")
+    with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
+        verdict = prove(store, tmp_path, in_flight_ok=False, trusted=key, heads=tmp_path / "kept.jsonl")
+        assert verdict.ok and (verdict.signed, verdict.key) == (store.head().seq, key)
+        assert "nothing outside the database vouches" in prove(store, tmp_path, in_flight_ok=False, trusted=key).offences[0]
+    with duckdb.connect(str(tmp_path / "lineage.duckdb")) as connection:
+        connection.execute(EDITS["change"].format(n=3))
+        rechained(connection)
+    with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
+        assert Heads(tmp_path, clock=lambda: 9).keep(store.head())
+        assert prove(store, tmp_path, in_flight_ok=False).ok, "whoever has the file can sign it with a key of their own"
+        offences = prove(store, tmp_path, in_flight_ok=False, trusted=key).offences
+        assert "not the one that is trusted" in offences[0] and "no head is signed" in offences[1]
+        assert not prove(store, tmp_path, in_flight_ok=False, trusted=key, heads=tmp_path / "kept.jsonl").ok
+
+
 def test_a_kill_while_a_head_is_written_is_no_offence(signed, tmp_path):
     """Half a line at the end is what a kill leaves: it counts as not written, and the next head stands on a line of its own."""
     lines = (signed / FILE).read_bytes().splitlines()

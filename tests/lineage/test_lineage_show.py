@@ -77,6 +77,27 @@ def test_the_page_is_self_contained_and_escapes(store):
     assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", why_html(found))
 
 
+def test_versions_of_one_minute_are_told_apart():
+    """A version that is a time is told as exactly as it is; one that is a number as it is."""
+    minute = 1_795_953_960_000_000
+    told = [why_html(Why(id="d", kind="document", documents=(seen(minute + more),))) for more in (0, 1_000_000, 1_500_000, 1_500_001)]
+    for page, version in zip(told, ("12:06<", "12:06:01<", "12:06:01.5<", "12:06:01.500001<"), strict=True):
+        assert f"2026-11-29 {version}" in page
+    assert ">17<" in why_html(Why(id="d", kind="document", documents=(seen(17),)))
+
+
+def seen(version):
+    return DocumentSeen(id="product/p1", version=version, outcome="indexed", event="e", position="", text="Kettle")
+
+
+def test_the_page_tells_what_the_model_was_asked(store):
+    """Steps of a decision: the model, what it was asked in full and escaped, and its answer."""
+    decided = why(store, name("decision")).decisions[0]
+    asked = {"model": "local", "prompt": {"situation": "<b>snow</b>"}, "answer": {"response": "rebook"}}
+    page = why_html(Why(id=decided.id, kind="decision", decisions=(msgspec.structs.replace(decided, models=(asked,)),)))
+    assert "Asked the model" in page and "&lt;b&gt;snow&lt;/b&gt;" in page and "<b>snow" not in page and "rebook" in page
+
+
 def test_a_life_in_one_line(store):
     """One event's life reads as stages with the time between them."""
     place = f"{BROKER}/flights/0/11"

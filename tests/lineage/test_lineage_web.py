@@ -100,6 +100,29 @@ def test_why_of_any_id(http, remote, store):
         remote.why("nothing-of-the-kind")
 
 
+@pytest.mark.parametrize("id", ["../decisions", "../sql", "../../etc/passwd", "..", "a/../../b", "%2e%2e/verify", "?format=html", "a#b"])
+def test_an_id_is_never_another_question(remote, id):
+    """Whatever stands in an id, `why` is asked, and says that nothing is called so."""
+    with pytest.raises(NotFound, match="no record names"):
+        remote.why(id)
+
+
+def test_an_answer_that_breaks_off_is_told_as_such():
+    """A query whose time is up while its answer is on its way: not that nobody answers, but that the answer broke off."""
+
+    def breaks(request):
+        raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+    with connect("http://headwater.test", transport=httpx.MockTransport(breaks)) as lineage, pytest.raises(Unavailable, match="broke off"):
+        lineage.sql("from range(1000000000)")
+
+
+def test_a_form_that_is_not_there_is_refused(http):
+    """`why` answers as JSON or as a page, and takes no other form for either."""
+    assert http.get(f"/v1/why/{DECISION}?format=html").headers["content-type"].startswith("text/html")
+    assert http.get(f"/v1/why/{DECISION}?format=xml").status_code == 422
+
+
 def test_provenance_of_a_decision_and_of_what_has_none(http, store):
     """GET /v1/decisions/{id}/prov answers PROV-JSON for any id that a decision hangs on; else the problem says what to give instead."""
     assert http.get(f"/v1/decisions/{DECISION}/prov").json() == prov_of(why(store, DECISION))
@@ -172,6 +195,26 @@ def test_a_client_that_goes_away_ends_its_query(query, tmp_path):
             asyncio.run(app(scope, receive, send))
         with store._gate.alone(60):
             assert all(message.get("status", 200) in (200, 500) for message in sent)
+
+
+def test_an_answer_whose_time_is_up_ends_before_it_is_whole(store):
+    """The stream breaks off unfinished, so that no reader takes it for all, and nothing is raised into the server."""
+    app = FastAPI()
+    app.include_router(routes(lambda: store, time_limit_s=0.5))
+    sent, asked = [], [{"type": "http.request", "body": msgspec.json.encode({"query": "from range(100000000000)"}), "more_body": False}]
+
+    async def receive():
+        return asked.pop() if asked else await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"spec_version": "2.4"}, "http_version": "1.1", "method": "POST", "path": "/v1/sql", "query_string": b"",
+        "headers": [(b"content-type", b"application/json")], "client": None, "server": None, "scheme": "http", "root_path": "",
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 200 and len(sent) > 1 and all(message["more_body"] for message in sent[1:])
 
 
 def test_a_server_that_stops_ends_the_query_that_has_not_begun_to_answer(store):

@@ -10,6 +10,7 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 
 from headwater.flows.limits import Rate
+from headwater.lineage.ask import QUESTIONS
 
 GENERATIONS = {"legacy": "2025-11-25", "auto": "2026-07-28"}
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
@@ -81,7 +82,7 @@ def test_standard_input_and_output_hand_on_everything(lake, mode):
 
     instructions, names, texts, gone, read, listed, templates, prompts, brief = talk(lake, work, mode, stdio(lake))
     assert "publish_event" in instructions
-    assert names == ["search", "get_document", "why", "publish_event"]
+    assert names == ["search", "get_document", "why", "ask", "publish_event"]
     assert len(texts) == 1
     assert gone.is_error and gone.structured_content["status"] == 410
     assert gauge in read.contents[0].text and msgspec.json.decode(read.contents[1].text)["id"] == f"level/{gauge}"
@@ -164,6 +165,30 @@ def test_why_and_decisions_for_a_model(lake, eventually):
     for id, told_ in ((token, "no decision"), ("nothing-of-the-kind", "no record")):
         with pytest.raises(MCPError, match=told_):
             talk(lake, lambda client, id=id: client.read_resource(f"headwater://decisions/{id}"))
+
+
+def test_every_named_question_is_answered_for_a_model(lake, eventually):
+    """All of them over MCP, with the rows that HTTP gives; what is wrong is told as the tool's answer, with what to do."""
+    gauge = lake.gauge()
+    lake.publish(id="mcp-asked", gauge=gauge, metres=3.3)
+    [row] = eventually(lambda: lake.sql(f"select id from decisions where key = '{gauge}' and agent = 'warn' and outcome = 'acted'"))
+    of = {"trace": [row["id"]], "history": [f"level/{gauge}"], "compare": [row["id"], row["id"][:13]]}
+    wrong = [("trace", []), ("history", ["nobody"]), ("compare", [row["id"]]), ("cost", ["x"]), ("nonsense", []), ("trace", ["' or 1=1"])]
+
+    async def work(client):
+        [tool] = [tool for tool in (await client.list_tools()).tools if tool.name == "ask"]
+        answers = {name: await client.call_tool("ask", {"question": name, "ids": of.get(name, [])}) for name in QUESTIONS}
+        return tool, answers, [await client.call_tool("ask", {"question": name, "ids": ids}) for name, ids in wrong]
+
+    tool, answers, refused = talk(lake, work)
+    assert tool.input_schema["properties"]["question"]["enum"] == list(QUESTIONS) and tool.annotations.read_only_hint
+    for name, answer in answers.items():
+        assert not answer.is_error and answer.structured_content["count"] == len(answer.structured_content["rows"]) > 0, name
+    for name, ids in of.items():
+        asked = lake.http.get(f"/v1/ask/{name}", params={"id": ids}).json()["rows"]
+        assert answers[name].structured_content["rows"] == asked
+    assert "3.3" in answers["history"].content[0].text
+    assert all(one.is_error and one.content[0].text for one in refused)
 
 
 def test_a_topic_tells_what_its_events_look_like(lake):
