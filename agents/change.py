@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from headwater.agents.anomaly import Side
 from headwater.agents.judge import judge
 from headwater.agents.machine import Entry, Fired, Machine, Mind, frozen, mind, thawed
+from headwater.agents.season import finite
 from headwater.agents.when import Expression, Input, check_input, check_levels, check_rule, length_of, shape_of
 from headwater.agents.window import Pile
 from headwater.lineage.duration import duration
@@ -127,7 +128,8 @@ class _Moving:
         lately, before = (pile.measure() for pile in known["piles"])
         if self.rule.relative and before == 0:
             return False
-        moved = known["moved"] = (lately - before) / abs(before) if self.rule.relative else lately - before
+        by = finite(lately - before)
+        moved = known["moved"] = finite(by / abs(before)) if self.rule.relative else by
         known["level"] = abs(moved) if self.rule.side == "both" else moved if self.rule.side == "above" else -moved
         return True
 

@@ -13,8 +13,8 @@ import polars as pl
 from headwater.agents.columns import check
 from headwater.agents.machine import Machine
 from headwater.agents.machine import Rule as Rule
-from headwater.agents.when import Expression, Input, check_input, check_levels, check_rule
-from headwater.agents.window import SHARE, is_statistic
+from headwater.agents.when import Expression, Input, check_input, check_levels, check_numbers, check_rule
+from headwater.agents.window import SHARE, by_event, by_thing, is_statistic
 from headwater.agents.windowed import Alone, Windowed
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
@@ -31,6 +31,8 @@ class Rate:
                  `pl.col("airline").struct.field("name")`); it must look at each row alone
     per          the field (or expression) whose value keys the episodes; None: one episode for all, keyed "all"
     within       length of the sliding window of event time, (t − within, t]
+    each         what counts once in it: "thing", by its newest event, or "event". None: events where `per` is the topic's key, for a
+                 window would hold one thing there; else things
     opens_at     share from which an episode opens;  closes_at  share down to which it closes
     at_least     things that must be in the window for its share to be judged
     update_step  how much further the share must rise over the highest reported to report again; None: never
@@ -53,15 +55,18 @@ class Rate:
     version: str = "1"
     select: Select | None = None
     cool_down: str | None = None
+    each: Literal["thing", "event"] | None = None
 
     def __post_init__(self) -> None:
         check_rule(self.name, self.cool_down, self.update_step, self.at_least, within=self.within)
         check_input(self.name, self.inputs[0]._replace(where=None))
+        check_numbers(self.name, opens_at=self.opens_at, closes_at=self.closes_at)
         if not 0 <= self.closes_at < self.opens_at <= 1:
             raise Misused(
                 f"rule {self.name}: a share opens at opens_at={self.opens_at} and closes at closes_at={self.closes_at}; "
                 "write 0 <= closes_at < opens_at <= 1"
             )
+        check_each(self)
         check(f"rule {self.name}: where", self.where, self.of, pl.Boolean)
 
     @property
@@ -85,7 +90,7 @@ class Rate:
         return _shape(self)
 
     def machine(self) -> Machine:
-        return Windowed(self, duration(self.within))
+        return Windowed(self, duration(self.within), by_event if counts_events(self) else by_thing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +100,13 @@ class Threshold:
     value        a polars expression; events where it is null (or not finite) say nothing
     where        which events count at all
     within       None: each event alone, not waiting for the watermark where one partition holds all events of a key.
-                 Else: the statistic of the newest counting event of each thing in the window (t − within, t]
+                 Else: the statistic of the newest counting event of each thing (or of all events: `each`) in the window (t − within, t]
     stat         mean, median, min, max, or a percentile p1 … p99 (nearest rank)
     below        the episode opens when the level falls to `opens_at` and closes when it rises to `closes_at`
     update_step  how much further (downwards, if `below`) the level must go to report again; None: never
 
-    `of`, `per`, `at_least`, `select`, `version` as for Rate. In its activations `total` things were in the window, `count` of them at or
-    beyond `opens_at`; where a window emptied, both are 0 and `value` is the last measured.
+    `of`, `per`, `each`, `at_least`, `select`, `version` as for Rate. In its activations `total` things were in the window, `count` of them
+    at or beyond `opens_at`; where a window emptied, both are 0 and `value` is the last measured.
     """
 
     name: str
@@ -120,12 +125,14 @@ class Threshold:
     version: str = "1"
     select: Select | None = None
     cool_down: str | None = None
+    each: Literal["thing", "event"] | None = None
 
     def __post_init__(self) -> None:
         check_rule(self.name, self.cool_down, self.update_step, self.at_least, within=self.within)
         check_levels(self.name, self.opens_at, self.closes_at, self.below)
         if not is_statistic(self.stat):
             raise Misused(f"rule {self.name}: stat={self.stat!r} is none of mean, median, min, max, p1 … p99")
+        check_each(self)
         if self.within is None and self.at_least != 1:
             raise Misused(f"rule {self.name}: at_least={self.at_least} needs within=, for without a window each event is looked at alone")
         check_input(self.name, self.inputs[0])
@@ -139,7 +146,9 @@ class Threshold:
         return _shape(self)
 
     def machine(self) -> Machine:
-        return Alone(self, duration(self.of.lateness)) if self.within is None else Windowed(self, duration(self.within))
+        if self.within is None:
+            return Alone(self, duration(self.of.lateness))
+        return Windowed(self, duration(self.within), by_event if counts_events(self) else by_thing)
 
 
 Measuring: TypeAlias = Rate | Threshold
@@ -149,6 +158,20 @@ Measuring: TypeAlias = Rate | Threshold
 def window_of(rule: Measuring) -> int | None:
     """The window's length in µs; None: the rule looks at one event alone."""
     return None if rule.within is None else duration(rule.within)
+
+
+def counts_events(rule: Measuring) -> bool:
+    """Whether each event of a window counts, instead of each thing once."""
+    alone = isinstance(rule.per, str) and rule.per == rule.of.key
+    return rule.within is not None and (rule.each == "event" or (rule.each is None and alone))
+
+
+def check_each(rule: Measuring) -> None:
+    """Raises Misused."""
+    if rule.each not in (None, "thing", "event"):
+        raise Misused(f"rule {rule.name}: each={rule.each!r} is neither thing nor event")
+    if rule.each is not None and rule.within is None:
+        raise Misused(f"rule {rule.name}: each={rule.each!r} needs within=, for without a window each event is looked at alone")
 
 
 def is_immediate(rule: Rule, partitions: int) -> bool:
@@ -163,4 +186,6 @@ def is_immediate(rule: Rule, partitions: int) -> bool:
 
 def _shape(rule: Measuring) -> str:
     selected = () if rule.select is None else (rule.select,)
-    return "|".join(str(part) for part in (type(rule).__name__, rule.where, rule.value, rule.per, rule.within, rule.stat, *selected))
+    events = ("each event",) if counts_events(rule) else ()
+    parts = (type(rule).__name__, rule.where, rule.value, rule.per, rule.within, rule.stat, *selected, *events)
+    return "|".join(map(str, parts))

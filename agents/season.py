@@ -1,9 +1,11 @@
 """Robust statistics over a history, kept by increments; and the season that a moment belongs to."""
 
 import datetime
+import sys
 import zoneinfo
 from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 from headwater.lineage.duration import to_datetime
 
@@ -48,22 +50,33 @@ def score(ranked: Sequence[float], value: float, least: float) -> float:
     least  the smallest deviation that is reckoned with
     """
     middle = median(ranked)
-    scale = max(TO_DEVIATION * deviation(ranked, middle), least)
+    scale = finite(max(TO_DEVIATION * deviation(ranked, middle), least))
     if scale == 0:
         return 0.0 if value == middle else MOST if value > middle else -MOST
-    return max(-MOST, min(MOST, (value - middle) / scale))
+    return max(-MOST, min(MOST, finite(value - middle) / scale))
 
 
 def median(ranked: Sequence[float]) -> float:
     """Of values in order."""
     many = len(ranked)
-    return (ranked[(many - 1) // 2] + ranked[many // 2]) / 2
+    return between(ranked[(many - 1) // 2], ranked[many // 2])
+
+
+def between(low: float, high: float) -> float:
+    """The middle of two finite numbers: a finite number, though their sum may be none."""
+    sum = low + high
+    return sum / 2 if isfinite(sum) else low / 2 + high / 2
+
+
+def finite(number: float) -> float:
+    """What lies beyond the largest double becomes that: an activation tells a number, and JSON has none for the infinite."""
+    return max(-sys.float_info.max, min(sys.float_info.max, number))
 
 
 def deviation(ranked: Sequence[float], middle: float) -> float:
     """The median of the distances from `middle`."""
     many = len(ranked)
-    return (_nearest(ranked, middle, (many - 1) // 2) + _nearest(ranked, middle, many // 2)) / 2
+    return between(*(finite(_nearest(ranked, middle, nth)) for nth in ((many - 1) // 2, many // 2)))
 
 
 def _nearest(ranked: Sequence[float], middle: float, nth: int) -> float:

@@ -43,25 +43,26 @@ class Reader:
     """Reads batches of one topic for its rules: one reading for each input over it, in the order of the rules."""
 
     def __init__(self, topic: Topic[Any], rules: Sequence[Rule]) -> None:
-        self._begin(topic, [given for _, _, given in inputs_over(topic, rules)])
+        over = inputs_over(topic, rules)
+        self._begin(topic, [given for _, _, given in over], [rule.name for rule, _, _ in over])
 
     @classmethod
-    def of(cls, topic: Topic[Any], inputs: Sequence[Input]) -> "Reader":
-        """One that reads for these inputs."""
+    def of(cls, topic: Topic[Any], inputs: Sequence[Input], names: Sequence[str]) -> "Reader":
+        """One that reads for these inputs; `names` of the rules they are of."""
         reader = cls.__new__(cls)
-        reader._begin(topic, inputs)
+        reader._begin(topic, inputs, names)
         return reader
 
-    def _begin(self, topic: Topic[Any], inputs: Sequence[Input]) -> None:
+    def _begin(self, topic: Topic[Any], inputs: Sequence[Input], names: Sequence[str]) -> None:
         self.topic = topic
-        self.inputs = tuple(inputs)
+        self.inputs, self.names = tuple(inputs), tuple(names)
         self.answers = [answer for ordinal, given in enumerate(inputs) for answer in _answers(ordinal, given)]
-        names = dict.fromkeys(name for answer in self.answers for name in answer.meta.root_names())
+        columns = dict.fromkeys(name for answer in self.answers for name in answer.meta.root_names())
         fields = columns_of(topic.model)
-        self.fields = {name: fields[name] for name in names if name in fields}
-        self.facts = {name: facts_type(topic.enrich[name]) for name in names if name not in fields}
+        self.fields = {name: fields[name] for name in columns if name in fields}
+        self.facts = {name: facts_type(topic.enrich[name]) for name in columns if name not in fields}
         self._kinds = [(place, given.kind) for place, given in enumerate(inputs) if given.kind is not None]
-        self._selecting = _selecting(topic, self.inputs)
+        self._selecting = _selecting(topic, self.inputs, self.names)
 
     def read(self, received: Sequence[Received]) -> Batch:
         """The signals of received events. Raises Gone if they come from two brokers' lives."""
@@ -150,16 +151,26 @@ class Reader:
     def _answer_one(self, frame: pl.DataFrame, row: int, failed: dict[int, HeadwaterError]) -> pl.DataFrame:
         """One event's answers, each by itself. One that stumbles where facts are missing altogether answers null."""
         answers: dict[str, Any] = {}
-        for answer, (name, kind) in zip(self.answers, _answer_types(self.inputs), strict=True):
+        for place, (answer, (name, kind)) in enumerate(zip(self.answers, _answer_types(self.inputs), strict=True)):
             answered = _select(frame, [answer])
             if isinstance(answered, pl.DataFrame):
                 answers[name] = answered[name]
                 continue
             answers[name] = pl.Series(name, [None], dtype=kind)
             if not any(frame[named][0] is None for named in answer.meta.root_names() if named in self.facts):
-                reason = str(answered).partition("\n")[0]
-                failed[row] = RuleFailed(f"a rule over {self.topic.name} cannot be evaluated for this event: {reason}")
+                failed.setdefault(row, self._failure(self.inputs[place // 2], self.names[place // 2], name.startswith("key"), answered))
         return pl.DataFrame(answers)
+
+
+    def _failure(self, given: Input, rule: str, key: bool, error: Exception) -> RuleFailed:
+        """Which rule stumbled, over which of its expressions, why, and what helps."""
+        known = {"where": given.where, "value": given.value} if not key else {"per": given.per}
+        said = ", ".join(f"{name}={expression}" for name, expression in known.items() if isinstance(expression, pl.Expr))
+        reason = str(error).partition("\n")[0]
+        return RuleFailed(
+            f"rule {rule} over {self.topic.name} cannot be evaluated for this event ({said}): {reason}; "
+            "have the expression give null where it cannot tell, such as by cast(…, strict=False)"
+        )
 
 
 def inputs_over(topic: Topic[Any], rules: Sequence[Rule]) -> list[tuple[Rule, int, Input]]:
@@ -167,13 +178,16 @@ def inputs_over(topic: Topic[Any], rules: Sequence[Rule]) -> list[tuple[Rule, in
     return [(rule, n, given) for rule in rules for n, given in enumerate(rule.inputs) if given.topic.name == topic.name]
 
 
-def _selecting(topic: Topic[Any], inputs: Sequence[Input]) -> list[tuple[Select | None, list[int], Reader]]:
+def _selecting(topic: Topic[Any], inputs: Sequence[Input], names: Sequence[str]) -> list[tuple[Select | None, list[int], Reader]]:
     """If inputs select, for each way to: the ordinals of its inputs, and a reader of their own."""
     ways = dict.fromkeys(given.select for given in inputs)
     if not any(ways):
         return []
     groups = [(way, [ordinal for ordinal, given in enumerate(inputs) if given.select == way]) for way in ways]
-    return [(way, ordinals, Reader.of(topic, [inputs[n]._replace(select=None) for n in ordinals])) for way, ordinals in groups]
+    return [
+        (way, ordinals, Reader.of(topic, [inputs[n]._replace(select=None) for n in ordinals], [names[n] for n in ordinals]))
+        for way, ordinals in groups
+    ]
 
 
 def _answers(ordinal: int, given: Input) -> list[pl.Expr]:

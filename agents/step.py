@@ -23,12 +23,14 @@ class Step(NamedTuple):
     records   one `activation` each; `idle` where silent partitions stopped or began to hold the watermark, or the clock had an effect;
               `rule` where a rule changed
     idle      the idle path taken in this step, if it was
+    levels    of each activation, what its rule measured then: `value` may tell something else, or have a sign
     """
 
     activations: list[Activation]
     outcomes: list[tuple[Position, Outcome]]
     records: list[Record]
     idle: Idle | None
+    levels: Sequence[float] = ()
 
 
 class Watching(NamedTuple):
@@ -53,6 +55,7 @@ class Pace:
         self.ordered = [detector.ordered[topic] for topic, _ in self.lanes]
         self.lateness = [detector.lateness[topic] for topic, _ in self.lanes]
         self.activations: list[Activation] = []
+        self.levels: list[float] = []
         self.outcomes: list[tuple[Position, Outcome]] = []
         self.records: list[Record] = []
         self.hops: Hops | None = None  # of the event that is being looked at
@@ -92,7 +95,7 @@ class Pace:
         if idle is not None and (idle.changed or (idle.clock and moved != (len(self.outcomes), len(self.activations)))):
             self.records.append(self._idle_record(idle))
         self.outcomes.sort(key=_place)
-        return Step(self.activations, self.outcomes, self.records, idle)
+        return Step(self.activations, self.outcomes, self.records, idle, self.levels)
 
     def _forward(self, signal: Signal) -> None:
         """One signal, in order."""
@@ -177,7 +180,7 @@ class Pace:
             trace=hops.trace,
         )  # fmt: skip
         traces = list(dict.fromkeys(entry.hops.trace for entry in causes[:EVENTS_KEPT] if entry.hops.trace))
-        self._tell(activation, causes[0].appended if causes else None, _reads(activation, causes), traces)
+        self._tell(activation, known["level"], causes[0].appended if causes else None, _reads(activation, causes), traces)
 
     def _hops(self, known: Mind, causes: Sequence[Entry]) -> Hops:
         """Of the event at hand and those behind it; what fires without any follows from the firing before."""
@@ -187,9 +190,11 @@ class Pace:
         return longest([*here, *(entry.hops for entry in causes)])
 
     def _tell(
-        self, activation: Activation, appended: int | None, reads: Mapping[str, Mapping[str, Any]] | None = None, traces: Sequence[str] = ()
-    ) -> None:
+        self, activation: Activation, level: float, appended: int | None, reads: Mapping[str, Mapping[str, Any]] | None = None,
+        traces: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.activations.append(activation)
+        self.levels.append(level)
         broker, now = self.state["broker"], self.now
         self.records.append(activation_record(activation, broker, appended=appended, logged=now, reads=reads or {}, traces=traces))
 
@@ -203,7 +208,7 @@ class Pace:
             self.records.append(fact("rule", "detect", "rules", name, logged=self.now, ordinal=said, data=data))
         for one in state["parting"]:
             at = max(watermark, one.at + 1)
-            self._tell(self._parted(one, at), None)
+            self._tell(self._parted(one, at), one.level, None)
             known = state["groups"].get(one.rule, {}).get(one.key)
             if known is not None:
                 known["at"] = at

@@ -1,5 +1,6 @@
 """What rules look at: topics, and which of their events. Every rule's declaration is checked here, and refused with the remedy."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -58,24 +59,36 @@ def counted(when: When, per: str | Expression | None, select: Select | None) -> 
 
 def check_rule(name: str, cool_down: str | None = None, update_step: float | None = None, at_least: int = 1, **lengths: str | None) -> None:
     """What holds of every rule. `lengths`: argument → a duration that must be longer than nothing, None: not given. Raises Misused."""
-    if not name:
-        raise Misused("a rule needs a name")
+    if not isinstance(name, str) or not name:
+        raise Misused(f"a rule needs a name, a text; not {name!r}")
     for argument, length in {"cool_down": cool_down, **lengths}.items():
         if length is not None and length_of(name, argument, length) <= 0:
             raise Misused(f"rule {name}: {argument}={length!r} must be longer than nothing")
+    if not isinstance(at_least, int):
+        raise Misused(f"rule {name}: at_least={at_least!r} must be a whole number")
     if at_least < 1:
         raise Misused(f"rule {name}: at_least={at_least} must be at least 1")
+    if update_step is not None:
+        check_numbers(name, update_step=update_step)
     if update_step is not None and not update_step > 0:
         raise Misused(f"rule {name}: update_step={update_step} must be more than 0, or None for no updates")
 
 
 def check_levels(name: str, opens_at: float, closes_at: float, below: bool = False) -> None:
     """An episode must not close as it opens. Raises Misused."""
+    check_numbers(name, opens_at=opens_at, closes_at=closes_at)
     if not (closes_at > opens_at if below else closes_at < opens_at):
         side = "above" if below else "below"
         raise Misused(
             f"rule {name}: closes_at={closes_at} must lie {side} opens_at={opens_at}, or an episode would close as it opens (below={below})"
         )
+
+
+def check_numbers(name: str, **numbers: Any) -> None:
+    """`numbers`: argument → what was given for it. Raises Misused for what is no finite number."""
+    for argument, number in numbers.items():
+        if not isinstance(number, int | float) or not math.isfinite(number):
+            raise Misused(f"rule {name}: {argument}={number!r} must be a number")
 
 
 def check_whens(name: str, per: str | Expression | None, **whens: When) -> None:
@@ -89,6 +102,8 @@ def check_whens(name: str, per: str | Expression | None, **whens: When) -> None:
 def check_input(name: str, given: Input, of: str = "") -> None:
     """Its expressions must be readable off each event of its topic alone. Raises Misused."""
     rule, topic, per = f"rule {name}: {of}", given.topic, given.per
+    if not isinstance(topic, Topic):
+        raise Misused(f"{rule}it looks at a {type(topic).__name__}; give a Topic, as declared")
     if given.where is not None:
         check(f"{rule}where", given.where, topic, pl.Boolean)
     if given.value is not None:

@@ -1,25 +1,32 @@
 """Sliding windows over event time, kept by increments: a step costs what enters and leaves, never the window's size.
 
-In a window each thing counts once, by its newest event. Sums are exact (integers in units of the smallest double), so a mean is
-the same whatever passed through the window before, and a resumed run measures what an undisturbed one does.
+In a window each thing (or, if the rule says so, each event by its id) counts once, by its newest event. Sums are exact (integers in
+units of the smallest double), so a mean is the same whatever passed through the window before, and a resumed run measures what an
+undisturbed one does.
 """
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any, TypeAlias, cast
 
 from headwater.agents.machine import Entry, Mind, frozen, mind, thawed
+from headwater.agents.season import between
 
 SHARE = "share"
 STATISTICS = ("mean", "median", "min", "max")  # and p1 … p99
 _SMALLEST = 1074  # 2**-1074 is the smallest positive double
 
+Naming: TypeAlias = Callable[[Entry], str]
+by_thing: Naming = attrgetter("thing")
+by_event: Naming = attrgetter("id")
+
 
 class Group(Mind):
     """What a rule over a window remembers of one key.
 
-    entries   the window's events, oldest first;  newest  thing → its newest event
+    entries   the window's events, oldest first;  newest  what counts once → its newest event
     ranked    values of the newest events in order, for statistics by rank;  sum  their exact sum, for share and mean
     """
 
@@ -34,20 +41,20 @@ def group() -> Group:
     return cast(Group, {**mind(), "entries": deque(), "newest": {}, "ranked": [], "sum": 0})
 
 
-def slide(group: Group, entry: Entry, within: int, stat: str) -> None:
-    """Move the window to (entry.time − within, entry.time] and let the entry in."""
+def slide(group: Group, entry: Entry, within: int, stat: str, name: Naming = by_thing) -> None:
+    """Move the window to (entry.time − within, entry.time] and let the entry in. `name` tells what counts once."""
     entries, newest = group["entries"], group["newest"]
     start = entry.time - within
     while entries and entries[0].time <= start:
         leaving = entries.popleft()
-        if newest[leaving.thing] == leaving:
-            del newest[leaving.thing]
+        if newest[name(leaving)] == leaving:
+            del newest[name(leaving)]
             _uncount(group, leaving.value, stat)
-    former = newest.get(entry.thing)
+    former = newest.get(name(entry))
     if former is not None:
         _uncount(group, former.value, stat)
     entries.append(entry)
-    newest[entry.thing] = entry
+    newest[name(entry)] = entry
     _count(group, entry.value, stat)
 
 
@@ -85,14 +92,14 @@ def statistic(stat: str, total: int, sum: int, ranked: list[float]) -> float:
     if stat == "mean":
         return sum / (total << _SMALLEST)
     if stat == "median":
-        return (ranked[(total - 1) // 2] + ranked[total // 2]) / 2
+        return between(ranked[(total - 1) // 2], ranked[total // 2])
     return ranked[_rank(stat, total)]
 
 
-def counted(group: Group) -> Iterator[Entry]:
+def counted(group: Group, name: Naming = by_thing) -> Iterator[Entry]:
     """The events that count, newest first."""
     newest = group["newest"]
-    return (entry for entry in reversed(group["entries"]) if newest[entry.thing] == entry)
+    return (entry for entry in reversed(group["entries"]) if newest[name(entry)] == entry)
 
 
 def is_statistic(stat: str) -> bool:
@@ -137,10 +144,10 @@ def freeze(group: Group) -> dict[str, Any]:
     return {**group, "entries": frozen(group["entries"]), "newest": None}
 
 
-def thaw(saved: dict[str, Any], *, by_thing: bool = True) -> Group:
+def thaw(saved: dict[str, Any], name: Naming = by_thing) -> Group:
     """The group of `freeze`; `newest` by thing, or by event id."""
     entries = deque(thawed(saved["entries"]))
-    return cast(Group, {**saved, "entries": entries, "newest": {entry.thing if by_thing else entry.id: entry for entry in entries}})
+    return cast(Group, {**saved, "entries": entries, "newest": {name(entry): entry for entry in entries}})
 
 
 class Pile:

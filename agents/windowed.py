@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from headwater.agents.judge import Levels, judge
 from headwater.agents.machine import Entry, Fired
-from headwater.agents.window import SHARE, Group, counted, empty, freeze, group, measure, slide, succeed, thaw
+from headwater.agents.window import SHARE, Group, Naming, by_event, by_thing, counted, empty, freeze, group, measure, slide, succeed, thaw
 
 
 class Measured(Levels, Protocol):
@@ -18,22 +18,22 @@ class Measured(Levels, Protocol):
 
 
 class Windowed:
-    """The statistic of the newest event of each thing in the window. A window that empties closes the episode."""
+    """The statistic of the newest event of each thing in the window, or of its events. A window that empties closes the episode."""
 
-    def __init__(self, rule: Measured, within: int) -> None:
-        self.rule, self.within, self.stat = rule, within, rule.stat
+    def __init__(self, rule: Measured, within: int, name: Naming = by_thing) -> None:
+        self.rule, self.within, self.stat, self.name = rule, within, rule.stat, name
 
     def begin(self) -> Group:
         return group()
 
     def take(self, known: Group, stream: int, entry: Entry) -> Fired | None:
-        slide(known, entry, self.within, self.stat)
+        slide(known, entry, self.within, self.stat, self.name)
         known["level"] = measure(known, self.stat)
         total = len(known["newest"])
         phase = judge(self.rule, known) if total >= self.rule.at_least else None
         if phase is None:
             return None
-        causes = [one for one in counted(known) if matches(self.rule, one.value)]
+        causes = [one for one in counted(known, self.name) if matches(self.rule, one.value)]
         return Fired(phase, causes, len(causes), total)
 
     def due(self, known: Group) -> int | None:
@@ -53,7 +53,7 @@ class Windowed:
         return freeze(known)
 
     def thaw(self, saved: dict[str, Any]) -> Group:
-        return thaw(saved)
+        return thaw(saved, self.name)
 
 
 class Alone:
@@ -90,7 +90,7 @@ class Alone:
         return freeze(known)
 
     def thaw(self, saved: dict[str, Any]) -> Group:
-        return thaw(saved, by_thing=False)
+        return thaw(saved, by_event)
 
 
 def matches(rule: Measured, value: float) -> bool:

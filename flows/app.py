@@ -62,6 +62,9 @@ class App:
 
     def __post_init__(self) -> None:
         unique((d.name for d in self.documents if isinstance(d, DocumentType)), "documents")
+        for rule in self.triggers:
+            if not callable(getattr(rule, "machine", None)):
+                raise Misused(f"triggers holds a {type(rule).__name__} ({rule!r}); give rules, such as Threshold(…)")
         unique((rule.name for rule in self.triggers), "triggers")
         unique((agent.name for agent in self.agents), "agents")
         unique((gateway.origin for gateway in self.gateways), "gateways")

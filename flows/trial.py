@@ -40,10 +40,11 @@ class Episode:
         last = self.activations[-1]
         return last.at if last.phase == "closed" else None
 
-    def furthest(self, below: bool) -> float:
-        """The value furthest beyond the opening level that was reported."""
+    def furthest(self, rule: Any) -> float:
+        """The value furthest beyond the opening level of its rule that was reported."""
         values = [each.value for each in self.activations if each.phase != "closed"] or [self.activations[0].value]
-        return min(values) if below else max(values)
+        side = getattr(rule, "side", "below" if getattr(rule, "below", False) else "above")
+        return max(values, key=abs) if side == "both" else min(values) if side == "below" else max(values)
 
 
 @dataclass
@@ -153,12 +154,12 @@ def levels_of(state: Any, rule: Any) -> dict[str, float]:
 def _take(trial: Trial, step: Any) -> None:
     trial.activations += step.activations
     trial.late += sum(outcome == "late" for _, outcome in step.outcomes)
-    for activation in step.activations:
-        trial.levels.setdefault(activation.key, []).append((activation.at, activation.value))
+    for activation, level in zip(step.activations, step.levels, strict=True):
+        trial.levels.setdefault(activation.key, []).append((activation.at, level))
 
 
 def _look(trial: Trial, levels: Mapping[str, float], at: int) -> None:
-    """Note the levels, and of keys that are forgotten that nothing is left."""
+    """Note the levels; of a key that is forgotten there is none any more."""
     if at <= 0:
         return
     for key, level in levels.items():

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from headwater.flows.trial import Trial
-from headwater.flows.trial_show import MOST_KEYS, Live, busiest
-from headwater.lineage.duration import to_datetime
+from headwater.flows.trial_show import MOST_KEYS, Live, busiest, short
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 900, 110, 130, 54, 26
 _STYLE = (
@@ -28,7 +27,7 @@ def svg(trial: Trial, start: int, end: int) -> str:
         f'aria-label="{escape(trial.rule.name)}: level over time"><style>{_STYLE}</style>'
         f'<rect width="100%" height="100%" fill="#fbfcfd"/>'
         f'<text x="16" y="26" class="key">{escape(trial.rule.name)}</text>'
-        f'<text x="16" y="43" class="soft">{_when(start)} to {_when(end)} UTC · {escape(_told(trial))}</text>'
+        f'<text x="16" y="43" class="soft">{short(start)} to {short(end)} UTC · {escape(_told(trial))}</text>'
     ]
     for n, key in enumerate(keys):
         parts.append(_panel(trial, key, start, end, low, high, TOP + n * (HEIGHT + GAP)))
@@ -42,8 +41,8 @@ def page(trial: Trial, live: Live | None, start: int, end: int) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("key", "opened", "closed", "furthest", *(("live",) if live else ())))
     rows = []
     for episode in trial.episodes:
-        closed = _when(episode.closed) if episode.closed is not None else "open"
-        cells = [episode.key, _when(episode.opened), closed, f"{episode.furthest(getattr(trial.rule, 'below', False)):g}"]
+        closed = short(episode.closed) if episode.closed is not None else "open"
+        cells = [episode.key, short(episode.opened), closed, f"{episode.furthest(trial.rule):g}"]
         if live:
             told = [live.told(each) for each in episode.activations]
             cells.append(told[0] if len(set(told)) == 1 else f"{told.count('fired')} of {len(told)} fired")
@@ -64,7 +63,7 @@ def _panel(trial: Trial, key: str, start: int, end: int, low: float, high: float
         return LEFT + WIDTH * min(1.0, max(0.0, (at - start) / max(1, end - start)))
 
     def y(level: float) -> float:
-        return top + HEIGHT * (1 - (level - low) / (high - low))
+        return top + HEIGHT * (1 - (level / 2 - low / 2) / (high / 2 - low / 2))  # halves: the distance itself may be no number
 
     parts = [f'<rect x="{LEFT}" y="{top}" width="{WIDTH}" height="{HEIGHT}" class="frame"/>']
     for episode in trial.episodes:
@@ -75,19 +74,19 @@ def _panel(trial: Trial, key: str, start: int, end: int, low: float, high: float
         if hasattr(trial.rule, name):
             at = y(getattr(trial.rule, name))
             parts.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{at:.1f}" y2="{at:.1f}" class="{name[:-3]}"/>')
-    parts.append(f'<path d="{_path([(x(at), y(level)) for at, level in sorted(trial.levels[key])], LEFT + WIDTH)}" class="line"/>')
+    parts.append(f'<path d="{_path([(x(at), y(level)) for at, level in sorted(trial.levels[key])])}" class="line"/>')
     parts.append(f'<text x="16" y="{top + HEIGHT / 2:.0f}" class="key">{escape(key[:16])}</text>')
     parts.append(f'<text x="{LEFT - 6}" y="{top + 11}" class="soft" text-anchor="end">{high:g}</text>')
     parts.append(f'<text x="{LEFT - 6}" y="{top + HEIGHT}" class="soft" text-anchor="end">{low:g}</text>')
     return "".join(parts)
 
 
-def _path(points: Sequence[tuple[float, float]], right: float) -> str:
-    """Steps: a level holds until the next."""
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    """Steps: a level holds until the next. One alone is a dot."""
     if not points:
         return ""
     steps = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"] + [f"H{x:.1f}V{y:.1f}" for x, y in points[1:]]
-    return "".join(steps)
+    return "".join(steps) if len(points) > 1 else f"{steps[0]}h2"
 
 
 def _levels(trial: Trial) -> list[float]:
@@ -97,7 +96,3 @@ def _levels(trial: Trial) -> list[float]:
 def _told(trial: Trial) -> str:
     levels = [f"{name} {getattr(trial.rule, name):g}" for name in ("opens_at", "closes_at") if hasattr(trial.rule, name)]
     return " · ".join([*levels, f"{len(trial.episodes):,} episodes", f"{trial.events:,} events"])
-
-
-def _when(at: int) -> str:
-    return f"{to_datetime(at):%Y-%m-%d %H:%M}"

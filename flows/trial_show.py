@@ -86,10 +86,10 @@ def _table(trial: Trial, live: Live | None) -> Table:
     for episode in trial.episodes[:MOST_EPISODES]:
         closed = episode.closed
         lasted = "" if closed is None else _lasted(closed - episode.opened)
-        furthest = f"{episode.furthest(getattr(trial.rule, 'below', False)):g}"
+        furthest = f"{episode.furthest(trial.rule):g}"
         updates = str(sum(each.phase == "updated" for each in episode.activations))
-        ended = _short(closed) if closed else "open"
-        row: list[Text | str] = [Text(episode.key), _short(episode.opened), ended, lasted, furthest[:8], updates]
+        ended = short(closed) if closed else "open"
+        row: list[Text | str] = [Text(episode.key), short(episode.opened), ended, lasted, furthest[:8], updates]
         table.add_row(*row, *([_live(episode, live)] if live else []))
     return table
 
@@ -109,8 +109,8 @@ def _plot(trial: Trial, start: int, end: int) -> Table:
     grid = Table.grid(padding=(0, 1))
     for key in keys:
         grid.add_row(Text(key, style="bold"), _bars(trial, key, start, end, most))
-    width = COLUMNS - len(_short(start)) - len(_short(end))
-    grid.add_row("", Text(f"{_short(start)}{' ' * max(1, width)}{_short(end)}", style="dim"))
+    width = COLUMNS - len(short(start)) - len(short(end))
+    grid.add_row("", Text(f"{short(start)}{' ' * max(1, width)}{short(end)}", style="dim"))
     levels = [f"{name.replace('_', ' ')} {getattr(trial.rule, name):g}" for name in ("opens_at", "closes_at") if hasattr(trial.rule, name)]
     grid.add_row("", Text(" · ".join([f"full bar {most:g}", *levels, "red: an episode runs"]), style="dim"))
     hidden = len(trial.levels) - len(keys)
@@ -134,7 +134,7 @@ def _bars(trial: Trial, key: str, start: int, end: int, most: float) -> Text:
     for n, level in enumerate(heights):
         from_, to = start + n * width, start + (n + 1) * width
         inside = any(each.key == key and each.opened < to and (each.closed is None or each.closed >= from_) for each in trial.episodes)
-        bar = " " if level is None else BARS[max(1, min(8, round(8 * abs(level) / most)))] if level else "▁"
+        bar = " " if level is None else BARS[max(1, min(8, round(abs(level) / most * 8)))] if level else "▁"
         line.append(bar, "red" if inside else "cyan")
     return line
 
@@ -162,9 +162,9 @@ def _time(at: int | None) -> str | None:
     return None if at is None else format_time(at)
 
 
-def _short(at: int) -> str:
+def short(at: int) -> str:
     moment = to_datetime(at)
-    return f"{moment:%Y-%m-%d %H:%M}"
+    return f"{moment:%Y-%m-%d %H:%M}" if not at % 60_000_000 else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _lasted(us: int) -> str:

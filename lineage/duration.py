@@ -14,6 +14,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @functools.lru_cache(maxsize=1024)
 def duration(text: str) -> int:
     """Microseconds of `"1h"`, `"1h 30m"`, `"250ms"`. Raises Misused on anything else."""
+    if not isinstance(text, str):
+        raise Misused(f'{text!r} is no duration; write a text, a number and one of us, ms, s, m, h, d, such as "10s" or "1h 30m"')
     rest = _FORM.sub("", text).strip()
     parts = _FORM.findall(text)
     if rest or not parts:

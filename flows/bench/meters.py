@@ -43,7 +43,9 @@ class Level(msgspec.Struct, frozen=True):
 
 
 METERS: Topic[Level] = Topic("bench-meters", Level, key="meter", partitions=PARTITIONS)
-FLOODS = Threshold(RULE, of=METERS, per="meter", value=pl.col("litres"), stat="max", within="30m", opens_at=90.0, closes_at=86.0)
+FLOODS = Threshold(
+    RULE, of=METERS, per="meter", value=pl.col("litres"), stat="max", within="30m", each="thing", opens_at=90.0, closes_at=86.0
+)
 
 
 @document(METERS)

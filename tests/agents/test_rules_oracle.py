@@ -59,6 +59,11 @@ RULES: dict[str, Rule] = {
     "low": Threshold(
         "low", of=readings, value=pl.col("level"), per="place", within="10s", opens_at=2, closes_at=4, stat="min", below=True, update_step=1
     ),
+    "samples": Threshold(
+        "samples", of=readings, value=pl.col("level"), per="place", within="10s", each="event", opens_at=5, closes_at=3, update_step=1
+    ),
+    "own": Threshold("own", of=readings, value=pl.col("level"), per="thing", within="10s", opens_at=4, closes_at=3, stat="median"),
+    "own share": Rate("own share", of=readings, where=high, per="thing", within="10s", opens_at=0.5, closes_at=0.25, at_least=2),
     "alone": Threshold("alone", of=readings, value=pl.col("level"), per="place", opens_at=5, closes_at=3, update_step=2),
     "at once": Threshold("at once", of=readings, value=pl.col("level"), per="thing", opens_at=5, closes_at=3, update_step=2),
 }
@@ -141,17 +146,18 @@ class Oracle:
 
     def __init__(self, rule: Rule, key: str, cut: Callable[[Any], dict[str, int]]) -> None:
         self.rule, self.key, self.cut = rule, key, cut
+        self.by_event = rule.name in ("samples", "own", "own share")
         self.past: list[tuple[Placed, float]] = []
         self.fired: list[Activation] = []
         self.episode: str | None = None
         self.furthest = self.last_level = 0.0
 
     def window(self, now: int) -> list[tuple[Placed, float]]:
-        """Newest event of each thing in (now − within, now], newest first."""
+        """Newest event of each thing (or id, where a thing would be alone or the rule says so) in (now − within, now], newest first."""
         newest: dict[str, tuple[Placed, float]] = {}
         for placed, value in self.past:
             if now - WITHIN < placed.told.time <= now:
-                newest[placed.told.thing] = (placed, value)
+                newest[placed.told.id if self.by_event else placed.told.thing] = (placed, value)
         return sorted(newest.values(), key=lambda pair: pair[0].order, reverse=True)
 
     def event(self, placed: Placed, value: float) -> None:

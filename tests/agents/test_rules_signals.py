@@ -109,7 +109,7 @@ def test_an_expression_that_raises_fails_its_events_only() -> None:
     (failed, error), *others = batch.failures
     assert (failed.position.offset, others) == (5, [])
     assert isinstance(error, RuleFailed)
-    assert "over cars cannot be evaluated" in str(error)
+    assert "rule t over cars cannot be evaluated" in str(error)
     assert [signal.offset for signal in batch.signals] == [0, 1, 2, 3, 4, 6, 7, 8]
     assert {signal.readings for signal in batch.signals} == {(("all", 12.0), ("red", 1.0))}
 

@@ -1,5 +1,6 @@
 """`headwater triggers test`: over a topic's history, the rule's activations, id by id, and what really fired beside them."""
 
+import itertools
 import json
 import random
 import re
@@ -263,3 +264,28 @@ def test_a_standing_query_can_be_tried(tmp_path):
     assert [each.phase for each in trial.activations] == ["opened", "closed", "opened", "closed"]
     with pytest.raises(Misused, match="rule spill asks for meaning"):
         tried(spill, (), {"said": 1}, ())
+
+
+@pytest.mark.parametrize(
+    ("rule", "metres", "levels", "furthest"),
+    [
+        ("Change('r', within='1m', against='9m', side='below', opens_at=1, closes_at=0, update_step=1, {})", [9, 5, 1], [0, 4, 6], -6.0),
+        ("Anomaly('r', history=4, at_least=2, least=1, opens_at=2, closes_at=1, update_step=1, {})", [5, 5, 1, 9], [0, 4], -4.0),
+        ("Threshold('r', opens_at=1, closes_at=0, update_step=1, {})", [1.7e308, -1.7e308], [1.7e308, -1.7e308], 1.7e308),
+    ],
+)
+def test_a_plot_shows_levels_and_the_table_what_was_told(tmp_path, rule, metres, levels, furthest):
+    """A level counts outwards, on the side where its rule opens, whatever sign the activations' values have; huge ones fit too."""
+    application = APPLICATION.replace("Rate, ", "Anomaly, Change, ").partition("high = ")[0]
+    declared = rule.format("of=readings, value=pl.col('metres')")
+    application += f"rule = {declared}\napp = App('lake', triggers=[rule])\n"
+    (tmp_path / "app.py").write_text(application)
+    rows = [{"id": f"{n}", "gauge": "g", "metres": each, "time": f"2030-01-01T00:{n:02}:00Z"} for n, each in enumerate(metres)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    arguments = ["r", tmp_path / "app.py", "--file", tmp_path / "rows.json"]
+    told = json.loads(run(*arguments, "--json"))
+    assert told["activations"]
+    said = run(*arguments, "--svg", tmp_path / "r.svg")
+    assert f"{furthest:g}"[:8] in said
+    assert "nan" not in (tmp_path / "r.svg").read_text()
+    assert [level for level, _ in itertools.groupby(round(level, 6) for _, level in told["levels"]["all"])] == levels
