@@ -147,7 +147,7 @@ class RuleWatch:
             _log.warning("the application file changed, but its rules stay as they were", error=str(error))
             return
         if names:
-            _log.info("rules changed", rules=names)
+            _log.warning("rules changed", rules=names)  # who saved the file wants to hear it
 
 
 def follow(run: "Runtime", target: str | None) -> None:

@@ -164,7 +164,7 @@ def _time(at: int | None) -> str | None:
 
 def short(at: int) -> str:
     moment = to_datetime(at)
-    return f"{moment:%Y-%m-%d %H:%M}" if not at % 60_000_000 else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return f"{moment:%Y-%m-%d %H:%M}" if at % 60_000_000 < 1_000_000 else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _lasted(us: int) -> str:

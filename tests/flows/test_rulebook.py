@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -192,7 +193,9 @@ def test_the_file_is_followed(tmp_path: Any, caplog: pytest.LogCaptureFixture) -
     watch.look()
     assert book.revision == 0
     path.write_text(FILE.format(level=7))
-    watch.look()
+    with structlog.testing.capture_logs() as said:
+        watch.look()
+    assert [(one["event"], one["rules"], one["log_level"]) for one in said] == [("rules changed", ["slow"], "warning")]
     assert (book.revision, book.at(1)["pings"].rules[0].opens_at) == (1, 7)
     for wrong in ("1 +", FILE.format(level=0), FILE.format(level=8).replace("ms: float", "ms: int")):
         path.write_text(wrong)
