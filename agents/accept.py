@@ -1,18 +1,24 @@
 """accept: whether a verdict counts, and what the journal is to keep of it."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from headwater.agents.agent import Agent
 from headwater.agents.authorise import principal_of
 from headwater.agents.book import Ended
 from headwater.agents.context import Ports
-from headwater.agents.course import Course, asks, carries, changed, effects_of
+from headwater.agents.course import Course, asks, effects_of
 from headwater.agents.journal import Calling, Decided, Judged, Outgoing
 from headwater.agents.review import resource_of
 from headwater.agents.trail import Trail
 from headwater.agents.verdict import LONGEST_REASON, Verdict
 from headwater.lineage.errors import HeadwaterError
 from headwater.lineage.record import Record
+from headwater.lineage.topic import Topic
+
+OF_A_CALL = "what became of a call can be approved or declined; it takes no other choice"
 
 
 class Refused(Exception):
@@ -51,16 +57,25 @@ def _fits(agent: Agent, decided: Decided, verdict: Verdict) -> None:
     if verdict.choice is None:
         return
     if decided.review is None or decided.review.id != verdict.review:
-        raise Refused("what became of a call can be approved or declined; it takes no other choice")
-    if not any(carries(decided, event) for event in decided.effects):
-        raise Refused("no event of this decision carries its choice, so another one would change nothing; decline it")
+        raise Refused(OF_A_CALL)
     topics = {topic.name: topic for topic in agent.publishes}
-    for before, event in zip(decided.effects, changed(decided, verdict.choice), strict=True):
-        if before is not event and event.topic in topics:
+    why = unfit(verdict.choice, decided.choice, [(event.topic, msgspec.json.decode(event.data)) for event in decided.effects], topics)
+    if why:
+        raise Refused(why)
+
+
+def unfit(choice: Any, instead_of: Any, published: Iterable[tuple[str, Any]], topics: Mapping[str, Topic[Any]]) -> str:
+    """Why another choice cannot take the place of a decision's in the events that carry it (topic and data of each); empty: it can."""
+    carrying = [topic for topic, data in published if instead_of is not None and data == instead_of]
+    if not carrying:
+        return "no event of this decision carries its choice, so another one would change nothing; decline it"
+    for name in carrying:
+        if name in topics:
             try:
-                topics[event.topic].decode(bytes(event.data))
+                topics[name].decode(msgspec.json.encode(choice))
             except HeadwaterError as error:
-                raise Refused(f"the other choice does not fit the topic {event.topic}: {error}") from None
+                return f"the other choice does not fit the topic {name}: {error}"
+    return ""
 
 
 def _allowed(agent: Agent, ports: Ports, course: Course, verdict: Verdict) -> None:

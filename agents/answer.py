@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from headwater.agents.agent import Agent, Decision, Effect, Option, Publish
+from headwater.agents.blot import blotted
 from headwater.agents.journal import Decided, decode, encode
 from headwater.agents.tool import Call, Tool
 from headwater.lineage.errors import AgentFailed
@@ -38,7 +39,7 @@ def checked(agent: Agent, answer: Any) -> Decision[Any]:
             confidence=_number("confidence", answer.confidence),
             evidence=_all("evidence", answer.evidence, _text),
             without=_named("without", answer.without, _option),
-            cost=_named("cost", answer.cost, _number),
+            cost=_named("cost", answer.cost, _amount),
             effects=_all("effects", answer.effects, _effect),
         )
     except (TypeError, ValueError) as error:
@@ -69,6 +70,14 @@ def _plain(answer: Decision[Any]) -> bool:
     )  # fmt: skip
 
 
+def costs(agent: Agent, told: Mapping[str, float]) -> Mapping[str, float]:
+    """What a question is said to have cost, before a budget counts it. Raises AgentFailed."""
+    try:
+        return _named("cost", told, _amount)
+    except (TypeError, ValueError) as error:
+        raise AgentFailed(f"a question of agent {agent.name} came with {error}") from None
+
+
 def survives(agent: Agent, decided: Decided, largest: int) -> None:
     """Whether a decision can be written and read again, as an entry of `largest` bytes. Raises AgentFailed."""
     try:
@@ -87,33 +96,45 @@ def fitted(decided: Decided, largest: int) -> Decided:
     """The decision as an entry of at most `largest` bytes: what its records say at too great length, or what cannot be written, is cut.
 
     Each record stays, names in `cut` what was taken from it, and keeps the shape of its data. The largest are cut first, the
-    decision's own and its review's last.
+    decision's own and its review's last. The whole is encoded again only where the sizes say that it may fit now.
     """
-    if _entry_size(decided) <= largest:
+    size = _entry_size(decided)
+    if size <= largest:
         return decided
     records = list(decided.records)
-    order = sorted(range(len(records)), key=lambda n: (records[n].kind in ("decision", "review"), -_size(records[n])))
+    sizes = [_size(record) for record in records]
+    order = sorted(range(len(records)), key=lambda n: (sizes[n] < math.inf and records[n].kind in ("decision", "review"), -sizes[n]))
     for n in order:
-        if _entry_size(decided) <= largest:
-            return decided
         records[n] = _cut(records[n])
-        decided = msgspec.structs.replace(decided, records=tuple(records))
-    return decided
+        size -= sizes[n] - _size(records[n])
+        if size <= largest or sizes[n] == math.inf:
+            decided = msgspec.structs.replace(decided, records=tuple(records))
+            size = _entry_size(decided)
+            if size <= largest:
+                return decided
+    return msgspec.structs.replace(decided, records=tuple(records))
 
 
 def words(told: object) -> str:
-    """A text that can be written, whatever is told: half characters are replaced, what is endless is cut."""
+    """A text that can be written, whatever is told: half characters are replaced, what is endless is cut, secrets are blotted out."""
     try:
         text = str(told)
     except Exception:  # an error of the agent that cannot even say what it is
         text = type(told).__name__
-    return text[: 4 * _SHORT].encode(errors="replace").decode()
+    return blotted(text[: 8 * _SHORT])[: 4 * _SHORT].encode(errors="replace").decode()
 
 
 def _number(name: str, value: Any) -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{name} {value!r:.100}; a finite number is needed")
     return float(value)
+
+
+def _amount(name: str, value: Any) -> float:
+    amount = _number(name, value)
+    if amount < 0:  # it would give back to a budget what others spent
+        raise ValueError(f"{name} {value!r:.100}; nothing costs less than 0")
+    return amount
 
 
 def _text(name: str, value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from headwater.agents.activation import Activation
 from headwater.agents.agent import Agent, Decision
+from headwater.agents.answer import costs, words
 from headwater.agents.authorise import INDEX, MODEL, Authorise, authorise, principal_of
 from headwater.agents.deadline import Deadlines
 from headwater.agents.memory import Memories
@@ -25,6 +26,8 @@ T = TypeVar("T")
 PATIENCE = 0.5
 """The share of an agent's timeout it spends waiting for the index; the rest is for deciding."""
 _STEP_S, _LONGEST_STEP_S = 0.005, 0.1
+SAYINGS = 1000
+"""How often one attempt may search, ask a model, call a tool and note, together: all of it is kept beside the decision, in one entry."""
 
 
 class Found(Protocol):
@@ -145,6 +148,7 @@ class Context:
         self._principal = principal_of(agent)
         self._ports = ports
         self._trail = trail
+        self._sayings = 0
 
     async def retrieve(self, query: str, limit: int = 8, where: Mapping[str, Any] | None = None) -> list[Evidence]:
         """The search at the activation's event time (law 9), best first; it sees every event that woke the agent.
@@ -152,6 +156,7 @@ class Context:
         If the index has not come that far, it waits up to half of the agent's timeout, then goes on with what is there:
         the record says what was missing. Raises Forbidden, Gone, Unavailable.
         """
+        self._counted()
         self._authorised("retrieve", INDEX)
         started = self._ports.clock()
         answer, missing = await self._search(query, limit, where)
@@ -181,13 +186,14 @@ class Context:
         A question that fails may still have cost something: it says so by raising with `asked=` a Chosen. Raises Forbidden, and what the
         question raises.
         """
+        self._counted()
         self._authorised("choose", MODEL)
         started = self._ports.clock()
         try:
             chosen = await question()
         except HeadwaterError as error:
             if isinstance(asked := error.details.pop("asked", None), Chosen):
-                self._asked(asked, started, error=str(error))
+                self._asked(asked, started, error=words(error))
             raise
         self._asked(chosen, started)
         return chosen.decision
@@ -200,6 +206,7 @@ class Context:
         """
         only_reads(tool)
         checked = tool.checked(arguments)
+        self._counted()
         self._authorised("call", tool.scope)
         return await read(tool, checked, self._trail, self._ports.clock, self._ports.asking)
 
@@ -248,8 +255,17 @@ class Context:
         self._trail.draft.forget(name)
 
     def note(self, text: str, **data: Any) -> None:
-        """Say something about the reasoning; it is kept beside the decision, with `data` for who queries it."""
+        """Say something about the reasoning; it is kept beside the decision, with `data` for who queries it. Raises AgentFailed."""
+        self._counted()
         self._trail.note(text, **data)
+
+    def _counted(self) -> None:
+        self._sayings += 1
+        if self._sayings > SAYINGS:
+            raise AgentFailed(
+                f"agent {self._agent.name} searched, asked, called and noted more than {SAYINGS} times in one attempt; "
+                "say more at once, or publish what is to be kept"
+            )
 
     def _asked(self, chosen: Chosen, started: int, **failed: str) -> None:
         seconds = (self._ports.clock() - started) / 1_000_000
@@ -259,7 +275,7 @@ class Context:
             "seconds": seconds,
         }  # fmt: skip
         self._trail.model({**data, **chosen.asked, **failed})
-        self._trail.spend(chosen.decision.cost)
+        self._trail.spend(costs(self._agent, chosen.decision.cost))
 
     def _authorised(self, action: str, resource: str) -> None:
         about = {"activation": self.activation.id, "rule": self.activation.rule, "key": self.activation.key}

@@ -1,11 +1,11 @@
 """decide: one activation through one agent, to a decision that is ready for the journal. Nothing outside is touched."""
 
-import asyncio
 import enum
 import functools
 import inspect
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -20,6 +20,7 @@ from headwater.agents.effect import outgoing
 from headwater.agents.journal import Calling, Decided, Outgoing, State
 from headwater.agents.leave import leave, turn
 from headwater.agents.memory import kept
+from headwater.agents.raised import meant_for_us
 from headwater.agents.reins import Held, Pass, journal_name
 from headwater.agents.review import Reason, question_of, resource_of, review_data, review_event, review_id
 from headwater.agents.trail import Trail, content_hash
@@ -48,7 +49,7 @@ class Answered(NamedTuple):
     def error(self) -> str:
         if not self.errors and not self.forbidden and self.held is None:
             return ""
-        return "; ".join(filter(None, (*self.errors, self.forbidden, self.held.text if self.held is not None else "")))
+        return "; ".join(filter(None, (_together(self.errors), self.forbidden, self.held.text if self.held is not None else "")))
 
 
 async def decide(agent: Agent, activation: Activation, ports: Ports, *, position: str = "", woken: int = 0) -> Decided:
@@ -100,8 +101,8 @@ async def _answered(agent: Agent, activation: Activation, ports: Ports, trail: T
                 answer = await _asked(agent, candidate, activation, ports, trail, journal, first=n == 0)
             except Forbidden as error:
                 return Answered(candidate, None, (), None, attempts + 1, tuple(errors), words(error))
-            except (Exception, asyncio.CancelledError, SystemExit) as error:
-                if _cancelled(error):
+            except BaseException as error:
+                if meant_for_us(error):
                     raise
                 attempts += 1
                 errors.append(_told(candidate, error))
@@ -148,8 +149,8 @@ async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: T
         return answer
     except Forbidden:
         raise
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        failed = None if _cancelled(error) else True
+    except BaseException as error:
+        failed = None if meant_for_us(error) else True
         raise
     finally:
         told = {name: max(amount - before.get(name, 0.0), cost.get(name, 0.0)) for name, amount in {**cost, **trail.spent}.items()}
@@ -197,7 +198,7 @@ def _verdict(answered: Answered, forbidden: str) -> tuple[State, Reason | None, 
     if decision is None and answered.held is not None and answered.held.reason != "busy":
         return "waiting", answered.held.reason, answered.error
     if decision is None:
-        return "waiting", "failed", "; ".join(answered.errors)
+        return "waiting", "failed", _together(answered.errors)
     if decision.choice is None:
         return "no_action", None, ""
     if decision.confidence < answered.by.act_above:
@@ -279,10 +280,10 @@ def _option(option: Option) -> dict[str, Any]:
     return {"name": option.name, "confidence": option.confidence}
 
 
-def _cancelled(error: BaseException) -> bool:
-    """Whether it is us who are cancelled, rather than something the agent was waiting for."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+def _together(errors: Sequence[str]) -> str:
+    """What went wrong in all attempts; what went wrong the same way again and again is said once."""
+    counted = ((error, len(list(run))) for error, run in itertools.groupby(errors))
+    return "; ".join(error if times == 1 else f"{error} ({times} times)" for error, times in counted)
 
 
 def _told(agent: Agent, error: BaseException) -> str:

@@ -203,7 +203,7 @@ class Decider:
             self._pumping = False
             while self._ready and len(self._running) < self._bound and not self._closing and self._broken is None:
                 key = self._ready.popleft()
-                self._running[key] = self._loop.create_task(self._run(key, self._chains[key].items[0]))
+                self._running[key] = self._loop.create_task(self._run(key, self._chains[key].items[0]), name=self._agent.name)
 
     async def _run(self, key: str, item: Item | Verdict) -> None:
         """One item to its end; then its key's next may begin."""

@@ -14,8 +14,9 @@ from headwater.agents.context import Ports
 from headwater.agents.course import Ask, Course, End, Make, Send, Wait, following
 from headwater.agents.fate import fate_of, passing
 from headwater.agents.journal import Answered, Calling, Done, Journal, Outgoing, Started
+from headwater.agents.raised import meant_for_us
 from headwater.agents.review import fate_event
-from headwater.agents.tool import Kind, Tool
+from headwater.agents.tool import Kind, Tool, sayable
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Retryable
 
@@ -120,7 +121,9 @@ class Performer:
             attempts += 1
             try:
                 return await tool.call(call.arguments, call.id), attempts
-            except Exception as error:
+            except BaseException as error:
+                if meant_for_us(error):
+                    raise
                 fate = fate_of(error)
                 strange += not passing(error)
                 if fate == "refused" or (fate == "unknown" and (once or strange >= STRANGE)):
@@ -143,7 +146,9 @@ class Performer:
             attempts += 1
             try:
                 return await tool.call(call.arguments, call.id), attempts
-            except Exception as error:
+            except BaseException as error:
+                if meant_for_us(error):
+                    raise
                 fate = fate_of(error)
                 strange += not passing(error)
                 if fate == "refused" or strange >= STRANGE:
@@ -160,8 +165,10 @@ class Performer:
             attempts += 1
             try:
                 async with asyncio.timeout(duration(tool.timeout) / 1_000_000):
-                    return await tool.reconcile(call.id)
-            except Exception as error:
+                    return sayable(await tool.reconcile(call.id))
+            except BaseException as error:
+                if meant_for_us(error):
+                    raise
                 strange += not passing(error)
                 if strange >= STRANGE:
                     return Unsaid("unknown", f"whether it happened cannot be asked: {told_of(tool, error)}", attempts)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
+from headwater.agents.answer import words
 from headwater.agents.tool import Tool
 from headwater.agents.trail import Trail
 from headwater.lineage.errors import Misused, Unavailable
@@ -33,11 +34,11 @@ async def read(tool: Tool, arguments: Mapping[str, Any], trail: Trail, clock: Ca
     try:
         answer = await asking(tool, arguments)
     except TimeoutError as error:
-        told = str(error) or f"tool {tool.name} took longer than {tool.timeout}"
+        told = words(error) or f"tool {tool.name} took longer than {tool.timeout}"
         record(error=told)
         raise Unavailable(told) from error
     except BaseException as error:  # also a cancelled one: the attempt keeps what it asked
-        record(error=f"{type(error).__name__}: {error}")
+        record(error=f"{type(error).__name__}: {words(error)}")
         raise
     record(answer=answer)
     return answer

@@ -101,7 +101,8 @@ class Tool:
         if self.told:
             given[EFFECT] = effect
         async with asyncio.timeout(duration(self.timeout) / 1_000_000):
-            return plain(await self.function(**given))
+            answer = await self.function(**given)
+        return plain(answer) if self.kind == "read" else sayable(answer)
 
     def _encoded(self, arguments: Mapping[str, Any]) -> bytes:
         try:
@@ -158,6 +159,14 @@ def tool(
 def plain(value: Any) -> Any:
     """A value as JSON values: models as objects, what is no JSON as text."""
     return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_plain))
+
+
+def sayable(value: Any) -> Any:
+    """The same of what was done outside: it is done, so an answer that cannot be written is no failure; it is told in words."""
+    try:
+        return plain(value)
+    except Exception as error:
+        return f"an answer that is no JSON, {type(value).__name__}: {type(error).__name__}"
 
 
 def _plain(value: Any) -> Any:

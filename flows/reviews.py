@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
 
+from headwater.agents.accept import OF_A_CALL, unfit
 from headwater.agents.verdict import LONGEST_REASON, Verdict, verdict_event
 from headwater.flows.runtime import Runtime
 from headwater.flows.sink import outgoing
@@ -50,6 +51,7 @@ class Reviews:
         if choice is not None and verdict != "approved":
             raise Invalid("only an approved review takes another choice")
         found = review(self._run.store, id)
+        self._fits(found, choice)
         partition, now = self._partition(found), self._run.clock()
         event = verdict_event(
             Verdict(
@@ -65,6 +67,17 @@ class Reviews:
             self._leave(found)
             raise
         return {"review": found.id, "verdict": verdict, "id": event.id, "token": str(position)}
+
+    def _fits(self, found: Review, choice: Any) -> None:
+        """`decide` looks at it too; but whoever says it is here now. Of effects too large for the record only `decide` knows."""
+        if choice is None:
+            return
+        if found.reason == "unknown":
+            raise Invalid(f"the review {found.id}: {OF_A_CALL}")
+        published = [(str(each["topic"]), each.get("data")) for each in found.effects if each.get("effect") == "publish"]
+        why = unfit(choice, found.choice, published, self._run.app.topics) if found.effects else ""
+        if why:
+            raise Invalid(f"the review {found.id}: {why}")
 
     def _partition(self, found: Review) -> int:
         if not found.position:

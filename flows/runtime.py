@@ -35,6 +35,7 @@ from headwater.flows.kafka import Kafka, group_of
 from headwater.flows.keeping import keep_progress
 from headwater.flows.keeping_heads import keep_heads, to_topic
 from headwater.flows.ladder import Ladder, delays_of
+from headwater.flows.loop import Loop
 from headwater.flows.meter import Meter
 from headwater.flows.once import once
 from headwater.flows.opening import generations_of, open_index, recognise, storage_of
@@ -233,16 +234,9 @@ class Runtime:
     @once
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that agents run on, in a thread of its own."""
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="agents", daemon=True)
-        thread.start()
-
-        def stop() -> None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(5)
-
-        self._open.append(stop)
-        return loop
+        running = Loop()
+        self._open.append(running.stop)
+        return running.loop
 
     @once
     def ports(self) -> Ports:

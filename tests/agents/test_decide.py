@@ -1,6 +1,7 @@
 import asyncio
 import enum
 import math
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Literal
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from headwater.agents import answer as answer_module
 from headwater.agents.agent import Agent, Decision, Option, Publish, decision_id, effect_id
 from headwater.agents.authorise import Ruling
-from headwater.agents.context import Ports
+from headwater.agents.budget import Budget
+from headwater.agents.context import Chosen, Ports
 from headwater.agents.course import Course
 from headwater.agents.decide import decide, plain, summary
 from headwater.agents.effect import effect_records
@@ -169,6 +172,7 @@ CYCLE["again"] = CYCLE
         (Decision("hold", confidence=True), "confidence True"),
         (Decision("hold", cost={"tokens": math.inf}), "cost tokens inf"),
         (Decision("hold", cost={"tokens": None}), "cost tokens None"),
+        (Decision("hold", cost={"tokens": -5.0}), "cost tokens -5.0; nothing costs less than 0"),
         (Decision("hold", cost={"tokens": 10**400}), "OverflowError"),
         (Decision("hold", cost=None), "cost None; a mapping"),
         (Decision("hold", rationale=None), "rationale None; a text"),
@@ -246,13 +250,80 @@ def test_records_too_large_are_cut():
     assert notes[1] == {"text": "0" * 500, "cut": ["text"]}
 
 
+def test_many_records_too_large_are_cut_in_one_pass():
+    """However many records there are, the entry is encoded a few times, not once for each."""
+    encoded = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer_module, "encode", lambda entry: encoded.append(1) or encode(entry))
+
+        async def talks(activation, context):
+            for _ in range(900):
+                context.note("long " * 200)
+            return HOLD
+
+        decided, _ = run(an_agent(talks), largest=900_000)
+    assert len(encode(decided)) <= 900_000 and len(encoded) < 10
+    assert sum("cut" in record.data for record in decided.records) < 900
+
+
+def test_an_attempt_that_says_too_much_fails():
+    """What is kept beside a decision is bounded: an agent that notes without end fails, and a person is asked."""
+
+    async def talks(activation, context):
+        for n in range(100_000):
+            context.note(f"thought {n}")
+        return HOLD
+
+    decided, _ = run(an_agent(talks, attempts=1))
+    assert decided.state == "waiting" and "more than 1000 times in one attempt" in decided.error
+    assert sum(record.kind == "note" for record in decided.records) == 1001  # and that the attempt failed
+
+
+@pytest.mark.parametrize("cost", [{"input_tokens": -300.0}, {"input_tokens": math.nan}, {"input_tokens": "many"}])
+def test_what_a_question_cost_is_a_number(cost):
+    """A model of one's own that tells no amount fails the attempt; no budget counts it."""
+
+    async def asks(activation, context):
+        async def question():
+            return Chosen(Decision("hold", cost=cost), "mine", "?", "hold")
+
+        await context.consult(question)
+        return HOLD
+
+    agent = an_agent(asks, attempts=1, budget=Budget(tokens=1000))
+    decided, _ = run(agent)
+    assert decided.state == "waiting" and "came with cost input_tokens" in decided.error
+    assert decode(encode(decided)).spent["recover"].tokens == 0
+
+
+class Panic(BaseException):
+    """As extension modules raise it."""
+
+
 @pytest.mark.parametrize(
-    "error", [ValueError("half \ud800"), ValueError("x" * 10_000_000), Wordless(), SystemExit(1), Forbidden("half \udfff")]
+    "error",
+    [ValueError("half \ud800"), ValueError("x" * 10_000_000), Wordless(), SystemExit(1), Forbidden("half \udfff"), Panic("no such index")],
 )
 def test_whatever_an_agent_raises_is_told(error):
     """No error of an agent gets past the decision, nor what it says into the journal unreadable."""
     decided, _ = run(an_agent(scripted(error)))
     assert decided.state == "waiting" and decode(encode(decided)).error == decided.error and len(encode(decided)) < 100_000
+
+
+def test_what_fails_alike_is_told_once():
+    """Three attempts that fail the same way are one sentence of the question, and say so."""
+    decided, _ = run(an_agent(scripted(*[ConnectionError("down")] * 3), attempts=3))
+    assert decided.error == "recover@1: ConnectionError: down (3 times)" and bytes(decided.review.data).count(b"down") == 1
+
+
+def test_ctrl_c_outside_the_main_thread_is_the_agents_own():
+    """No key reaches the thread that agents run in: KeyboardInterrupt there is a failure like others; in the main thread it is Ctrl-C."""
+    agent = an_agent(scripted(KeyboardInterrupt()))
+    with ThreadPoolExecutor(1) as pool:
+        decided, _ = pool.submit(run, agent).result()
+    assert (decided.state, decided.attempts) == ("waiting", 2) and "KeyboardInterrupt" in decided.error
+    with pytest.raises(KeyboardInterrupt):
+        run(agent)
 
 
 def test_a_plain_function_is_told_to_be_async():

@@ -21,6 +21,8 @@ from headwater.lineage.errors import EffectFailed, Limited
 from headwater.lineage.topic import Topic
 
 SECOND = 1_000_000
+CYCLE: dict = {}
+CYCLE["again"] = CYCLE
 
 
 class Plan(BaseModel):
@@ -235,6 +237,58 @@ def test_a_defective_tool_is_looked_at():
     assert isinstance(step, Wait)
     (answered,) = course.answered.values()
     assert (answered.state, answered.attempts) == ("unknown", 5) and "seat" in answered.error
+
+
+class Panic(BaseException):
+    """As extension modules raise it."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), Panic("out of bounds")])
+@pytest.mark.parametrize("kind", ["idempotent", "plain"])
+def test_whatever_a_tool_raises_is_told(kind, error):
+    """No error of a tool ends its owner or leaves its key hanging: a person looks."""
+    world, log, agent, _ = start([kind])
+    tool = next(each for each in agent.tools if each.name == kind)
+
+    async def broken(n: int, effect: str):
+        raise error
+
+    object.__setattr__(tool, "function", broken)
+    step, course = performed(agent, world, log)
+    assert isinstance(step, Wait)
+    (answered,) = course.answered.values()
+    assert answered.state == "unknown" and type(error).__name__ in answered.error
+
+
+@pytest.mark.parametrize("answer", [{"half": "\ud800"}, {1, object()}, CYCLE])
+@pytest.mark.parametrize("kind", ["idempotent", "reconcilable", "plain"])
+def test_what_was_done_is_done_whatever_is_said_of_it(kind, answer):
+    """An answer that cannot be written is told in words; the call is not made again, nor asked about."""
+    world, log, agent, _ = start([kind])
+    tool = next(each for each in agent.tools if each.name == kind)
+
+    async def function(n: int, effect: str):
+        world.calls[effect] += 1
+        return answer
+
+    object.__setattr__(tool, "function", function)
+    step, course = performed(agent, world, log)
+    assert step == End("acted") and set(world.calls.values()) == {1}
+    (answered,) = course.answered.values()
+    assert answered.state == "done" and answered.answer
+
+
+def test_what_is_found_to_have_happened_is_done_whatever_is_said_of_it():
+    """A reconcile that answers what is no JSON has said that it happened."""
+    world, log, agent, decided = start(["reconcilable"])
+    tool = next(each for each in agent.tools if each.name == "reconcilable")
+
+    async def reconcile(effect: str):
+        return {1, object()}
+
+    object.__setattr__(tool, "reconcile", reconcile)
+    asyncio.run(MemoryJournal(log).append([Started(id=decided.id, effect=decided.calls[0].id, at=1)]))
+    assert performed(agent, world, log)[0] == End("acted") and not world.calls
 
 
 def test_a_tool_that_became_plain_is_plain():

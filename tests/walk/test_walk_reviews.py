@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headwater.flows.cli import cli
+from headwater.flows.reviews import Reviews
 from headwater.lineage.event import Event
 from headwater.lineage.topic import REVIEWS
 
@@ -50,16 +51,30 @@ def test_an_approved_review_is_carried_out_once(lake, asked, eventually):
 
 
 def test_another_choice_is_published(lake, asked, eventually):
-    """A verdict with a choice of its own publishes that; one that the topic does not take is refused and the review waits on."""
+    """A verdict with a choice of its own publishes that; one that the topic does not take is told at once, and it waits."""
     gauge, review = asked()
+    where = f"/v1/reviews/{review['id']}/verdict"
     wrong = {"verdict": "approved", "by": "Ada", "choice": {"response": "pray", "gauge": gauge, "mark": "x"}}
-    assert lake.http.post(f"/v1/reviews/{review['id']}/verdict", json=wrong).status_code == 202
-    refused = f"SELECT data->>'$.refused' AS why FROM records WHERE kind = 'verdict' AND ref = '{review['id']}'"
-    assert "does not fit the topic alarms" in eventually(lambda: lake.sql(refused))[0]["why"]
+    told = lake.http.post(where, json=wrong)
+    assert told.status_code == 422 and "does not fit the topic alarms" in told.json()["detail"]
     choice = {"response": "send a crew", "gauge": gauge, "mark": "by hand"}
-    eventually(lambda: lake.http.post(f"/v1/reviews/{review['id']}/verdict", json={**wrong, "choice": choice}).status_code == 202)
+    assert lake.http.post(where, json={**wrong, "choice": choice}).status_code == 202
     eventually(lambda: "approved" in ended(lake, review))
     assert lake.events("alarms", gauge) == [choice]
+
+
+def test_a_verdict_that_decide_refuses_leaves_the_review_waiting(lake, asked, eventually, monkeypatch):
+    """What only `decide` can know not to fit is recorded as refused; another verdict may be given."""
+    gauge, review = asked()
+    where = f"/v1/reviews/{review['id']}/verdict"
+    with monkeypatch.context() as patch:
+        patch.setattr(Reviews, "_fits", lambda *known: None)
+        wrong = {"verdict": "approved", "by": "Ada", "choice": {"response": "pray", "gauge": gauge, "mark": "x"}}
+        assert lake.http.post(where, json=wrong).status_code == 202
+    refused = f"SELECT data->>'$.refused' AS why FROM records WHERE kind = 'verdict' AND ref = '{review['id']}'"
+    assert "does not fit the topic alarms" in eventually(lambda: lake.sql(refused))[0]["why"]
+    eventually(lambda: lake.http.post(where, json={"verdict": "declined", "by": "Ada"}).status_code == 202)
+    eventually(lambda: "declined" in ended(lake, review))
 
 
 def test_the_page_answers_a_review(lake, asked, eventually):
