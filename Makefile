@@ -31,8 +31,9 @@ up: setup  ## run the application of app.py (or HEADWATER_APP) in one process
 test: setup  ## the tests, some thirteen minutes on two cores
 	$(BIN)/python -m pytest -q -n 2 -m "not long" $(ARGS)
 
-test-long: setup  ## the crash and soak suites as well
+test-long: setup  ## the crash and soak suites as well, then the thousand seeds of effects once (SEEDS="--seeds 0..99": some of them)
 	$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	$(BIN)/python tests/crash/seeds.py $(SEEDS)
 
 test-compose: setup  ## the same tests against Redpanda and Qdrant from docker-compose.yml
 	docker compose up --detach --wait redpanda qdrant

@@ -17,6 +17,7 @@ from crash.follower import Follower
 from crash.points import Step
 
 from headwater.flows.broker import Broker
+from headwater.flows.drain import drain
 from headwater.flows.runtime import wall_clock
 from headwater.flows.sink import Writer
 from headwater.lineage.topic import LINEAGE
@@ -56,8 +57,9 @@ class World:
 
     def __init__(self, name: str, half: int, home: Path, start: Callable[..., Any], service: Service) -> None:
         chance = random.Random(name)
-        self.name, self.half, self.home, self.chance, self._start, self._service = name, half, home, chance, start, service
-        self.broker = Broker(id="effects")
+        self.half, self.home, self.chance, self._start, self._service = half, home, chance, start, service
+        self._run = f"{name}-{time.monotonic_ns()}"
+        self.broker = Broker(id=self._run)  # of its own: brokers of one id would wait for each other's turns
         self.broker.kafka.create({**PARTITIONS, LINEAGE: 1})
         self.writer = Writer(self.broker.kafka, self.broker.id)
         self.follower = Follower(self.broker.kafka, self.writer, chance, now)
@@ -65,7 +67,7 @@ class World:
         self._read = len(self._supply) + len(self._calms)
 
     def live(self, steps: Sequence[Step] = (), *, home: Path | None = None, version: str = "1", workers: int = 1) -> Any:
-        environ = {"ACTING_SERVICE": self._service.port, "ACTING_RUN": self.name, "ACTING_VERSION": version}
+        environ = {"ACTING_SERVICE": self._service.port, "ACTING_RUN": self._run, "ACTING_VERSION": version}
         return self._start(
             home or self.home, self.broker.address, replay=True, steps=steps, workers=workers, effects=True, environ=environ,
             app=str(HERE / "acting.py"), ahead=AHEAD, http_off=True,
@@ -83,7 +85,7 @@ class World:
         """Follow and feed until `look` is true. `again`: starts it anew, as a supervisor does, if it is fenced; gives what runs at last."""
         deadline = time.monotonic() + seconds
         while not look():
-            assert time.monotonic() < deadline, f"never came true; {self.follower.standing}; {victim.passed[-6:]}\n{victim.standing()}"
+            assert time.monotonic() < deadline, f"never came true; {self.standing}; {victim.passed[-6:]}\n{victim.standing()}"
             if victim.process.poll() is not None:
                 last_said = victim.said.rpartition("starting acting")[2]
                 assert again is not None and "failed: Fenced: " in last_said, victim.said
@@ -93,6 +95,15 @@ class World:
             time.sleep(0.02)
         return victim
 
+    @property
+    def standing(self) -> str:
+        """How far everything is, and what the broker hides from readers of committed messages."""
+        seen = {
+            topic: [len(drain(self.broker.kafka, topic, 0, 0, isolation)) for isolation in ("read_committed", "read_uncommitted")]
+            for topic in (*PARTITIONS, LINEAGE)
+        }
+        return f"{self.follower.standing}, messages (committed, all) {seen}"
+
     def finish(self, victim: Any, again: Callable[[], Any] | None = None) -> None:
         """To the end of all decisions; then it stops as people do."""
         victim = self.until(lambda: self.follower.ended and self.follower.closed(self._read), victim, again)
@@ -100,7 +111,7 @@ class World:
         assert victim.stop(signal.SIGTERM) == 0, victim.said
 
     def done(self, home: Path | None = None, inside: Collection[str] = ()) -> Done:
-        return done_by(home or self.home, self.broker.kafka, self._service.counts(self.name), inside)
+        return done_by(home or self.home, self.broker.kafka, self._service.counts(self._run), inside)
 
     def close(self) -> None:
         self.follower.close()
