@@ -91,7 +91,7 @@ def _columns(decision: DecisionSeen) -> Iterator[Column]:
     seen = [_chunk(chunk, decision) for chunk in ranked]
     tools = [Box(str(called["tool"]), "called", whole=str(called.get("answer", ""))) for called in decision.tools]
     yield Column("seen", _few([*tools, *seen], "chunks more"))
-    by = f"{decision.agent}@{decision.version}, {decision.confidence:.2f}"
+    by = f"{decision.who}, {decision.confidence:.2f}"
     yield Column("choice", [Box(decision.summary or "nothing to do", by, "choice", decision.rationale)])
     answers = [(str(review.get("verdict") or "no answer yet"), review) for review in decision.reviews]
     yield Column("people", [Box(answer, f"asked: {review.get('reason', '')}", "warn") for answer, review in answers])

@@ -66,7 +66,8 @@ def _decision(document: _Document, decision: DecisionSeen) -> None:
         "activity", _name("decide", decision.id), "Deciding", startTime=_time(decision.woken), endTime=_time(decision.decided),
         attempts=decision.attempts,
     )  # fmt: skip
-    agent = document.thing("agent", _name("agent", f"{decision.agent}@{decision.version}"), "prov:SoftwareAgent", label=decision.agent)
+    by = decision.by or decision.agent
+    agent = document.thing("agent", _name("agent", f"{by}@{decision.version}"), "prov:SoftwareAgent", label=by)
     document.generated(made, deciding, decision.decided)
     document.relation("wasAssociatedWith", activity=deciding, agent=agent)
     document.relation("wasAttributedTo", entity=made, agent=agent)

@@ -123,6 +123,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A decision with all it came from and led to. `outcome` is what became of it; times in µs.
 
+    by      who decided, if that was no longer the agent but a fallback: `version` is its
     notes   what the agent said, and what held it back;  recalled, remembered  its memory before, and after if it changed it
     resumed_by  the decision that went on where this one suspended
     before  the decisions whose events woke it;  after  those that its own events woke; each with those behind it
@@ -158,6 +159,13 @@ class DecisionSeen(msgspec.Struct, frozen=True, kw_only=True):
     before: tuple[Link, ...] = ()
     after: tuple[Link, ...] = ()
     trace: str = ""
+    by: str = ""
+
+    @property
+    def who(self) -> str:
+        """`recover@2`, or `recover's fallback by_the_book@1`."""
+        fallback = f"{self.agent}'s fallback {self.by}" if self.by and self.by != self.agent else self.agent
+        return f"{fallback}@{self.version}"
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,7 +95,7 @@ def life_line(stages: Sequence["Stage"], position: Position | str) -> Text:
 def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
     activation = decision.activation
     verb = {"acted": "chose", "waiting": "asked a person about", "no_action": "saw nothing to do"}.get(decision.outcome, decision.outcome)
-    title = Text.assemble("why ", (_short(decision.id), "bold cyan"), f"  {decision.agent}@{decision.version} {verb} ")
+    title = Text.assemble("why ", (_short(decision.id), "bold cyan"), f"  {decision.who} {verb} ")
     if decision.summary:
         title.append(f'"{decision.summary}"', "bold").append(f" ({decision.confidence:.2f})")
     if activation:
@@ -117,6 +117,9 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
         tree.add(Text.assemble(("resumed   ", "dim"), "by decision ", (_short(resumed), "cyan")))
     if decision.options:
         tree.add(Text.assemble(("options   ", "dim"), " · ".join(f"{option.name} {option.confidence:.2f}" for option in decision.options)))
+    allowed = [f"{ruling.get('action')} {ruling.get('resource')}" for ruling in decision.rulings if ruling.get("allowed")]
+    if allowed:
+        tree.add(Text.assemble(("allowed   ", "dim"), ", ".join(dict.fromkeys(allowed))))
     for ruling in decision.rulings:
         if not ruling.get("allowed"):
             tree.add(Text.assemble(("refused   ", "red"), f"{ruling.get('action')} {ruling.get('resource')} by {ruling.get('policy')}"))
@@ -128,6 +131,8 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
         if "verdict" in review:
             why = f": {review['why']}" if review.get("why") else ""
             asked.add(Text.assemble((f"{review['verdict']}  ", "bold"), f"by {review.get('by') or 'nobody'}{why}"))
+        for said in review.get("refused", ()):
+            asked.add(Text.assemble(("not counted  ", "yellow"), f"{said['verdict']} by {said['by'] or 'nobody'}: {said['why']}"))
     for effect in decision.effects:
         did = tree.add(_effect_line(effect))
         _add_links(did, [link for link in decision.after if link.over == effect.position], "woke")

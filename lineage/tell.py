@@ -43,15 +43,20 @@ def decision_seen(record: Record, about: Sequence[Record], activations: Mapping[
         resumed_by=tuple({other.ref: None for other in own if other.kind == "decision" and other.ref != record.ref}),
         models=tuple(other.data for other in own if other.kind == "model"),
         tools=tuple(other.data for other in own if other.kind == "tool"),
+        by=data.get("by") or "",
     )
 
 
 def _verdict(review: str, own: Iterable[Record]) -> dict[str, Any]:
-    """How a review was answered, if it was: `verdict`, `by`, `why`."""
-    for other in own:
-        if other.kind == "verdict" and other.ref == review and other.data.get("accepted"):
-            return {"verdict": other.data.get("verdict"), "by": other.data.get("by"), "why": other.data.get("reason")}
-    return {}
+    """How a review was answered, if it was: `verdict`, `by`, `why`; `refused`: the answers that did not count, each with its cause."""
+    answers = [other.data for other in own if other.kind == "verdict" and other.ref == review]
+    told: dict[str, Any] = {}
+    for said in answers:
+        if said.get("accepted") and not told:
+            told = {"verdict": said.get("verdict"), "by": said.get("by"), "why": said.get("reason")}
+    wrong = (said for said in answers if said.get("refused"))
+    refused = [{"verdict": said.get("verdict"), "by": said.get("by"), "why": said["refused"]} for said in wrong]
+    return {**told, "refused": refused} if refused else told
 
 
 def _retrieval(record: Record, decision: Mapping[str, Any]) -> Retrieval:

@@ -5,11 +5,12 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from headwater.lineage.prov import prov_of
 from headwater.lineage.queries import life, why
 from headwater.lineage.seen import DocumentSeen, EventSeen, Life, Why
 from headwater.lineage.show import life_line, why_html, why_tree
 from headwater.lineage.store import Store
-from headwater.lineage.testing import BROKER, landings, name, sample_records
+from headwater.lineage.testing import BROKER, landings, name, sample_records, verdict
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,37 @@ def test_a_review_is_shown():
         store.land(landings(sample_records(state="waiting")))
         found = why(store, name("decision"))
     assert "Rebook passengers of EWR?" in text_of(why_tree(found)) and "Rebook passengers of EWR?" in why_html(found)
+
+
+def test_a_fallback_is_named_with_its_own_version(store):
+    """Who decided is told, not only whose turn it was: the version is the fallback's."""
+    found = why(store, name("decision"))
+    by = msgspec.structs.replace(found.decisions[0], by="by_the_book", version="7")
+    found = msgspec.structs.replace(found, decisions=(by,))
+    assert "recover's fallback by_the_book@7 chose" in text_of(why_tree(found))
+    assert "recover&#39;s fallback by_the_book@7" in why_html(found)
+    assert any(each["prov:label"] == "by_the_book" for each in prov_of(found)["agent"].values())
+
+
+def test_rulings_are_shown(store):
+    """What was allowed stands on one line, what was refused with the policy that spoke."""
+    found = why(store, name("decision"))
+    assert "allowed   publish topic:plans" in text_of(why_tree(found))
+    (ruling,) = found.decisions[0].rulings
+    refused = msgspec.structs.replace(found.decisions[0], rulings=({**ruling, "allowed": False},))
+    text = text_of(why_tree(msgspec.structs.replace(found, decisions=(refused,))))
+    assert "refused   publish topic:plans by declared" in text and "allowed" not in text
+
+
+def test_a_verdict_that_did_not_count_is_shown():
+    """A review that waits on tells who answered it and why that did not count."""
+    said = verdict("approved")
+    refused = msgspec.structs.replace(said, id="another", data={**said.data, "accepted": False, "refused": "<no> such topic"})
+    with Store(":memory:", clock=lambda: 1) as store:
+        store.land(landings([*sample_records(state="waiting"), refused]))
+        found = why(store, name("decision"))
+    assert "not counted  approved by ada: <no> such topic" in text_of(why_tree(found))
+    assert "not counted: approved by ada: &lt;no&gt; such topic" in why_html(found) and "not answered yet" in why_html(found)
 
 
 def test_the_page_is_self_contained_and_escapes(store):
