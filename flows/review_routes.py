@@ -78,7 +78,8 @@ def routes(desk: Callable[[], Reviews], store: Callable[[], Store], hosts: Colle
             if not hmac.compare_digest(form.get("token", ""), _token(signing, id)):
                 raise Forbidden("this form is not of this page, or of one that was restarted since; load the page again")
             answer = Answer.model_validate({name: form[name] for name in ("verdict", "by", "reason") if name in form})
-            await run_in_threadpool(desk().judge, id, answer.verdict, by=answer.by, reason=answer.reason)
+            choice = _choice(form) if answer.verdict == "approved" else None
+            await run_in_threadpool(desk().judge, id, answer.verdict, by=answer.by, reason=answer.reason, choice=choice)
         except ValueError:
             return _refused(Invalid("say who you are, and whether you approve or decline"))
         except HeadwaterError as error:
@@ -109,6 +110,15 @@ async def _form(request: Request) -> dict[str, str]:
         return {name: values[-1] for name, values in parse_qs(body.decode(), max_num_fields=20).items()}
     except ValueError:
         raise Invalid("the form cannot be read") from None
+
+
+def _choice(form: dict[str, str]) -> Any:
+    """The choice that the form names: mostly the one it showed. Raises Invalid."""
+    text = form.get("choice", "").strip()
+    try:
+        return msgspec.json.decode(text) if text else None
+    except msgspec.DecodeError as error:
+        raise Invalid(f"what is to be approved instead is no JSON: {error}") from None
 
 
 def _token(key: bytes, id: str) -> str:

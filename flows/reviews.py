@@ -51,6 +51,7 @@ class Reviews:
         if choice is not None and verdict != "approved":
             raise Invalid("only an approved review takes another choice")
         found = review(self._run.store, id)
+        choice = None if choice == found.choice else choice
         self._fits(found, choice)
         partition, now = self._partition(found), self._run.clock()
         event = verdict_event(

@@ -1,5 +1,6 @@
 """Reviews of a running application: listed, answered by program, page and command, and carried out once."""
 
+import html
 import json
 import os
 import re
@@ -59,6 +60,25 @@ def test_another_choice_is_published(lake, asked, eventually):
     assert told.status_code == 422 and "does not fit the topic alarms" in told.json()["detail"]
     choice = {"response": "send a crew", "gauge": gauge, "mark": "by hand"}
     assert lake.http.post(where, json={**wrong, "choice": choice}).status_code == 202
+    eventually(lambda: "approved" in ended(lake, review))
+    assert lake.events("alarms", gauge) == [choice]
+
+
+def test_another_choice_is_published_from_the_page(lake, asked, eventually):
+    """The form shows the choice to edit: what is no JSON, or does not fit, is told; unchanged it is the agent's own."""
+    gauge, review = asked()
+    where = f"/reviews/{review['id']}"
+    page = lake.http.get("/reviews").text
+    form = page[page.index(f'action="{where}"') :]
+    token = re.search(r'name="token" value="(\w+)"', form).group(1)
+    shown = html.unescape(re.search(r'<textarea name="choice"[^>]*>([^<]*)</textarea>', form).group(1))
+    assert json.loads(shown) == review["choice"]
+    given = {"token": token, "by": "Ada", "verdict": "approved"}
+    for wrong, why in (("{", "no JSON"), ('{"response": "pray"}', "does not fit the topic alarms")):
+        answer = lake.http.post(where, data={**given, "choice": wrong})
+        assert answer.status_code == 422 and why in html.unescape(answer.text)
+    choice = {**review["choice"], "mark": "by hand"}
+    assert lake.http.post(where, data={**given, "choice": json.dumps(choice)}).status_code == 303
     eventually(lambda: "approved" in ended(lake, review))
     assert lake.events("alarms", gauge) == [choice]
 
