@@ -267,13 +267,11 @@ class Decider:
         return self._ports.memories.suspended(journal, item.activation, self._ports.clock()) is not None
 
     async def _decide(self, item: Item) -> Decided:
-        """Decide, and have it committed before anything happens outside; what the log had first is the decision."""
+        """Decide, and have it committed before any call, with the events that it begins with. The log had no other: its key is ours."""
         decided = await decide(self._agent, item.activation, self._ports, position=item.position, woken=item.woken)
-        await persist(lambda: self._journal.append([decided]), self._ports)
-        self._book.apply(decided)
-        kept = self._book.decided(decided.id) or decided
-        self._ports.memories.keep(journal_name(self._agent, item.position), [kept])
-        return kept
+        await self._performer.begin(decided)
+        self._ports.memories.keep(journal_name(self._agent, item.position), [decided])
+        return decided
 
     def _ended(self, item: Item | Verdict, course: Course, step: End | Wait, records: tuple[Record, ...]) -> Finished:
         """Hand over how a decision ended; one that waits is remembered by its review."""

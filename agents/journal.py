@@ -1,7 +1,7 @@
 """The journal: the decisions topic, read back after a crash so that nothing is decided or done twice (law 2).
 
-Its entries: `decided` is committed before the first effect, `started` before a call whose fate could stay unknown, `answered` after a
-call, `done` together with events that were published, `judged` before what a verdict lets happen. The first `decided` of a decision id
+Its entries: `decided` is committed before the first call, and before or together with the first events; `started` before a call whose
+fate could stay unknown, `answered` after a call, `done` together with events that were published, `judged` before what a verdict lets happen. The first `decided` of a decision id
 in log order is the decision; so it is with the verdict of a review.
 """
 
@@ -200,8 +200,12 @@ class Journal(Protocol):
         """Write entries, all or none."""
         ...
 
-    async def perform(self, effects: Sequence[Outgoing], done: Done) -> list[str]:
-        """Publish the events and write `done.placed(tokens)`, together. Gives the positions' tokens in the order of the effects."""
+    async def perform(self, effects: Sequence[Outgoing], done: Done, decided: Decided | None = None) -> list[str]:
+        """Publish the events and write `done.placed(tokens)`, together. Gives the positions' tokens in the order of the effects.
+
+        `decided`, if it is not written yet, is written with them, and lies in the log before the first event is sent: who is shown an
+        event of an owner that was killed finds the decision that it comes from, though neither was committed.
+        """
         ...
 
     def place(self, decision: str) -> int:

@@ -13,7 +13,7 @@ from headwater.agents.book import Book
 from headwater.agents.context import Ports
 from headwater.agents.course import Ask, Course, End, Make, Send, Wait, following
 from headwater.agents.fate import fate_of, passing
-from headwater.agents.journal import Answered, Calling, Done, Journal, Outgoing, Started
+from headwater.agents.journal import Answered, Calling, Decided, Done, Journal, Outgoing, Started
 from headwater.agents.raised import meant_for_us
 from headwater.agents.review import fate_event
 from headwater.agents.tool import Kind, Tool, sayable
@@ -72,19 +72,30 @@ class Performer:
                 case End() | Wait():
                     return step
                 case Send(events):
-                    await self._send(course, events)
+                    await self._send(course.decided, events)
                 case Make(call, since):
                     answered = await self._made(course, call, since)
                     await persist(partial(self._journal.append, [answered]), self._ports)
                     self._book.apply(answered)
                 case Ask(call, answered):
                     assert course.decided is not None
-                    await self._send(course, (fate_event(course.decided, call, answered),))
+                    await self._send(course.decided, (fate_event(course.decided, call, answered),))
 
-    async def _send(self, course: Course, events: tuple[Outgoing, ...]) -> None:
-        assert course.decided is not None
-        entry = Done(id=course.decided.id, effects=tuple(event.id for event in events), at=self._ports.clock())
-        tokens = await persist(lambda: self._journal.perform(events, entry), self._ports)
+    async def begin(self, decided: Decided) -> None:
+        """Write a decision down, together with the events that it begins with: one commit for both. Raises as `perform` does."""
+        first = following(Course(decided))
+        if isinstance(first, Send):
+            await self._send(decided, first.events, new=True)
+            return
+        await persist(lambda: self._journal.append([decided]), self._ports)
+        self._book.apply(decided)
+
+    async def _send(self, decided: Decided | None, events: tuple[Outgoing, ...], *, new: bool = False) -> None:
+        assert decided is not None
+        entry = Done(id=decided.id, effects=tuple(event.id for event in events), at=self._ports.clock())
+        tokens = await persist(lambda: self._journal.perform(events, entry, decided if new else None), self._ports)
+        if new:
+            self._book.apply(decided)
         self._book.apply(entry.placed(tokens), self._ports.clock())
 
     async def _made(self, course: Course, call: Calling, since: int | None) -> Answered:

@@ -136,7 +136,7 @@ class MemoryJournal:
     """A journal over a MemoryLog. `lives` counts its steps: at the given one it dies, and stays dead.
 
     Steps lie before and after every write; `perform` has one more before each event, as an aborted transaction leaves
-    the events it had already sent to be read on some brokers.
+    what it had already sent to be read on some brokers.
     """
 
     def __init__(self, log: MemoryLog, broker: str = "memory", *, lives: int | None = None) -> None:
@@ -152,12 +152,17 @@ class MemoryJournal:
         self.lives -= 1
 
     async def append(self, entries: Sequence[Entry]) -> None:
+        await self._write(entries)
+
+    async def _write(self, entries: Sequence[Entry]) -> None:
         self._step()
         await asyncio.sleep(0)
         self.log.entries.extend(encode(entry) for entry in entries)
         self._step()
 
-    async def perform(self, effects: Sequence[Outgoing], done: Done) -> list[str]:
+    async def perform(self, effects: Sequence[Outgoing], done: Done, decided: Decided | None = None) -> list[str]:
+        if decided is not None:
+            await self._write([decided])
         tokens = []
         for effect in effects:
             self._step()

@@ -19,6 +19,7 @@ LARGEST_GROUP = 500
 class Request:
     """Entries and effects that are to be committed together, and who waits for it since `came` (of the monotonic clock).
 
+    first   an entry that is to lie in the log before the effects are sent
     Its answer: where the effects lie, as tokens.
     """
 
@@ -26,6 +27,7 @@ class Request:
     effects: Sequence[Outgoing]
     answer: "asyncio.Future[list[str]]"
     loop: asyncio.AbstractEventLoop
+    first: Entry | None = None
     placed: dict[int, Position] = field(default_factory=dict)
     came: float = field(default_factory=time.monotonic)
 

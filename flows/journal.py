@@ -181,12 +181,12 @@ class KafkaJournal:
     async def append(self, entries: Sequence[Entry]) -> None:
         await self._ask(entries, ())
 
-    async def perform(self, effects: Sequence[Outgoing], done: Done) -> list[str]:
-        return await self._ask((done,), effects)
+    async def perform(self, effects: Sequence[Outgoing], done: Done, decided: Decided | None = None) -> list[str]:
+        return await self._ask((done,), effects, decided)
 
-    async def _ask(self, entries: Sequence[Entry], effects: Sequence[Outgoing]) -> list[str]:
+    async def _ask(self, entries: Sequence[Entry], effects: Sequence[Outgoing], first: Entry | None = None) -> list[str]:
         loop = asyncio.get_running_loop()
-        request = Request(entries, effects, loop.create_future(), loop)
+        request = Request(entries, effects, loop.create_future(), loop, first)
         self._requests.put(request)
         if self._broken is not None:  # the thread may be gone and see it no more
             settle([request], self._broken)
@@ -257,12 +257,21 @@ class KafkaJournal:
         return None
 
     def _fill(self, group: list[Request]) -> None:
-        self._publish([(request, index) for request in group for index in range(len(request.effects))])
-        entries = [entry.placed(request.tokens) if isinstance(entry, Done) else entry for request in group for entry in request.entries]
+        """Decisions, then the events they begin with, then where these lie. What publishes nothing goes with the first."""
+        new = [request.first for request in group if request.first is not None]
+        publishing = [request for request in group if request.effects]
+        self._write_down([*new, *(entry for request in group if not request.effects for entry in request.entries)])
+        self._publish([(request, index) for request in publishing for index in range(len(request.effects))])
+        self._write_down([
+            entry.placed(request.tokens) if isinstance(entry, Done) else entry for request in publishing for entry in request.entries
+        ])  # fmt: skip
+
+    def _write_down(self, entries: Sequence[Entry]) -> None:
         first: list[int] = []
         for n, entry in enumerate(entries):
             self._enter(entry, first if n == 0 else None)
-        self._flush()
+        if entries:
+            self._flush()
         if first:  # else this owner is closing, and did not wait
             self._note_places(entries, first[0])
 

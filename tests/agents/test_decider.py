@@ -64,6 +64,16 @@ def counting():
     return an_agent(function), calls
 
 
+def idle(calls):
+    """One that finds nothing to do."""
+
+    async def function(woken, context):
+        calls[woken.id] += 1
+        return Decision(None)
+
+    return function
+
+
 def drain(decider, n):
     """Poll until n have finished."""
     finished = []
@@ -92,19 +102,21 @@ def test_each_item_is_finished_once(loop):
 
 
 def test_decided_is_committed_before_effects(loop):
-    """Law 2: in the log `decided` stands before the first effect of that decision is sent."""
+    """Law 2: in the log `decided` stands before the first effect of that decision is sent; both take one commit."""
     log = MemoryLog()
     seen = []
 
     class Watching(MemoryJournal):
-        async def perform(self, effects, done):
-            seen.append(log.book().state(done.id))
-            return await super().perform(effects, done)
+        def _step(self):
+            book = log.book()
+            seen.append(([book.state(event.causationid) for event in log.published], len(log.entries)))
 
     decider = Decider(counting()[0], ports(), Watching(log), Book(), loop)
     decider.submit(item(1))
     (finished,) = drain(decider, 1)
-    assert seen == ["decided"] and log.book().state(finished.decision) == "done"
+    assert [states for states, entries in seen if not entries] == [[]]
+    assert [states for states, entries in seen if entries == 1] == [[], [], ["decided"], ["decided"] * 2]
+    assert log.book().state(finished.decision) == "done" and len(log.entries) == 2
     effects = [record for record in finished.records if record.kind == "effect"]
     assert [record.data["position"] for record in effects] == ["memory/plans/0/0", "memory/plans/0/1"]
 
@@ -223,20 +235,22 @@ def test_a_failing_agent_holds_only_its_item(loop):
     assert [event.type for event in log.published] == ["headwater.review.requested"]
 
 
-def test_a_journal_that_does_not_answer_is_asked_again(loop):
+@pytest.mark.parametrize("acting", [True, False])
+def test_a_journal_that_does_not_answer_is_asked_again(loop, acting):
     """Unavailable holds the key until the journal answers; nothing is lost and nothing decided again."""
     agent, calls = counting()
+    agent = agent if acting else an_agent(idle(calls))
     log = MemoryLog()
-    refusals = iter([True, True, False, True, False])
+    refusals = iter([True, True, False])
 
     class Slow(MemoryJournal):
         async def append(self, entries):
             self.refuse()
             await super().append(entries)
 
-        async def perform(self, effects, done):
+        async def perform(self, effects, done, decided=None):
             self.refuse()
-            return await super().perform(effects, done)
+            return await super().perform(effects, done, decided)
 
         def refuse(self):
             if next(refusals):
@@ -248,8 +262,8 @@ def test_a_journal_that_does_not_answer_is_asked_again(loop):
     given = Ports(MemorySearch(), ScriptedModel("x"), lambda: 1, "B", sleep=at_once)
     decider = Decider(agent, given, Slow(log), Book(), loop)
     decider.submit(item(1))
-    assert [done.outcome for done in drain(decider, 1)] == ["acted"]
-    assert calls.total() == 1 and len(log.published) == 2
+    assert [done.outcome for done in drain(decider, 1)] == ["acted" if acting else "no_action"]
+    assert calls.total() == 1 and len(log.published) == 2 * acting and next(refusals, None) is None
 
 
 def test_a_broken_journal_is_told_to_the_caller(loop):

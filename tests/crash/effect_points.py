@@ -44,6 +44,7 @@ EFFECT_POINTS = {
     "reconcile: asking": "the receiver is about to be asked whether a call happened",
     "reconcile: told": "the receiver has said whether it happened",
     "journal: fenced": "the former owner is fenced, its decisions are not read back yet",
+    "journal: entered": "entries lie in the log, what they stand before or after is not sent, the transaction is open",
     "journal: written": "a transaction is filled and open",
     "journal: committed": "a transaction is committed, its callers do not know it yet",
 }
@@ -84,6 +85,7 @@ def install(passing: Passing) -> None:
     before(deciding.DecideLogic, "snapshot", passing, "decide: remembered")
     after_async(decider, "decide", passing, "decide: decided")
     after_async(KafkaJournal, "perform", passing, "effects: published")
+    after(KafkaJournal, "_write_down", passing, "journal: entered")
     _after_append(passing)
     language.model_from = lambda *args: _Model(passing)  # type: ignore[assignment,return-value]
     kafka.Producer = producer(_only("journal", passing))  # type: ignore[misc]

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from headwater.agents.book import Book
-from headwater.agents.journal import Decided, Done, Outgoing
+from headwater.agents.journal import Decided, Done, Outgoing, decode
 from headwater.flows.broker import Broker, is_embedded
 from headwater.flows.drain import drain
 from headwater.flows.journal import LOOK_BACK, Broken, Fenced, KafkaJournal
@@ -167,6 +167,34 @@ def test_effects_and_done_are_one(kafka, opened, agent, app):
     assert [places[token] for token in tokens] == [e.id for e in effects]
     [done] = opened(agent).book
     assert done == Done(id=decision.id, effects=tuple(e.id for e in effects), at=7, positions=tuple(tokens))
+
+
+def test_a_decision_lies_in_the_log_before_its_events_are_sent(kafka, opened, agent, app, monkeypatch):
+    """Law 2: decision, events and `done` share a commit; an owner that ends before it has sent no event whose decision is not in the log."""
+    journal, decision = opened(agent), decided(agent)
+    event, done = effect(app, decision), Done(id=decision.id, effects=(f"{decision.id}-e0",), at=7)
+    read = [m.value for p in range(2) for m in drain(kafka, app, p, 0, "read_uncommitted")]
+    assert read == []
+    sending = KafkaJournal._publish
+
+    def ending(self, effects):
+        raise Ended("killed before the first event")
+
+    monkeypatch.setattr(KafkaJournal, "_publish", ending)
+    with pytest.raises(Broken):
+        run(journal.perform([event], done, decision))
+    lying = [m for m in drain(kafka, DECISIONS, 0, 0, "read_uncommitted") if dict(m.headers).get("agent") == agent.encode()]
+    assert [decode(m.value) for m in lying] == [decision]
+    monkeypatch.setattr(KafkaJournal, "_publish", sending)
+    again = opened(agent)
+    seen = [decision] if is_embedded(kafka.broker_id()) else []  # elsewhere nothing of the transaction was ever to be seen
+    assert again.book == seen
+    [tokens] = run(again.perform([event], done, None if seen else decision))
+    assert opened(agent).book == [decision, done.placed(tokens)]
+
+
+class Ended(Exception):
+    """What a test ends an owner with."""
 
 
 def test_what_comes_together_shares_a_commit(kafka, opened, agent):
