@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -244,15 +244,19 @@ class Slot(StatefulSourcePartition[Batch, State]):
         reader, lead = self._reader, self._reader.lead is self
         if reader.pace is None and reader.busy and lead:
             return None
-        rest = 0.0
+        at = now = time.time()
         if not self.places:
-            rest = EMPTY_MS / 1000
+            at = _next(now, EMPTY_MS)
+        elif not reader.busy and reader.idle > EAGER:
+            at = _next(now, max(self._source.rest_ms, IDLE_MS))
         elif not reader.busy:
-            rest = max(self._source.rest_ms, IDLE_MS if reader.idle > EAGER else 0) / 1000
+            at = now + self._source.rest_ms / 1000
         if reader.pace is not None:
-            now = time.monotonic()
-            rest = (reader.pace.wants if lead else reader.pace.until)(now + rest) - now
-        return datetime.now(UTC) + timedelta(seconds=rest)
+            moment = time.monotonic()
+            wanted = moment + at - now
+            paced = (reader.pace.wants if lead else reader.pace.until)(wanted)
+            at = at if paced == wanted else now + paced - moment
+        return datetime.fromtimestamp(at, UTC)
 
     def snapshot(self) -> State:
         if self._reader.pace is not None:
@@ -265,6 +269,12 @@ class Slot(StatefulSourcePartition[Batch, State]):
     def close(self) -> None:
         if self._reader.leave(self):
             self._source.left(self._reader)
+
+
+def _next(now: float, step_ms: int) -> float:
+    """The next of the moments at which idle slots look (seconds since 1970): all at once, for each look wakes the worker."""
+    step = step_ms / 1000
+    return (now // step + 1) * step
 
 
 def _start(consumer: Consumer, source: TopicSource, place: Place, start: Start) -> int:
