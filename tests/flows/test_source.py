@@ -14,7 +14,7 @@ from headwater.flows.broker import Broker
 from headwater.flows.drain import drain, end_of
 from headwater.flows.recovery import EPOCH, Recovery
 from headwater.flows.sink import Outgoing, TopicSink, Writer
-from headwater.flows.source import TopicSource
+from headwater.flows.source import EAGER, TopicSource
 
 
 def message(topic: str, number: int, partition: int = -1) -> Outgoing:
@@ -93,6 +93,19 @@ def test_offsets_that_do_not_exist_are_told(kafka, name):
     assert told[0][0] == 0
     assert all(a[1] == b[0] for a, b in itertools.pairwise(told))
     assert {"consumed", "absent"} == {r.kind for batch in batches for r in batch.records("f", 0)}
+
+
+def test_idle_slots_look_at_the_same_moments(kafka, name):
+    """However many slots own nothing or find nothing, they ask to be woken at whole hundredths of a second, the same for all."""
+    kafka.create({name: 2})
+    source = TopicSource(kafka, "b", {name: 2}, name)
+    parts = [source.build_part("in", slot, None) for slot in source.list_parts()]
+    for _ in range(EAGER + 1):
+        assert [batch for part in parts for batch in part.next_batch()] == []
+    moments = [part.next_awake().timestamp() * 100 for part in parts]
+    for part in parts:
+        part.close()
+    assert len(parts) == 64 and all(abs(moment - round(moment)) < 0.001 for moment in moments)
 
 
 def test_a_closed_gate_pauses_its_partition_only(kafka, name):
