@@ -10,7 +10,7 @@ from bytewax._bytewax import cluster_main
 from rich.console import Console
 
 from headwater.flows import walk
-from headwater.flows.collector import collect_seldom
+from headwater.flows.collector import collect_seldom, keep_what_is_loaded
 from headwater.flows.index_status import warnings
 from headwater.flows.kafka import Kafka
 from headwater.flows.recovery import SLOTS, Recovery
@@ -74,6 +74,7 @@ def run(
         runtime.slots[flow] = recovery.slots
     if flow == "detect" and len(addresses) < 2:  # several processes would hear of a change at different times, and not agree on it
         follow(runtime, file_of(settings, target))
+    keep_what_is_loaded()
     Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")
     failure = broken + _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)
     if failure and runtime.openlineage is not None:

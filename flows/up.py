@@ -15,7 +15,7 @@ from headwater.enrichers.embed import Embedder
 from headwater.flows import walk
 from headwater.flows.app import App
 from headwater.flows.broker import Broker
-from headwater.flows.collector import collect_seldom
+from headwater.flows.collector import collect_seldom, keep_what_is_loaded
 from headwater.flows.drain import end_of
 from headwater.flows.files import Watch
 from headwater.flows.former import recall_former
@@ -194,6 +194,7 @@ class Up:
             self._watch.start()
         self._gateways.start()
         write_run_file(self.settings.home, http=self.address, broker=kafka.address, broker_id=run.broker, app=self.app.name)
+        keep_what_is_loaded()
 
     def _open(self, run: Runtime) -> None:
         """What the flows besides `detect` need, and what they must know before they start."""
