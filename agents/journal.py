@@ -1,8 +1,8 @@
 """The journal: the decisions topic, read back after a crash so that nothing is decided or done twice (law 2).
 
 Its entries: `decided` is committed before the first call, and before or together with the first events; `started` before a call whose
-fate could stay unknown, `answered` after a call, `done` together with events that were published, `judged` before what a verdict lets happen. The first `decided` of a decision id
-in log order is the decision; so it is with the verdict of a review.
+fate could stay unknown, `answered` after a call, `done` together with events that were published, `judged` before what a verdict lets
+happen. The first `decided` of a decision id in log order is the decision; so it is with the verdict of a review.
 """
 
 from collections.abc import Sequence

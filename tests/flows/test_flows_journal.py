@@ -170,7 +170,7 @@ def test_effects_and_done_are_one(kafka, opened, agent, app):
 
 
 def test_a_decision_lies_in_the_log_before_its_events_are_sent(kafka, opened, agent, app, monkeypatch):
-    """Law 2: decision, events and `done` share a commit; an owner that ends before it has sent no event whose decision is not in the log."""
+    """Law 2: decision, events and `done` share a commit; who ends before it has sent no event whose decision is not in the log."""
     journal, decision = opened(agent), decided(agent)
     event, done = effect(app, decision), Done(id=decision.id, effects=(f"{decision.id}-e0",), at=7)
     read = [m.value for p in range(2) for m in drain(kafka, app, p, 0, "read_uncommitted")]
