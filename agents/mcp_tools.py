@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -94,11 +95,20 @@ class McpServer:
         if isinstance(self.listing, Mapping):
             return self.listing
         if not Path(self.listing).exists():
-            raise Misused(f"{self._what}: {self.listing} is not there; write it once with .pin(), and look at what it says")
+            raise Misused(f"{self._what}: {self.listing} is not there; write it once, and look at what it says: {self._pinning}")
         found = loaded(Path(self.listing), self._what)
         if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
             raise Misused(f"{self._what}: {self.listing} is no listing of tools; write it anew with .pin()")
         return found
+
+    @property
+    def _pinning(self) -> str:
+        """A command that pins: a module that calls `tools` cannot be imported before. Secrets are names in it."""
+        said: dict[str, Any] = {"command": list(self.command), "url": self.url}
+        said |= {"env": dict(self.env), "headers": dict(self.headers), "secrets": dict(self.secrets)}
+        given = "".join(f", {name}={json.dumps(value)}" for name, value in said.items() if value)
+        code = f"from headwater import McpServer; McpServer({json.dumps(self.name)}, {json.dumps(str(self.listing))}{given}).pin()"
+        return f"python -c {shlex.quote(code)}"
 
     def _tool(self, name: str, told: Mapping[str, Any]) -> Tool:
         full = f"{self.name}/{re.sub(r'[^A-Za-z0-9_.:/-]', '_', name)}"

@@ -1,11 +1,14 @@
 """OpenApi: the operations of an API's OpenAPI document as tools, each with a scope of its own."""
 
 import functools
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote
 
 from headwater.agents.loaded import loaded
 from headwater.agents.operation import Door, Operation, Parameter, base, sendable
@@ -18,6 +21,9 @@ _KINDS: Mapping[str, Kind] = {
 }  # fmt: skip
 """What HTTP says of a method; an API may know better, or worse."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
+_ASTRAY = re.compile(r"/\.{1,2}/|//|[?#\\\x00-\x20\x7f]|%")
+"""What makes of a path another: dots, also written as %2e, another host, a query, what a server may read as a slash."""
+_VARIABLE = re.compile(r"\{[^{}]*\}")
 BODY = "body"
 
 
@@ -44,6 +50,7 @@ class OpenApi:
     secrets: Mapping[str, str] = field(default_factory=dict)
     timeout: str = "10s"
     max_bytes: int = 1_000_000
+    _definitions: dict[str, tuple[Any, frozenset[str]]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -78,17 +85,23 @@ class OpenApi:
 
     @functools.cached_property
     def _found(self) -> list[tuple[str, str, str, Mapping[str, Any]]]:
-        found: list[tuple[str, str, str, Mapping[str, Any]]] = []
-        for path, item in (self._read.get("paths") or {}).items():
+        found: list[tuple[str, str, Mapping[str, Any]]] = []
+        for path, held in self._told(self._read.get("paths"), "paths").items():
+            item: Mapping[str, Any] = self._resolved(held, "no path") if isinstance(held, Mapping) else {}
             for method in _KINDS:
-                if isinstance(item, Mapping) and isinstance(item.get(method), Mapping):
-                    operation = {**item[method], "parameters": [*item.get("parameters", ()), *item[method].get("parameters", ())]}
-                    name = str(operation.get("operationId") or re.sub(r"[^A-Za-z0-9]+", "_", f"{method}{path}").strip("_"))
-                    found.append((name, method, str(path), operation))
-        names = [name for name, *_ in found]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise Misused(f"{self._what}: two operations are called {', '.join(sorted(twice))}; give each an operationId of its own")
-        return found
+                if isinstance(item.get(method), Mapping):
+                    parameters = [*item.get("parameters", ()), *item[method].get("parameters", ())]
+                    found.append((method, str(path), {**item[method], "parameters": parameters}))
+        many = Counter(_plain(_named_by(*each)) for each in found)
+        named: dict[str, tuple[str, str, str, Mapping[str, Any]]] = {}
+        for method, path, operation in found:
+            name = _named_by(method, path, operation)
+            if many[_plain(name)] > 1 and not operation.get("operationId"):
+                name = f"{name}_{hashlib.sha256(f'{method} {path}'.encode()).hexdigest()[:6]}"  # two paths that read alike stay two
+            if _plain(name) in named:
+                raise Misused(f"{self._what}: two operations are called {_plain(name)}; give each an operationId of its own")
+            named[_plain(name)] = (name, method, path, operation)
+        return list(named.values())
 
     @functools.cached_property
     def _door(self) -> Door:
@@ -96,11 +109,14 @@ class OpenApi:
 
     def _tool(self, name: str, method: str, path: str, operation: Mapping[str, Any]) -> Tool:
         what = f"{self._what}, operation {name}"
-        if not path.startswith("/") or "/../" in f"{path}/" or "//" in path or "?" in path or "#" in path:
+        if not path.startswith("/") or _ASTRAY.search(f"{unquote(path)}/"):
             raise Misused(f"{what}: the path {path!r} leads out of the API")
         parameters, schema = self._arguments(what, operation)
+        declared = {f"{{{parameter.wire}}}" for parameter in parameters if parameter.place == "path"}
+        if lacking := [name for name in _VARIABLE.findall(path) if name not in declared]:
+            raise Misused(f"{what}: no parameter of it says what {lacking[0]} of the path {path!r} is; write it into the document")
         kind = self.kinds.get(name, _KINDS[method])
-        full = f"{self.name}/{re.sub(r'[^A-Za-z0-9_.:/-]', '_', name)}"
+        full = f"{self.name}/{_plain(name)}"
         function = Operation(full, method.upper(), path, tuple(parameters), self._door, acts=kind != "read")
         told = " ".join(filter(None, (str(operation.get("summary") or ""), str(operation.get("description") or "")))) or f"{method} {path}"
         return Tool(full, function, kind, f"openapi:{full}", told, schema, timeout=self.timeout)
@@ -112,6 +128,8 @@ class OpenApi:
         parameters: list[Parameter] = []
         declared = {(each.get("name"), each.get("in")): each for each in map(self._resolved, operation["parameters"])}
         for (name, place), each in declared.items():
+            if not isinstance(name, str) or not name:
+                raise Misused(f"{what}: a parameter has no name: {dict(each)!r:.80}")
             if place not in ("path", "query", "header"):
                 if each.get("required"):
                     raise Misused(f"{what}: it needs the {place} {name}, which a tool cannot send")
@@ -136,40 +154,64 @@ class OpenApi:
         if "requestBody" not in operation:
             return None
         body = self._resolved(operation["requestBody"])
-        kinds = {kind.partition(";")[0].strip(): told for kind, told in body.get("content", {}).items()}
+        content = self._told(body.get("content"), f"content of {what}")
+        kinds = {kind.partition(";")[0].strip(): told for kind, told in content.items()}
         if "application/json" not in kinds:
             if body.get("required"):
                 raise Misused(f"{what}: it takes {', '.join(kinds) or 'nothing'}, and a tool sends application/json")
             return None
-        return written(portable(kinds["application/json"].get("schema", {}), what)), bool(body.get("required"))
+        told = self._told(kinds["application/json"], f"content of {what}")
+        return written(portable(told.get("schema", {}), what)), bool(body.get("required"))
 
-    def _resolved(self, told: Any) -> Mapping[str, Any]:
-        """A parameter or a body, found where a reference names it."""
+    def _told(self, told: Any, place: str) -> Mapping[str, Any]:
+        """A part of the document that holds others by name; nothing, where it is missing."""
+        if told is not None and not isinstance(told, Mapping):
+            raise Misused(f"{self._what}: {place} is {told!r:.80}, where an object is needed")
+        return told or {}
+
+    def _resolved(self, told: Any, kind: str = "neither a parameter nor a body") -> Mapping[str, Any]:
+        """A part of the document, found where a reference names it."""
         seen = 0
         while isinstance(told, Mapping) and "$ref" in told:
             place, seen = str(told["$ref"]), seen + 1
-            if not place.startswith("#/components/") or seen > 20:
-                raise Misused(f"{self._what}: the reference {place!r:.120} is not followed; write what it names into components")
+            if not place.startswith(("#/components/", "#/paths/")) or seen > 20:
+                raise Misused(f"{self._what}: the reference {place!r:.120} is not followed; write what it names into the document")
             told = self._read
             for part in place[2:].split("/"):
                 told = told.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(told, Mapping) else None
         if not isinstance(told, Mapping):
-            raise Misused(f"{self._what}: {told!r:.80} is neither a parameter nor a body")
+            raise Misused(f"{self._what}: {told!r:.80} is {kind}")
         return told
 
     def _with_definitions(self, what: str, schema: dict[str, Any]) -> dict[str, Any]:
         """The schema with the document's schemas that it leads to."""
-        known = (self._read.get("components") or {}).get("schemas") or {}
         definitions: dict[str, Any] = {}
         left = list(_named(schema))
         while left:
             name = left.pop()
             if name not in definitions:
-                if name not in known:
-                    raise Misused(f"{what}: components/schemas has no {name}")
-                definitions[name] = written(portable(known[name], what))
-                left += _named(definitions[name])
+                definitions[name], further = self._definition(name, what)
+                left += further
         return {**schema, "$defs": definitions} if definitions else schema
+
+    def _definition(self, name: str, what: str) -> tuple[Any, frozenset[str]]:
+        """A schema of the document, and those it names. Many operations lead to the same: each is made once."""
+        if name not in self._definitions:
+            known = self._told(self._told(self._read.get("components"), "components").get("schemas"), "components/schemas")
+            if name not in known:
+                raise Misused(f"{what}: components/schemas has no {name}")
+            made = written(portable(known[name], f"{self._what}, schema {name}"))
+            self._definitions[name] = made, frozenset(_named(made))
+        return self._definitions[name]
+
+
+def _named_by(method: str, path: str, operation: Mapping[str, Any]) -> str:
+    return str(operation.get("operationId") or re.sub(r"[^A-Za-z0-9]+", "_", f"{method}{path}").strip("_"))
+
+
+def _plain(name: str) -> str:
+    """A name as a tool's may be."""
+    return re.sub(r"[^A-Za-z0-9_.:/-]", "_", name)
 
 
 def _form(parameter: Mapping[str, Any]) -> str:

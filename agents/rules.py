@@ -13,7 +13,7 @@ import polars as pl
 from headwater.agents.columns import check
 from headwater.agents.machine import Machine
 from headwater.agents.machine import Rule as Rule
-from headwater.agents.when import Expression, Input, check_input, check_levels, check_numbers, check_rule
+from headwater.agents.when import Expression, Input, check_input, check_levels, check_numbers, check_rule, whole
 from headwater.agents.window import SHARE, by_event, by_thing, is_statistic
 from headwater.agents.windowed import Alone, Windowed
 from headwater.lineage.duration import duration
@@ -188,4 +188,4 @@ def _shape(rule: Measuring) -> str:
     selected = () if rule.select is None else (rule.select,)
     events = ("each event",) if counts_events(rule) else ()
     parts = (type(rule).__name__, rule.where, rule.value, rule.per, rule.within, rule.stat, *selected, *events)
-    return "|".join(map(str, parts))
+    return whole("|".join(map(str, parts)), rule.inputs)

@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict, cast
 
+from headwater.agents.expression import MARK, without_digest
 from headwater.agents.hops import NONE
 from headwater.agents.machine import Machine, Mind, Rule
 from headwater.agents.meaning import Text
@@ -122,7 +123,8 @@ def adopt(state: State, rules: Sequence[Rule], reads: dict[str, list[tuple[str, 
 
     The state is changed in place.
     """
-    today, former = declared(rules), state["rules"]
+    today = declared(rules)
+    former = {name: _recognised(known, today.get(name)) for name, known in state["rules"].items()}
     kept = {name for name, known in today.items() if name in former and former[name].shape == known.shape}
     waiting = state["order"]["waiting"]
     places = {topic: _places(state["reads"].get(topic, []), now, kept) for topic, now in reads.items()}
@@ -153,6 +155,13 @@ def adopt(state: State, rules: Sequence[Rule], reads: dict[str, list[tuple[str, 
     state["due"] = sorted(
         (known["armed"], name, key) for name, keys in groups.items() for key, known in keys.items() if known["armed"] != NEVER
     )
+
+
+def _recognised(before: Known, now: Known | None) -> Known:
+    """How a rule was declared; a release that did not tell its expressions whole may have told of the same one."""
+    if now is None or MARK in before.shape or before.shape != (plain := without_digest(now.shape)):
+        return before
+    return Known(now.shape, before.version, before.definition.replace(plain, now.shape, 1))
 
 
 def _unknown(before: Known | None, now: Known | None) -> bool:

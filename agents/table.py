@@ -11,6 +11,7 @@ from headwater.agents.activation import Activation
 from headwater.agents.agent import Decision, Effect, Option, Publish
 from headwater.agents.context import Context
 from headwater.agents.decide import summary
+from headwater.agents.expression import told
 from headwater.lineage.errors import AgentFailed, Misused
 from headwater.lineage.topic import Topic
 
@@ -107,7 +108,7 @@ def effects_of(choice: Any, activation: Activation, publish: Topic[Any] | None, 
 
 def _source(predicate: Any) -> str:
     if predicate is None or isinstance(predicate, pl.Expr):
-        return str(predicate)
+        return "None" if predicate is None else told(predicate)
     try:
         return inspect.getsource(predicate)
     except (OSError, TypeError):

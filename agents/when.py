@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import polars as pl
 
 from headwater.agents.columns import check, columns_of
+from headwater.agents.expression import MARK, digest
 from headwater.enrichers.document import DocumentType
 from headwater.lineage.duration import duration
 from headwater.lineage.errors import Misused
@@ -126,4 +127,9 @@ def length_of(name: str, argument: str, length: str) -> int:
 def shape_of(kind: str, inputs: Sequence[Input], *more: object) -> str:
     """What the state of a rule over several streams hangs on: all it reads, and `more` of its declaration."""
     read = ("/".join(str(part) for part in (one.topic.name, one.where, one.value, one.per, one.select)) for one in inputs)
-    return "|".join((kind, *read, *map(str, more)))
+    return whole("|".join((kind, *read, *map(str, more))), inputs)
+
+
+def whole(shape: str, inputs: Sequence[Input]) -> str:
+    """A shape with the digest of all that its expressions say."""
+    return f"{shape}{MARK}{digest(part for one in inputs for part in (one.where, one.value, one.per))}"

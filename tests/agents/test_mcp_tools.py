@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shlex
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -165,3 +167,14 @@ def test_a_declaration_that_is_none_is_refused(listing, options, told):
     given = {"listing": listing, **options}
     with pytest.raises(Misused, match=told):
         McpServer("weather", given.pop("listing"), **given).tools()
+
+
+def test_what_is_not_pinned_says_the_command_that_pins_it(tmp_path):
+    """It runs though the application, which asks for the tools, cannot be imported yet."""
+    file = tmp_path / "it's.json"
+    with pytest.raises(Misused, match="write it once") as refused:
+        McpServer("weather", file, command=[sys.executable, PROGRAM], trusts=True).tools()
+    words = shlex.split(str(refused.value).partition("what it says: ")[2])
+    assert words[:2] == ["python", "-c"]
+    subprocess.run([sys.executable, *words[1:]], check=True, timeout=60)
+    assert McpServer("weather", file, command=[sys.executable, PROGRAM], trusts=True).tools()

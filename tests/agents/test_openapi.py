@@ -254,6 +254,14 @@ def test_older_documents_in_yaml(tmp_path):
         (lambda document: document["components"].pop("parameters"), "neither a parameter"),
         (lambda document: document["paths"].update({"/../up": {"get": {"operationId": "up"}}}), "leads out"),
         (lambda document: document["paths"].update({"/b": {"get": {"operationId": "mend"}}}), "two operations"),
+        (lambda doc: doc["paths"].update({"/b": {"get": {"operationId": "a b"}, "put": {"operationId": "a_b"}}}), "are called a_b"),
+        (lambda document: document["paths"].update({"/a/%2e%2e/b": {"get": {"operationId": "up"}}}), "leads out"),
+        (lambda document: document["paths"].update({"/a\\..\\b": {"get": {"operationId": "up"}}}), "leads out"),
+        (lambda document: document["paths"].update({"/c/{id}": {"get": {}}}), "no parameter of it says what {id}"),
+        (lambda document: document["paths"].update({"/c": {"$ref": "other.yaml#/c"}}), "is not followed"),
+        (lambda document: document["paths"].update({"/c": {"get": {"parameters": [{"in": "query"}]}}}), "a parameter has no name"),
+        (lambda document: document["paths"].update({"/c": {"put": {"requestBody": {"content": [1]}}}}), "where an object is needed"),
+        (lambda document: document.update(paths=[1]), "where an object is needed"),
     ],
 )
 def test_a_document_that_is_none_is_refused(change, told):
@@ -275,3 +283,31 @@ def test_schemas_keep_their_examples():
     """What stands in enum, const and default is a value, though it looks like a reference."""
     schema = {"enum": [{"$ref": "http://x"}], "default": {"$ref": "y"}, "properties": {"$ref": {"type": "string"}}}
     assert portable(schema, "x") == schema
+
+
+def test_operations_without_a_name_get_one_each():
+    """Two paths that read alike keep two names, whatever stands beside them; a path item may lie in components."""
+    alike = {"/orders/{id}": {"get": {"parameters": [{"name": "id", "in": "path", "schema": {}}]}}, "/orders/id": {"get": {}}}
+    shared = {"/shared": {"$ref": "#/components/pathItems/shared"}}
+    items = {"pathItems": {"shared": {"put": {"operationId": "share"}}}}
+    one, other = (
+        OpenApi("shop", {"openapi": "3.1.0", "paths": paths, "components": items}, url="https://shop.example")
+        for paths in ({**alike, **shared}, dict(reversed([*alike.items(), ("/lone", {"get": {}})])))
+    )
+    names = {tool.name for tool in one.tools()}
+    assert len(names) == 3 and "shop/share" in names
+    assert names - {"shop/share"} == {tool.name for tool in other.tools()} - {"shop/get_lone"}
+    assert {tool.scope for tool in one.tools()} == {f"openapi:{name}" for name in names}
+
+
+def test_schemas_that_many_operations_share_are_read_once(monkeypatch):
+    """A document of hundreds of operations that lead to hundreds of schemas costs each schema once, not once an operation."""
+    many, read = 200, []
+    monkeypatch.setattr("headwater.agents.openapi.written", lambda schema: read.append(1) or schema)
+    place = "#/components/schemas/S{}"
+    schemas = {f"S{n}": {"properties": {"next": {"$ref": place.format((n + 1) % many)}}} for n in range(many)}
+    body = {"content": {"application/json": {"schema": {"$ref": place.format(0)}}}}
+    paths = {f"/a{n}": {"put": {"operationId": f"put{n}", "requestBody": body}} for n in range(many)}
+    tools = OpenApi("huge", {"openapi": "3.0.3", "paths": paths, "components": {"schemas": schemas}}, url="https://huge.example").tools()
+    assert [len(tool.parameters["$defs"]) for tool in tools] == [many] * many
+    assert len(read) == 2 * many  # each schema, and each body

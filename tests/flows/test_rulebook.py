@@ -1,5 +1,6 @@
 """Rules that change while they run: without restart, missed or doubled activations."""
 
+import pickle
 import random
 import threading
 from collections import Counter
@@ -19,6 +20,8 @@ from headwater import Heartbeat, Rate, Threshold, Topic, When
 from headwater.agents.absence import Absence
 from headwater.agents.activation import activation_of
 from headwater.agents.detect import Detector
+from headwater.agents.expression import told as whole_of
+from headwater.agents.expression import without_digest
 from headwater.agents.machine import Rule
 from headwater.flows.app import load
 from headwater.flows.detecting import DetectLogic, Signalled
@@ -52,6 +55,14 @@ WAYS: list[list[Rule]] = [
     [silent, replace(down, per=None, version="4"), stuck],
     [stuck, slow],
 ]
+
+
+class Named(msgspec.Struct):
+    kind: str
+    ms: float | None = None
+
+
+named: _Topic[Any] = Topic("named", Named)
 
 
 class Bench:
@@ -204,3 +215,49 @@ def test_the_file_is_followed(tmp_path: Any, caplog: pytest.LogCaptureFixture) -
     path.write_text(FILE.format(level=6))
     watch.look()
     assert (book.revision, book.at(2)["pings"].rules[0].opens_at) == (2, 6)
+
+
+def kinds(*names: str) -> pl.Expr:
+    return pl.col("kind").is_in(names)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (kinds("a", "b", "c", "d", "e"), kinds("a", "b", "x", "d", "e")),
+        (pl.col("ms").round(1) > 3, pl.col("ms").round(2) > 3),
+        (pl.col("kind").str.contains("a.c"), pl.col("kind").str.contains("a.c", literal=True)),
+        (pl.col("kind").str.to_integer(strict=True) > 3, pl.col("kind").str.to_integer(strict=False) > 3),
+    ],
+)
+def test_an_expression_changed_where_its_text_is_not_is_another_rule(before: pl.Expr, after: pl.Expr) -> None:
+    """polars tells a long list by its ends, and of functions not what they were given: the change is taken, and starts afresh."""
+    assert str(before) == str(after)
+    old, new = (Threshold("odd", of=named, value=pl.col("ms"), where=where, opens_at=1, closes_at=0) for where in (before, after))
+    again = Threshold("odd", of=named, value=pl.col("ms"), where=pl.Expr.deserialize(before.meta.serialize()), opens_at=1, closes_at=0)
+    book = Rulebook({"named": Detector(named, [old], idle=False)})
+    assert book.take([again]) == [] and book.take([new]) == ["odd"]
+    assert old.shape == again.shape != new.shape
+
+
+def test_a_state_of_a_release_that_told_expressions_by_their_text_goes_on() -> None:
+    """The same rule is recognised: its running episodes go on, and nothing is told of a change."""
+    rule = Threshold("odd", of=named, value=pl.col("ms"), where=kinds("a", "b", "c", "d"), opens_at=1, closes_at=0)
+    detector = Detector(named, [rule], idle=False)
+    state = detector.start(0)
+    event = Event(id="1", source="t", type="p", time=S)
+    detector.step(state, detector.signals([Received(Position("b", "named", 0, 0), event, Named("a", 5.0), 0)]), 0)
+    saved = pickle.loads(detector.snapshot(state))
+    shape, version, definition = saved["rules"]["odd"]
+    plain = without_digest(shape)
+    assert plain != shape
+    saved["rules"]["odd"] = (plain, version, definition.replace(shape, plain))
+    after = detector.restore(pickle.dumps(saved), 0)
+    assert (after["news"], after["parting"]) == ([], [])
+    assert [known["episode"] != "" for known in after["groups"]["odd"].values()] == [True]
+
+
+def test_of_a_python_function_only_its_place_is_told() -> None:
+    """Where it stands in the file, and in memory, says nothing of what it does; what stands around it counts."""
+    one, other = (pl.col("ms").map_batches(lambda ms: ms + 1, return_dtype=pl.Float64) > 2 for _ in range(2))
+    assert whole_of(one) == whole_of(other) != whole_of(one & (pl.col("ms") < 9))
