@@ -1,26 +1,30 @@
 """A case: all that lineage keeps of one decision, enough to put its agent before it again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from headwater.agents.activation import Activation
-from headwater.agents.trail import content_hash
+from headwater.agents.inputs import Step, attempts, context_hash, inputs
+from headwater.agents.memory import Suspended
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.names import Connection, mentioning
 from headwater.lineage.record import Record
 from headwater.lineage.verify import Source
 from headwater.lineage.why import resolve
 
-_SEEN = ("retrieval", "tool", "model")
-_OF_A_CHUNK = ("id", "document", "version", "n", "text")
+_HOLDS = ("budget", "breaker")
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent answered. `state` is acted, waiting or no_action; `effects` are the events it published or would have."""
+    """What an agent answered. `state` is acted, waiting or no_action; `effects` are the events it published or would have.
+
+    by   who answered: the agent, or a fallback of its
+    """
 
     state: str
+    by: str = ""
     choice: Any = None
     summary: str = ""
     confidence: float = 0.0
@@ -31,15 +35,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     cost: dict[str, float] = {}
 
 
-class Step(msgspec.Struct, frozen=True):
-    """One thing an agent did while deciding: `kind` is retrieval, tool or model, `data` its record's."""
-
-    kind: str
-    data: dict[str, Any]
-
-
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision as it was made: what woke the agent, what it remembered, what it saw and asked, in order, and what it answered."""
+    """One decision as it was made: what woke the agent, what it remembered, what it saw and asked, in order, and what it answered.
+
+    steps      of the attempt that answered, or failed last; `earlier`: of those before it
+    resumes    the suspension that ended with it;  correlation  of what it went on with then
+    held       who of the agent and its fallbacks was not asked, and why: `budget` or `breaker`
+    """
 
     id: str
     agent: str
@@ -48,11 +50,20 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     answer: Answer
     recalled: dict[str, Any] = {}
+    earlier: tuple[Step, ...] = ()
+    resumes: Suspended | None = None
+    correlation: str = ""
+    held: dict[str, str] = {}
 
     @property
     def context(self) -> str:
         """16 hex digits over all that went in: the activation, what was found and answered, what the model was asked."""
-        return context_hash(inputs(self.activation, self.steps, self.recalled))
+        return context_hash(inputs(self.activation, self.steps, self.recalled, self.over))
+
+    @property
+    def over(self) -> Activation | None:
+        """The activation over which the agent had suspended."""
+        return None if self.resumes is None else self.resumes.activation
 
 
 def case_of(source: Source, id: str) -> Case:
@@ -86,14 +97,40 @@ def _case(cursor: Connection, id: str, found: Sequence[Record]) -> Case:
     woke = next((record for record in fired if record.ref == decision.data["activation"]), None)
     if woke is None:
         raise NotFound(f"what woke decision {id} is not on record: activation {decision.data['activation']} has not landed")
-    used = {record: place for place, record in enumerate(decision.data.get("used") or ())}
-    seen = sorted((record for record in found if record.kind in _SEEN and record.id in used), key=lambda record: used[record.id])
     data = decision.data
+    used = {record: place for place, record in enumerate(data.get("used") or ())}
+    made = sorted((record for record in found if record.id in used), key=lambda record: used[record.id])
+    steps, earlier = attempts(made, int(data.get("attempts") or 0))
+    resumes, correlation = _resumed(cursor, made)
     return Case(
-        id=id, agent=data["agent"], version=str(data["version"]), activation=_activation(woke),
-        steps=tuple(Step(record.kind, record.data) for record in seen), answer=_answer(data, _effects(found)),
-        recalled=data.get("recalled") or {},
+        id=id, agent=data["agent"], version=str(data["version"]), activation=_activation(woke), steps=steps,
+        answer=_answer(data, _effects(found)), recalled=data.get("recalled") or {}, earlier=earlier, resumes=resumes,
+        correlation=correlation, held=_held(made, decision, found),
     )  # fmt: skip
+
+
+def _resumed(cursor: Connection, made: Iterable[Record]) -> tuple[Suspended | None, str]:
+    """The suspension that a decision ended, as the decision that suspended keeps it, and its correlation id."""
+    suspended = next((str(record.data["resumes"]) for record in made if record.kind == "note" and "resumes" in record.data), "")
+    if not suspended:
+        return None, ""
+    there = [record for record in mentioning(cursor, [suspended]) if record.kind == "decision" and record.ref == suspended]
+    kept = there[0].data.get("kept") if there else None
+    if not kept or "suspended" not in kept:
+        raise NotFound(f"decision {suspended}, which suspended and was gone on with here, is not on record")
+    return msgspec.convert(kept["suspended"], Suspended), str(kept["correlation"])
+
+
+def _held(made: Iterable[Record], decision: Record, found: Iterable[Record]) -> dict[str, str]:
+    """Who was passed over; where nobody was left to ask, the question to a person says why."""
+    held = {}
+    for record in made:
+        name, _, rest = str(record.data.get("text", "")).partition(" is not asked: ")
+        if record.kind == "note" and rest and record.data.get("held") in _HOLDS:
+            held[name] = str(record.data["held"])
+    asked = (record.data.get("reason") for record in found if record.kind == "review" and record.data.get("decision") == decision.ref)
+    last = next((reason for reason in asked if reason in _HOLDS), None)
+    return held if last is None else {**held, str(decision.data.get("by") or decision.data["agent"]): last}
 
 
 def _activation(record: Record) -> Activation:
@@ -114,62 +151,7 @@ def effect_of(data: Mapping[str, Any]) -> dict[str, Any]:
 def _answer(data: Mapping[str, Any], effects: Sequence[dict[str, Any]]) -> Answer:
     options = tuple((option["name"], option["confidence"]) for option in data.get("options") or ())
     return Answer(
-        state=data["state"], choice=data.get("choice"), summary=data.get("summary") or "", confidence=data.get("confidence") or 0.0,
-        options=options, rationale=data.get("rationale") or "", effects=tuple(effects), error=data.get("error") or "",
-        cost=data.get("cost") or {},
+        state=data["state"], by=str(data.get("by") or data["agent"]), choice=data.get("choice"), summary=data.get("summary") or "",
+        confidence=data.get("confidence") or 0.0, options=options, rationale=data.get("rationale") or "", effects=tuple(effects),
+        error=data.get("error") or "", cost=data.get("cost") or {},
     )  # fmt: skip
-
-
-def inputs(activation: Activation, steps: Sequence[Step], recalled: Mapping[str, Any]) -> dict[str, Any]:
-    """All that went into a decision, by name, in the order it went in; no wall clock among it."""
-    counts: dict[str, int] = {}
-    told: dict[str, Any] = {"activation": msgspec.to_builtins(activation)}
-    told["activation"]["correlation"] = activation.correlationid
-    if recalled:
-        told["recalled"] = dict(recalled)
-    for step in steps:
-        counts[step.kind] = counts.get(step.kind, 0) + 1
-        told[f"{step.kind} {counts[step.kind]}"] = _went_in(step)
-    return told
-
-
-def _went_in(step: Step) -> dict[str, Any]:
-    data = step.data
-    match step.kind:
-        case "retrieval":
-            found = [{name: result.get(name) for name in _OF_A_CHUNK} for result in data.get("results") or ()]
-            return {"query": data.get("query"), "limit": data.get("limit"), "where": data.get("where"), "results": found}
-        case "tool":
-            return {name: data.get(name) for name in ("tool", "arguments", "answer", "error") if name in data}
-    return {name: data[name] for name in ("model", "prompt", "parameters") if name in data}
-
-
-def context_hash(told: Mapping[str, Any]) -> str:
-    """16 hex digits over inputs."""
-    return content_hash({"inputs": list(told.items())})
-
-
-def first_difference(then: Any, now: Any, path: str = "") -> str:
-    """The first field in which two inputs differ, such as `retrieval 1.results[2].text`; empty if they are the same."""
-    return next(_differences(_plain(then), _plain(now), path), "")
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
-
-
-def _differences(then: Any, now: Any, path: str) -> Iterator[str]:
-    if isinstance(then, dict) and isinstance(now, dict):
-        for name in dict.fromkeys([*then, *now]):
-            inner = f"{path}.{name}" if path else str(name)
-            if name in then and name in now:
-                yield from _differences(then[name], now[name], inner)
-            else:
-                yield inner
-    elif isinstance(then, list) and isinstance(now, list):
-        for n, (one, other) in enumerate(zip(then, now, strict=False)):
-            yield from _differences(one, other, f"{path}[{n}]")
-        if len(then) != len(now):
-            yield f"{path}[{min(len(then), len(now))}]"
-    elif type(then) is not type(now) or then != now:
-        yield path

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from headwater.agents.answer import words
+from headwater.agents.rethrown import told_of
 from headwater.agents.tool import Tool
 from headwater.agents.trail import Trail
 from headwater.lineage.errors import Misused, Unavailable
@@ -35,10 +36,10 @@ async def read(tool: Tool, arguments: Mapping[str, Any], trail: Trail, clock: Ca
         answer = await asking(tool, arguments)
     except TimeoutError as error:
         told = words(error) or f"tool {tool.name} took longer than {tool.timeout}"
-        record(error=told)
+        record(error=told, raised=told_of(error)["raised"])
         raise Unavailable(told) from error
     except BaseException as error:  # also a cancelled one: the attempt keeps what it asked
-        record(error=f"{type(error).__name__}: {words(error)}")
+        record(**told_of(error))
         raise
     record(answer=answer)
     return answer

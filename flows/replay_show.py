@@ -1,6 +1,7 @@
 """Replayed decisions on the terminal: one then and now, many as a table of differences."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import polars as pl
 from rich.console import Console
@@ -12,9 +13,24 @@ from headwater.agents.replay import Replayed
 from headwater.flows.frames import print_frame
 
 
+class Lost(NamedTuple):
+    """A decision that cannot be decided again, and why."""
+
+    id: str
+    why: str
+
+
+def print_lost(out: Console, lost: Sequence[Lost]) -> None:
+    """How many could not be decided again, and why the first of them could not."""
+    if lost:
+        told = f"{len(lost):,} could not be decided again; the first, {lost[0].id}: {lost[0].why}"
+        out.print(Text(told, style="yellow"))
+
+
 def print_one(out: Console, one: Replayed) -> None:
     """One decision, then and now side by side."""
-    out.print(Text.assemble(("replay ", "dim"), (one.id, "bold cyan"), f"  {one.agent}@{one.version_then} then, @{one.version_now} now"))
+    who = f"{one.then.by or one.agent}@{one.version_then} then, {one.now.by}@{one.version_now} now"
+    out.print(Text.assemble(("replay ", "dim"), (one.id, "bold cyan"), f"  {who}"))
     same = Text.assemble(("the same context  ", "green"), one.context_now)
     hashes = f"{one.context_then} then, {one.context_now} now; differs first in {one.difference}"
     other = Text.assemble(("another context  ", "yellow"), hashes)
@@ -40,23 +56,27 @@ def _rows(then: Answer, now: Answer) -> Iterator[tuple[str, str, str]]:
 
 def differences(replayed: Sequence[Replayed]) -> pl.DataFrame:
     """decision, agent, then, now, agrees, shift, difference: one row per decision that was decided again."""
-    rows = [
-        {
-            "decision": one.id, "agent": f"{one.agent}@{one.version_now}", "then": one.then.summary or one.then.state,
-            "now": one.now.summary or one.now.state, "agrees": one.agrees, "shift": one.shift, "difference": one.difference,
-        }
-        for one in replayed
-    ]  # fmt: skip
+    rows = []
+    for one in replayed:
+        then, now = (answer.summary or answer.state for answer in (one.then, one.now))
+        if then == now and not one.agrees:  # the same choice, of which something else became
+            then, now = (f"{answer.summary} ({answer.state})" for answer in (one.then, one.now))
+        rows.append({
+            "decision": one.id, "agent": f"{one.now.by}@{one.version_now}", "then": then, "now": now, "agrees": one.agrees,
+            "shift": one.shift, "difference": one.difference,
+        })  # fmt: skip
     return pl.DataFrame(rows)
 
 
 def print_many(out: Console, replayed: Sequence[Replayed]) -> None:
     """The decisions that came out another way, and sums over all."""
     frame = differences(replayed)
-    print_frame(out, frame.filter(~pl.col("agrees")).drop("agrees"))
-    agree = int(frame["agrees"].sum())
+    if not frame["agrees"].all():
+        print_frame(out, frame.filter(~pl.col("agrees")).drop("agrees"))
+    agree, same = int(frame["agrees"].sum()), int((frame["difference"] == "").sum())
     shift = sum(one.shift for one in replayed) / len(replayed)
     out.print(f"{agree:,} of {frame.height:,} decide the same ({agree / frame.height:.1%}); mean shift of confidence {shift:+.3f}")
+    out.print(f"{same:,} of {frame.height:,} saw exactly the same", style="dim")
     changed = frame.filter(~pl.col("agrees")).group_by("then", "now").len("decisions").sort("decisions", descending=True)
     for then, now, many in changed.iter_rows():
         out.print(f"  {many:,} × {then} → {now}", markup=False)

@@ -50,7 +50,8 @@ def _activation(record: Record, context: TraceContext) -> Span:
     links = [found for text in data.get("traces", ())[:LINKS] if (found := context_of(text)) is not None and found != cause]
     attributes = {"headwater.activation.id": record.ref, **_named("headwater.activation", data, "rule", "key", "phase", "count", "total")}
     begun = min(data.get("appended") or record.logged, record.logged)
-    parent = "" if cause is None or cause.trace != context.trace else cause.span
+    # Of a cause that is not told of nobody tells: under it the trace would have no beginning.
+    parent = cause.span if cause is not None and cause.sampled and cause.trace == context.trace else ""
     return Span(
         context=context, name=f"detect {data.get('rule', '')}", start=begun, end=record.logged, parent=parent, attributes=attributes,
         links=tuple(links),

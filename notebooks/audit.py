@@ -94,10 +94,10 @@ def _(BLUE, RED, pl, ranges, table, why):
         "confidence without it": [each.without.confidence if each.without else None for each in chunks],
     })  # fmt: skip
     moved = [
-        (row["document"], abs(why.confidence - row["confidence without it"]), RED if row["choice without it"] != why.summary else BLUE)
+        (row["document"], 100 * abs(why.confidence - row["confidence without it"]), RED if row["choice without it"] != why.summary else BLUE)
         for row in evidence.drop_nulls("choice without it").iter_rows(named=True)
     ]
-    weight = ranges(moved or [("no text was left out to see", 0.0, BLUE)], "How far the confidence moves if one text is left out")
+    weight = ranges(moved or [("no text was left out to see", 0.0, BLUE)], "How far the confidence moves if one text is left out, in points of a hundred", "points")
     table(evidence, "Evidence")
     return evidence, weight
 

@@ -4,7 +4,7 @@ import base64
 import html
 import os
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import marimo as mo
@@ -14,7 +14,8 @@ from headwater.lineage.client import Lineage, connect
 from headwater.lineage.duration import to_datetime
 
 BLUE, RED, GREEN, AMBER, GREY = "#9db8d2", "#c8553d", "#6a994e", "#e8b04b", "#8d99a6"
-WIDE = 620
+WIDE, TITLE = 620, 28
+CELL = "text-align:left;vertical-align:top;padding:1px 10px"
 DAY = date(2013, 2, 8)
 """What is replayed where nobody has run the demo yet: the first day of the blizzard."""
 
@@ -33,19 +34,21 @@ def lineage_of_the_demo() -> Lineage:
 
 def table(frame: pl.DataFrame, caption: str = "") -> mo.Html:
     """A frame as a table."""
-    head = "".join(f"<th style='text-align:left'>{html.escape(name)}</th>" for name in frame.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row) + "</tr>" for row in frame.iter_rows())
+    head = "".join(f"<th style='{CELL}'>{html.escape(name)}</th>" for name in frame.columns)
+    rows = "".join("<tr>" + "".join(f"<td style='{CELL}'>{html.escape(_shown(value))}</td>" for value in row) + "</tr>" for row in frame.iter_rows())
     return mo.Html(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
 
 
 def picture(shapes: str, high: float, says: str, wide: float = 760) -> mo.Html:
-    """An SVG drawing as an image; `says` is its text for who does not see it."""
-    svg = f"<svg xmlns='http://www.w3.org/2000/svg' width='{wide}' height='{high}' font-family='sans-serif' font-size='11'><rect width='100%' height='100%' fill='white'/>{shapes}</svg>"
+    """An SVG drawing as an image under its title: `says`, which is its text too for who does not see it."""
+    title = f"<text x='10' y='18' font-size='13' font-weight='bold'>{html.escape(says)}</text>"
+    body = f"<rect width='100%' height='100%' fill='white'/>{title}<g transform='translate(0,{TITLE})'>{shapes}</g>"
+    svg = f"<svg xmlns='http://www.w3.org/2000/svg' width='{wide}' height='{high + TITLE}' font-family='sans-serif' font-size='11'>{body}</svg>"
     return mo.Html(f"<img alt='{html.escape(says)}' src='data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}'/>")
 
 
-def columns(values: Sequence[tuple[str, float, str]], says: str, unit: str = "") -> mo.Html:
-    """Upright bars, from left to right: (what stands below, value, colour); the highest is labelled."""
+def columns(values: Sequence[tuple[str, float, str]], says: str, unit: str = "", across: str = "") -> mo.Html:
+    """Upright bars, from left to right: (what stands below, value, colour); `across`: what runs from left to right. The highest is labelled."""
     most = max((value for _, value, _ in values), default=0.0) or 1.0
     each = WIDE / max(len(values), 1)
     every = max(1, len(values) // 9)
@@ -54,7 +57,8 @@ def columns(values: Sequence[tuple[str, float, str]], says: str, unit: str = "")
         + (f"<text x='{10 + n * each:.1f}' y='146'>{html.escape(name)}</text>" if n % every == 0 else "")
         for n, (name, value, colour) in enumerate(values)
     )
-    return picture(f"<text x='10' y='12' fill='{GREY}'>up to {_shown(float(most))} {unit}</text>{shapes}", 152, says)
+    foot = f"<text x='{10 + WIDE / 2:.0f}' y='162' text-anchor='middle' fill='{GREY}'>{html.escape(across)}</text>"
+    return picture(f"<text x='10' y='12' fill='{GREY}'>the highest: {_shown(float(most))} {unit}</text>{shapes}{foot}", 168, says)
 
 
 def ranges(values: Sequence[tuple[str, float, str]], says: str, unit: str = "") -> mo.Html:
@@ -89,9 +93,13 @@ def _shown(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+            return f"{value:,.0f}" if abs(value) >= 100 else "0" if abs(value) < 5e-4 else f"{value:.3g}"
         case int() if value > 10**14:  # a version that is a time, in µs
             return f"{to_datetime(value):%Y-%m-%d %H:%M:%S}"
         case int():
             return f"{value:,}"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        case list():  # of ids, mostly
+            return ", ".join(str(each)[:8] for each in value)
     return str(value)

@@ -49,7 +49,7 @@ def _(BLUE, columns, fresh, pl):
     top = float(fresh["ms"].quantile(0.99) or 1)
     slots = fresh.select(slot=(pl.col("ms").clip(0, top * 0.9999) / top * 40).floor().cast(pl.Int32)).group_by("slot").len()
     many = dict(slots.iter_rows())
-    spread = columns([(f"{top * slot / 40:.0f} ms", many.get(slot, 0), BLUE) for slot in range(40)], "Documents by milliseconds from arrival to searchable", "documents")
+    spread = columns([(f"{top * slot / 40:.0f} ms", many.get(slot, 0), BLUE) for slot in range(40)], "How long documents took from arrival to searchable", "documents", "milliseconds from arrival to searchable")
     spread
     return (spread,)
 
@@ -78,8 +78,8 @@ def _(mo):
 def _(AMBER, BLUE, RED, columns, mo, pl, timed):
     width = max(1, int((timed["second"].max() or 0) // 60 + 1))
     by_second = timed.group_by(at=pl.col("second") // width * width).agg(documents=pl.len() / width, slow=pl.col("ms").quantile(0.9)).sort("at")
-    rate = columns([(f"{at} s", many, BLUE) for at, many, _ in by_second.iter_rows()], "Documents settled per second", "documents per second")
-    behind = columns([(f"{at} s", slow, RED if slow > 1000 else AMBER) for at, _, slow in by_second.iter_rows()], "The slowest tenth, in milliseconds", "ms (90th percentile)")
+    rate = columns([(f"{at} s", many, BLUE) for at, many, _ in by_second.iter_rows()], "Documents that became searchable, per second", "documents per second", "seconds since the replay began")
+    behind = columns([(f"{at} s", slow, RED if slow > 1000 else AMBER) for at, _, slow in by_second.iter_rows()], "What the slowest tenth of documents took (90th percentile); red: over a second", "ms", "seconds since the replay began")
     mo.vstack([rate, behind])
     return behind, by_second, rate
 

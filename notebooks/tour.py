@@ -54,17 +54,19 @@ def _(Path, connect, date, os):
 def _(base64, html, mo, pl):
     def table(frame: pl.DataFrame, caption: str = "") -> mo.Html:
         """A frame as a plain HTML table, which every viewer of notebooks can show."""
-        head = "".join(f"<th style='text-align:left'>{html.escape(name)}</th>" for name in frame.columns)
-        rows = "".join("<tr>" + "".join(f"<td>{html.escape(shown(value))}</td>" for value in row) + "</tr>" for row in frame.iter_rows())
+        cell = "text-align:left;vertical-align:top;padding:1px 10px"
+        head = "".join(f"<th style='{cell}'>{html.escape(name)}</th>" for name in frame.columns)
+        rows = "".join("<tr>" + "".join(f"<td style='{cell}'>{html.escape(shown(value))}</td>" for value in row) + "</tr>" for row in frame.iter_rows())
         return mo.Html(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
 
     def shown(value: object) -> str:
         return "" if value is None else (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}") if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
-    def picture(shapes: str, width: int, height: int, alt: str) -> mo.Html:
-        """An SVG drawing as an image."""
-        svg = f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' font-family='sans-serif' font-size='11'><rect width='100%' height='100%' fill='white'/>{shapes}</svg>"
-        return mo.Html(f"<img alt='{html.escape(alt)}' src='data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}'/>")
+    def picture(shapes: str, width: int, height: int, title: str) -> mo.Html:
+        """An SVG drawing as an image under its title, which is its text too for who does not see it."""
+        body = f"<rect width='100%' height='100%' fill='white'/><text x='10' y='18' font-size='13' font-weight='bold'>{html.escape(title)}</text><g transform='translate(0,28)'>{shapes}</g>"
+        svg = f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height + 28}' font-family='sans-serif' font-size='11'>{body}</svg>"
+        return mo.Html(f"<img alt='{html.escape(title)}' src='data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}'/>")
 
     def bars(values: list[tuple[float, float, str]], slots: int, width: float, height: float) -> str:
         """Bars of (left, value, colour), left and value from 0 to 1, as wide as one of the slots."""
@@ -206,7 +208,7 @@ def _(mo):
     mo.md("""
     ## What it saw
 
-    The same as rows: each chunk in the order of its rank, with the text as it stood then. These rows stay, whatever the index says today.
+    The same as rows: each chunk by its rank in the search that found it (ranks repeat where several searches were made), with the text as it stood then. These rows stay, whatever the index says today.
     """)
     return
 
@@ -214,8 +216,8 @@ def _(mo):
 @app.cell
 def _(lineage, one, pl, table):
     evidence = lineage.sql(f"""
-        select rank, document, section, left(text, 90) as text, without_choice as "choice without it", without_confidence as confidence
-        from evidence where decision = '{one}' order by confidence, document""")
+        select rank, document, section, left(text, 90) || '…' as text, without_choice as "choice without it", without_confidence as confidence
+        from evidence where decision = '{one}' order by rank, document""")
     table(evidence.with_columns(pl.col("text").str.replace_all("\n", " ")), f"Evidence of decision {one[:8]}")
     return (evidence,)
 

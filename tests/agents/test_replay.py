@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from headwater import Activation, App, Context, Decision, Document, Publish, Threshold, Topic, agent, document
-from headwater.agents.case import case_of, context_hash, first_difference, inputs
+from headwater.agents.case import case_of
 from headwater.agents.course import Course
 from headwater.agents.effect import effect_records
+from headwater.agents.inputs import context_hash, first_difference, inputs
 from headwater.agents.journal import Done
 from headwater.agents.replay import replay
 from headwater.agents.testing import ScriptedModel
@@ -145,7 +146,7 @@ def test_what_is_known_now_can_be_searched_instead(case):
 
     class Today:
         def search(self, text, **_):
-            from headwater.agents.replay import Hit, Results
+            from headwater.agents.recorded import Hit, Results
 
             return Results([Hit("c", "level/pier", 9, 0, "", "The gauge is gone.", 1.0, 1.0, "")], {}, 0.0, 0)
 

@@ -8,14 +8,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+import headwater.flows.cases as cases
 import headwater.flows.init
+import headwater.flows.replay_command as replay_command
 import headwater.flows.settings as settings
 from headwater.enrichers.embed import minilm
+from headwater.enrichers.fingerprint import fingerprint, keep
+from headwater.enrichers.generations import EdgeGenerations
+from headwater.enrichers.index import Indexer
 from headwater.flows.app import load
 from headwater.flows.replay_command import Wish, run
 from headwater.lineage.client import connect
-from headwater.lineage.errors import Misused, NotFound, Unavailable
+from headwater.lineage.decode import Received
+from headwater.lineage.errors import Misused, NotFound
+from headwater.lineage.event import Event, Position
 from headwater.lineage.landing import Landing
 from headwater.lineage.store import Store
 from headwater.testing import walk
@@ -75,7 +83,8 @@ def test_a_back_test_over_all(replayed, lake, tmp_path):
     strict = tmp_path / "strict.py"
     strict.write_text((lake / "app.py").read_text().replace("act_above=0.6", "act_above=1.0"))
     told = replayed(Wish(many=True), app=strict)
-    assert "of 2 decide the same" in told and "2 of 2" not in told
+    assert "of 2 decide the same" in told and "2 of 2 decide" not in told and "2 of 2 saw exactly the same" in told
+    assert "(acted) → " in told and " (waiting)" in told
     assert len(json.loads(replayed(Wish(many=True, agent="watch"), as_json=True))) == 2
 
 
@@ -106,13 +115,83 @@ def test_a_line_that_is_no_case_is_named(tmp_path, lake):
     assert found.returncode != 0 and "line 1 is no case" in found.stdout
 
 
+def test_a_chunk_that_was_not_seen_is_none_to_leave_out(replayed, decision):
+    """Leaving out what was not there is a slip, and the answer names what was there."""
+    with pytest.raises(Misused, match=r"did not see a chunk 'nonsense'; it saw [0-9a-f]{8}-"):
+        replayed(Wish(decision, without=("nonsense",)))
+
+
+def test_what_is_known_now_is_searched_in_the_index_of_a_stopped_home(replayed, decision, lake):
+    """`--now` needs nothing that runs: the index that the last run left is searched; here it holds another text than was found then."""
+    embedder, app = minilm(), load(str(lake / "app.py"))
+    topic = app.topics["readings"]
+    index = EdgeGenerations(lake / "home" / "index").current(embedder.size)
+    keep(index, fingerprint(embedder, app.document_types))
+    event, reading = Event(id="e", source="s", type="t", time=1), topic.model(id="3", gauge="pier", metres=9)
+    gone = Received(Position("b", "readings", 0, 0), event, reading, 1)
+    Indexer(index, embedder, app.document_types, clock=lambda: 1).index([gone])
+    index.close()
+    [data] = json.loads(replayed(Wish(decision, now=True), as_json=True))
+    assert data["difference"].startswith("retrieval 1.results[0]") and data["context_then"] != data["context_now"]
+    shutil.rmtree(lake / "home" / "index")
+
+
+def test_one_that_cannot_be_decided_again_holds_up_none_of_the_others(replayed, lake, tmp_path, monkeypatch):
+    """A back-test tells how many were lost and why, and goes on; the same while exporting. If all are lost it says so."""
+    real = cases.case_of
+    first: list[str] = []
+
+    def pruned(source, id):
+        first.append(id)
+        if id == first[0]:
+            raise Misused("pruned")
+        return real(source, id)
+
+    monkeypatch.setattr(cases, "case_of", pruned)
+    assert "1 of 1 decide the same" in replayed(Wish(many=True))
+    file = tmp_path / "lake.cases.jsonl"
+    assert "1 case written" in replayed(Wish(many=True), export=file) and len(file.read_text().splitlines()) == 1
+    renamed = tmp_path / "renamed.py"
+    renamed.write_text((lake / "app.py").read_text().replace("watch", "guard"))
+    with pytest.raises(Misused, match=r"none of 2 can be decided again; the first, .*: pruned"):
+        replayed(Wish(many=True), app=renamed)
+
+
+def test_a_back_test_that_is_interrupted_tells_what_it_has(replayed, monkeypatch, capsys):
+    """Ctrl-C after the first of two: its sums are printed, and the exit status says that it was cut short."""
+    real, done = replay_command.Again.decide, []
+
+    def decide(again, case):
+        if done:
+            raise KeyboardInterrupt
+        done.append(case)
+        return real(again, case)
+
+    monkeypatch.setattr(replay_command.Again, "decide", decide)
+    with pytest.raises(typer.Exit) as cut:
+        replayed(Wish(many=True))
+    told = capsys.readouterr()
+    assert cut.value.exit_code == 130 and "1 of 1 decide the same" in told.out and "interrupted after 1 of 2" in told.err
+
+
+def test_an_export_is_whole_or_not_there(replayed, tmp_path, monkeypatch):
+    """What fails midway leaves no file that passes for the whole; a folder that is not there is named."""
+    monkeypatch.setattr(replay_command, "line_of", lambda case: 1 / 0)
+    file = tmp_path / "lake.cases.jsonl"
+    with pytest.raises(ZeroDivisionError):
+        replayed(Wish(many=True), export=file)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(Misused, match="nowhere"):
+        replayed(Wish(many=True), export=tmp_path / "nowhere" / "x.cases.jsonl")
+
+
 @pytest.mark.parametrize(
     ("wish", "error", "says"),
     [
         (Wish(), Misused, "--all"), (Wish("x", many=True), Misused, "--all"), (Wish("x", since="1h"), Misused, "--since"),
         (Wish("nothing-of-the-kind"), NotFound, "no record names"), (Wish(many=True, agent="nobody"), Misused, "no decision"),
         (Wish(many=True, since="tomorrow"), Misused, "tomorrow"), (Wish(many=True, agent="watch@7"), Misused, "version 1"),
-        (Wish(many=True, now=True), Unavailable, "nothing runs"),
+        (Wish(many=True, now=True), NotFound, "no index lies there"), (Wish(many=True, agent="watch@1", now=True), NotFound, "no index"),
     ],
 )  # fmt: skip
 def test_wrong_wishes_say_what_to_do(replayed, wish, error, says):

@@ -223,6 +223,15 @@ def test_a_collector_that_stands_still_holds_nobody_and_every_lost_span_is_count
     assert len({span.context.span for span in stuck.given}) == len(stuck.given) <= 11
 
 
+@pytest.mark.parametrize(("flags", "parent"), [("01", CALLER.span), ("00", "")])
+def test_what_woke_a_rule_is_the_parent_only_if_it_is_told_of(flags, parent):
+    """Decisions are always told; under an event that is not, the trace would begin with a span that nobody ever sends."""
+    cause = f"00-{CALLER.trace}-{CALLER.span}-{flags}"
+    data = {"rule": "high", "follows": cause, "traceparent": following(cause, "", "act").header}
+    [span] = spans_of([fact("activation", "detect", "detect", "act", logged=1, data=data)])
+    assert (span.context.trace, span.parent) == (CALLER.trace, parent)
+
+
 def test_tokens_and_the_maker_of_a_model_are_told():
     """Tokens are those of the question and of the whole decision; what was said is not."""
     tokens = {"input_tokens": 30.0, "output_tokens": 4}
