@@ -13,7 +13,11 @@ MARK = "|#"
 
 def told(expression: pl.Expr) -> str:
     """All that polars knows of it, the same in every process. Of a Python function there is that it is one: its author versions it."""
-    return json.dumps(_nameless(json.loads(expression.meta.serialize(format="json"))), sort_keys=True)
+    try:
+        written = expression.meta.serialize(format="json")
+    except (pl.exceptions.PolarsError, TypeError, ValueError):
+        return str(expression)  # a Python function that holds a lock, a connection or the like cannot be written down
+    return json.dumps(_nameless(json.loads(written)), sort_keys=True)
 
 
 def digest(expressions: Iterable[object]) -> str:

@@ -261,3 +261,16 @@ def test_of_a_python_function_only_its_place_is_told() -> None:
     """Where it stands in the file, and in memory, says nothing of what it does; what stands around it counts."""
     one, other = (pl.col("ms").map_batches(lambda ms: ms + 1, return_dtype=pl.Float64) > 2 for _ in range(2))
     assert whole_of(one) == whole_of(other) != whole_of(one & (pl.col("ms") < 9))
+
+
+def test_a_function_that_cannot_be_written_down_is_a_rule_all_the_same() -> None:
+    """One that holds a lock, say: the expression is known by its text."""
+    lock = threading.Lock()
+
+    def held(values: pl.Series) -> pl.Series:
+        with lock:
+            return values
+
+    value = pl.col("ms").map_batches(held, return_dtype=pl.Float64)
+    rule = Threshold("locked", of=named, value=value, opens_at=1, closes_at=0)
+    assert whole_of(value) == str(value) and rule.shape
