@@ -73,6 +73,7 @@ from headwater.enrichers.point import (
     to_progress,
     unit,
 )
+from headwater.enrichers.purge import mark, purged
 from headwater.enrichers.sparse import Sparse
 from headwater.enrichers.turns import Turns
 from headwater.lineage.errors import Misused, Unavailable
@@ -98,6 +99,7 @@ class EdgeIndex:
 
     def __init__(self, directory: Path, size: int, storage: Storage = Storage()) -> None:
         self.size = size
+        self._directory = directory
         self._shard = _open(directory, size, storage)
         self._turns = Turns()
         self._heads: Lately[str, Head] = Lately(HEADS_KEPT)
@@ -206,6 +208,9 @@ class EdgeIndex:
     def states(self, ids: Sequence[str]) -> dict[str, State]:
         return {str(record.id): unpack_state(record.id, record.payload) for record in self._retrieve(ids)}
 
+    def purge(self) -> None:
+        mark(self._directory)
+
     def optimise(self) -> None:
         """Merge what was written and build its graphs. Holds the whole interpreter meanwhile: about a second for 1,000 points."""
         with _answering():
@@ -260,6 +265,8 @@ def _open(directory: Path, size: int, storage: Storage) -> EdgeShard:
         on_disk_payload=storage.on_disk or None,
     )
     with _answering():
+        with _opening(directory):
+            purged(directory, config)
         if directory.exists() and any(directory.iterdir()):
             shard = _reopen(directory, config)
         else:
@@ -280,8 +287,14 @@ def _quantization(kind: str) -> Any:
 
 
 def _reopen(directory: Path, config: EdgeConfig) -> EdgeShard:
-    try:
+    with _opening(directory):
         return EdgeShard.load(str(directory), config)
+
+
+@contextlib.contextmanager
+def _opening(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         if "WouldBlock" in str(error):
             raise Unavailable(f"the index in {directory} belongs to another process; ask that one, or stop it") from None

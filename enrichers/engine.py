@@ -277,6 +277,10 @@ class Index(Protocol):
         """Those chunk points that are there, as they lie."""
         ...
 
+    def purge(self) -> None:
+        """What is deleted must leave no bytes: the embedded engine's files are made anew when opened next. A server sees to its own."""
+        ...
+
     def close(self) -> None:
         """Write everything out and let go of it."""
         ...

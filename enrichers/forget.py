@@ -19,6 +19,8 @@ def forget(index: Index, documents: Sequence[str]) -> int:
     """
     removed = 0
     pending = _told(index, documents)
+    if pending:
+        index.purge()
     for _ in range(ATTEMPTS):
         if not pending:
             return removed

@@ -15,6 +15,8 @@ from headwater.lineage.store import Store
 _log = structlog.get_logger("headwater.audit")
 
 LOOK_S = 3600.0
+FIRST_S = 60.0
+"""How long after the start it is looked first: a process may be started anew more often than every hour."""
 DAY_US = 24 * 3_600_000_000
 
 
@@ -26,16 +28,22 @@ def prune(store: Store, settings: Settings, now: int, *, by: str, why: str, dry_
     return {**msgspec.to_builtins(told), "record": record}
 
 
-def keep_policy(store: Store, settings: Settings, clock: Callable[[], int]) -> Callable[[], None]:
+def keep_policy(
+    store: Store, settings: Settings, clock: Callable[[], int], *, first_s: float = FIRST_S, look_s: float = LOOK_S
+) -> Callable[[], None]:
     """Apply it in a thread of its own, once a day; the answer ends that. The file is rewritten when it is opened next."""
     stop = threading.Event()
 
     def run() -> None:
-        while not stop.wait(LOOK_S):
+        pause_s = first_s
+        while not stop.wait(pause_s):
+            pause_s = look_s
             try:
-                if clock() - _last(store) >= DAY_US:
-                    told = prune(store, settings, clock(), by="headwater", why="policy", dry_run=False, rewrite=False)
-                    _log.info("removed by policy", **told)
+                now = clock()
+                if now - _last(store) >= DAY_US:
+                    told = prune(store, settings, now, by="headwater", why="policy", dry_run=False, rewrite=False)
+                    if told["record"]:
+                        _log.info("removed by policy", **told)
             except Exception as error:  # whatever it is, landing goes on
                 _log.error("the policy of retention was not applied; trying again in an hour", error=str(error))
 

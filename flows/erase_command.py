@@ -30,10 +30,10 @@ def run(settings: Settings, subject: str, why: str, yes: bool, as_json: bool) ->
     if as_json:
         print_json(told)
         return
-    _print(told, yes)
+    _print(told, yes, found.running)
 
 
-def _print(told: dict[str, Any], done: bool) -> None:
+def _print(told: dict[str, Any], done: bool, running: bool) -> None:
     plan, console = told["plan"], terminal()
     goes = "went" if done else "would go"
     console.print(Text(f"{plan['texts']:,} texts in {plan['records']:,} records {goes}"))
@@ -46,6 +46,8 @@ def _print(told: dict[str, Any], done: bool) -> None:
     if done:
         record = f"the erasure is record {told['record']}" if told["record"] else "nothing was left to erase"
         console.print(Text(f"✓ {told['points']:,} points of the index went; {record}"))
+        if running and told["points"]:
+            console.print(Text("The files of an embedded index hold the bytes until it is opened anew: stop headwater and start it again"))
     else:
         console.print(Text("Nothing was done. Do it with --yes"))
 
@@ -76,4 +78,6 @@ def _stopped(found: Door, asked: dict[str, Any]) -> Any:
         finally:
             if index is not None:
                 index.close()
+        if index is not None and not asked["dry_run"]:
+            generations.current(MiniLM.size).close()  # what was erased leaves its files when it is opened
     return msgspec.to_builtins(done)

@@ -2,6 +2,9 @@
 
 # ruff: noqa: S608  (the SQL is put together from constants of this package)
 
+from pathlib import Path
+
+import duckdb
 import polars as pl
 
 from headwater.lineage.contents import REFERENCES
@@ -14,13 +17,20 @@ def growth(source: Source) -> pl.DataFrame:
 
     bytes        of records, their names and the texts they refer to, as they are before the file packs them; of a text that both
                  refer to, events have it
-    file_bytes   what of the file's used blocks falls to them, in proportion
+    file_bytes   what of the file's used blocks and its write-ahead log falls to them, in proportion
     An event is a position that some flow consumed; what woke an agent and all that followed counts to the decision.
     """
     with source.cursor() as cursor:
         cursor.register("paged", counted(cursor))
-        frame: pl.DataFrame = cursor.sql(_GROWTH).pl()
+        frame: pl.DataFrame = cursor.sql(_GROWTH, params=[_logged(cursor)]).pl()
     return frame
+
+
+def _logged(cursor: duckdb.DuckDBPyConnection) -> int:
+    """Bytes of the write-ahead log: what landed last is there, of a young database all of it."""
+    rows = cursor.execute("SELECT path FROM duckdb_databases() WHERE NOT internal AND path IS NOT NULL").fetchall()
+    logs = [Path(f"{path}.wal") for (path,) in rows]
+    return sum(log.stat().st_size for log in logs if log.is_file())
 
 
 _DECIDING = "('activation', 'retrieval', 'model', 'tool', 'note', 'ruling', 'decision', 'effect', 'review', 'verdict')"
@@ -54,7 +64,7 @@ _GROWTH = f"""
         SELECT what, coalesce(things, 0)::BIGINT AS things, records, coalesce(texts, 0)::BIGINT AS texts,
             (summed.bytes + coalesce(t.bytes, 0) + coalesce(n.bytes, 0))::BIGINT AS bytes
         FROM summed LEFT JOIN things USING (what) LEFT JOIN texts t USING (what) LEFT JOIN named n USING (what)),
-    file AS (SELECT any_value(block_size * used_blocks) AS used FROM pragma_database_size() WHERE database_name <> 'temp')
+    file AS (SELECT any_value(block_size * used_blocks) + $1 AS used FROM pragma_database_size() WHERE database_name <> 'temp')
     SELECT what, things, records, texts, bytes, bytes / nullif(things, 0) AS bytes_each,
         (used * (bytes / sum(bytes) OVER ()))::BIGINT AS file_bytes,
         used * (bytes / sum(bytes) OVER ()) / nullif(things, 0) AS file_bytes_each

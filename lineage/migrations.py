@@ -8,6 +8,8 @@ Two columns are not called what the rest of the code calls them, for DuckDB rese
 
 from typing import NamedTuple
 
+from headwater.lineage.beginnings import GATHER, TABLE, TOO_MANY
+
 
 class Migration(NamedTuple):
     """One step of the database's form. A released one is never changed; a new one is added."""
@@ -305,4 +307,5 @@ MIGRATIONS = (
     Migration(5, "texts apart from the records that tell of them", _CONTENTS),
     Migration(6, "names in pages, of which a look-up reads a few", _PAGED),
     Migration(7, "freshness that reads each document once", _FRESHNESS),
+    Migration(8, "what names begin with that are no hex digits", (TABLE, GATHER, *TOO_MANY)),
 )

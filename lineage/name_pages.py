@@ -17,6 +17,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from headwater.lineage.beginnings import gather
+
 Connection = duckdb.DuckDBPyConnection
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Between: TypeAlias = tuple[int, int]
@@ -57,6 +59,7 @@ def sort_names(connection: Connection) -> None:
         _add(connection, rows["name"].astype(np.uint64) >> _HALF, rows["seq"].astype(np.int64), level)
         _lengthen(connection)
     connection.execute("DELETE FROM names_new")
+    gather(connection)
 
 
 def _lengthen(connection: Connection) -> None:

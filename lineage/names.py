@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
+from headwater.lineage.beginnings import KINDS, quoted, unread
 from headwater.lineage.event import Position
 from headwater.lineage.name_pages import places
 from headwater.lineage.near import near
@@ -137,13 +136,9 @@ def beginning_with(cursor: Connection, text: str, *, limit: int = 500) -> list[R
     matching = [record for record in found if any(begins(id, text) for _, id in things(record))]
     if matching or (ends and ends[0] == ends[1]):  # whatever begins so has these digits, and was found if it is there
         return matching
-    # Ids that are no hex digits have no order among the names: read the texts.
-    quoted = msgspec.json.encode(text).decode().rstrip('"')
-    where = (
-        "kind IN ('document', 'dead_letter', 'activation') "
-        "AND (starts_with(ref, $1) OR contains(ref, '/' || $1) OR contains(data::VARCHAR, $2))"
-    )
-    return list(records(cursor, [where], [text, quoted], limit=limit).values())
+    # Ids that are no hex digits have no order among the names: read the texts, of those that may have one.
+    where = f"seq >= $3 AND kind IN {KINDS} AND (starts_with(ref, $1) OR contains(ref, '/' || $1) OR contains(data::VARCHAR, $2))"
+    return list(records(cursor, [where], [text, quoted(text), unread(cursor, text)], limit=limit).values())
 
 
 def begins(id: str, text: str) -> bool:

@@ -118,9 +118,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def edge_world(tmp_path: Path) -> Iterator[World]:
-    index = _edge(tmp_path)
-    yield World(index)
-    index.close()
+    world = World(_edge(tmp_path))
+    yield world
+    world.index.close()
 
 
 @pytest.fixture
