@@ -10,6 +10,7 @@ A victim's plan (see `run`):
     workers     worker threads of each flow
     http_off    open no HTTP door
     effects     pass the points of `effect_points`, and run no `index`
+    landing     pass the points of `landing_points`, and run `audit` alone
     environ     what the application finds in its environment;  ahead  µs that its clock is ahead of this machine's
     steps       what disturbs it, see `points`
     stalls      a folder: a file in it stalls what it is called, `index`, `model` or `store`; see `headwater.enrichers.testing.Stall`
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 for _stream in (sys.stdout, sys.stderr):
     _stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
-from crash import effect_points  # noqa: E402
+from crash import effect_points, landing_points  # noqa: E402
 from crash.points import Passing, Step, install  # noqa: E402
 
 import headwater.agents.model as language  # noqa: E402
@@ -57,6 +58,10 @@ def run(plan: dict[str, Any]) -> None:
     if plan.get("effects"):
         effect_points.install(Passing(steps, home / "points", effect_points.EFFECT_POINTS))
         options |= {"embedder": HashEmbedder(), "flows": ("detect", "decide", "audit")}
+    elif plan.get("landing"):
+        passing = Passing(steps, home / "points", landing_points.LANDING_POINTS)
+        landing_points.install(passing, overtaken=any(step.point == "ahead: overtaken" for step in steps))
+        options |= {"embedder": HashEmbedder(), "flows": ("audit",)}
     else:
         options["embedder"] = install(Passing(steps, home / "points"))
     up_command.Up = partial(Up, **options)  # type: ignore[assignment,misc]
