@@ -1,5 +1,6 @@
 """Spans over OTLP/HTTP, by OpenTelemetry's own exporter (extra `telemetry`)."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -13,6 +14,8 @@ from headwater.lineage.spans import Span
 from headwater.lineage.traceparent import TraceContext
 
 TIMEOUT_S = 10.0
+logging.getLogger("opentelemetry.exporter.otlp").addHandler(logging.NullHandler())
+"""Its complaints, one with every batch, reach whoever listens to Python's logs, and not the terminal: `flows.telemetry` tells it once."""
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT, "producer": SpanKind.PRODUCER, "consumer": SpanKind.CONSUMER}
 
 

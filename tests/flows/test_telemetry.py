@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -230,6 +232,33 @@ def test_what_woke_a_rule_is_the_parent_only_if_it_is_told_of(flags, parent):
     data = {"rule": "high", "follows": cause, "traceparent": following(cause, "", "act").header}
     [span] = spans_of([fact("activation", "detect", "detect", "act", logged=1, data=data)])
     assert (span.context.trace, span.parent) == (CALLER.trace, parent)
+
+
+REFUSING = """
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from headwater.flows.otlp import OtlpExporter
+from headwater.lineage.spans import Span
+from headwater.lineage.traceparent import following
+
+class Refuse(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(400)
+        self.end_headers()
+    def log_message(self, *told): ...
+
+server = HTTPServer(("127.0.0.1", 0), Refuse)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+exporter = OtlpExporter(f"http://127.0.0.1:{server.server_port}", "s", "i", "1", {})
+print([exporter.export([Span(context=following("", "t", "d"), name="n", start=1, end=2)]) for _ in range(3)])
+"""
+
+
+def test_a_collector_that_refuses_is_not_told_of_with_every_batch():
+    """The exporter's own words stay off the terminal; that spans are dropped is told by us, once."""
+    done = subprocess.run([sys.executable, "-c", REFUSING], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[False, False, False]" and "Failed to export" not in done.stderr, done.stderr
 
 
 def test_tokens_and_the_maker_of_a_model_are_told():
