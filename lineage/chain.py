@@ -5,8 +5,8 @@
     head  = SHA-256 of (batch, first seq, next seq, root, the former head)
 
 Whoever keeps a head outside the database can prove later that nothing up to it was changed, dropped, inserted or reordered.
-The leaf is defined twice, for SQL (for what lands, and whoever verifies millions of rows) and for Python (for whoever checks without
-DuckDB). A test holds the two equal.
+The leaf is defined twice, for SQL (for whoever verifies millions of rows) and for Python (for whoever checks without DuckDB); `leaves`
+makes those of a batch that lands. A test holds the three equal.
 """
 
 import hashlib
@@ -28,17 +28,8 @@ _FIELDS = (
 # A record that holds no contents, as none did once, has no such field.
 _HELD = "strlen(held::VARCHAR)::VARCHAR || ':' || held::VARCHAR"
 
-COLUMNS = (
-    "seq", "id", "kind", "flow", "step", "ref", "parents", "broker", "topic", "partition", "first", "next", "count", "outcome",
-    "time", "logged", "data", "held",
-)  # fmt: skip
-"""Those of `records` that a leaf covers, in its order."""
-
-TEXT = "concat(" + ", ".join(f"strlen({field})::VARCHAR, ':', {field}" for field in _FIELDS) + f", {_HELD})"
-"""The SQL expression of the text that a leaf is the hash of, over the columns of `records`."""
-
-LEAF = f"unhex(sha256({TEXT}))"
-"""The SQL expression of a leaf."""
+LEAF = "unhex(sha256(concat(" + ", ".join(f"strlen({field})::VARCHAR, ':', {field}" for field in _FIELDS) + f", {_HELD})))"
+"""The SQL expression of a leaf over the columns of `records`."""
 
 ROOT = "sha256(coalesce(string_agg(lower(hex(leaf)), '' ORDER BY seq), ''))"
 """The SQL aggregate of a batch's root."""
@@ -65,18 +56,13 @@ class Link(NamedTuple):
 
 def leaf(seq: int, record: Record, data: str, held: str | None = None) -> bytes:
     """The leaf of a record that landed as number `seq` with the JSON text `data`, holding the contents that `held` refers to."""
-    return leaf_of((
-        seq, record.id, record.kind, record.flow, record.step, record.ref, record.parents,
+    parents = b"".join(_framed(parent) for parent in record.parents)
+    fields: Sequence[object] = (
+        seq, record.id, record.kind, record.flow, record.step, record.ref, parents,
         record.broker, record.topic, record.partition, record.first, record.next, record.count, record.outcome,
-        record.at, record.logged, data, held,
-    ))  # fmt: skip
-
-
-def leaf_of(values: Sequence[object]) -> bytes:
-    """The same of a row's values in the order of `COLUMNS`, times in µs since 1970."""
-    *fields, held = values
-    text = b"".join([_framed(b"".join(map(_framed, field)) if isinstance(field, list | tuple) else field) for field in fields])
-    return hashlib.sha256(text if held is None else text + _framed(held)).digest()
+        "" if record.at is None else record.at, record.logged, data, *(() if held is None else (held,)),
+    )  # fmt: skip
+    return hashlib.sha256(b"".join(_framed(field) for field in fields)).digest()
 
 
 def root(leaves: Iterable[bytes]) -> str:
@@ -122,5 +108,5 @@ def broken(links: Iterable[Link], kept: Iterable[Head] = ()) -> str:
 
 
 def _framed(value: object) -> bytes:
-    text = value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
+    text = value if isinstance(value, bytes) else str(value).encode()
     return str(len(text)).encode() + b":" + text

@@ -1,41 +1,60 @@
-"""leaves: the chain's leaves of rows about to land.
+"""leaves: the chain's leaves of rows about to land, column by column: half of what SQL takes, and other threads run meanwhile.
 
-Of many rows the texts are put together in SQL: in one statement, while other threads have the interpreter. The hash is Python's, for
-DuckDB's SHA-256 takes four times as long. Few rows are done before that statement would be planned.
+`chain` says what a leaf is.
 """
 
 import hashlib
 from collections.abc import Iterator
 from itertools import pairwise
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-
-from headwater.lineage.chain import COLUMNS, TEXT, leaf_of
-
-FEW = 1_000
+import pyarrow.compute as pc
 
 _AT_ONCE = 1 << 28
 """Bytes: an array of texts holds 2 GB at most, and the texts of leaves are not much longer than the rows."""
+_MOMENTS = ("time", "logged")
+_FIELDS = (
+    "seq", "id", "kind", "flow", "step", "ref", "parents", "broker", "topic", "partition", "first", "next", "count", "outcome",
+    *_MOMENTS, "data",
+)  # fmt: skip
 
 
-def leaves(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> list[bytes]:
+def leaves(rows: pa.Table) -> list[bytes]:
     """The leaf of each row; `rows` as `landing.table` makes them."""
-    if rows.num_rows <= FEW:
-        return [leaf_of(values) for values in zip(*map(_plain, rows.select(COLUMNS).columns), strict=True)]
     at_once = max(1, rows.num_rows * _AT_ONCE // max(rows.nbytes, 1))
     found: list[bytes] = []
     for start in range(0, rows.num_rows, at_once):
-        texts = connection.from_arrow(rows.slice(start, at_once)).project(f"{TEXT} AS text").to_arrow_table()
-        for chunk in texts["text"].chunks:
-            found.extend(_hashed(chunk))
+        found.extend(_hashed(_joined(rows.slice(start, at_once))))
     return found
 
 
-def _plain(column: pa.ChunkedArray) -> list[object]:
-    values: list[object] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
-    return values
+def _joined(rows: pa.Table) -> pa.Array:
+    """The text that each leaf is the hash of."""
+    parts: list[pa.Array | str] = []
+    for name in _FIELDS:
+        column = rows[name].combine_chunks()
+        if name == "parents":
+            column = _listed(column)
+        elif name in _MOMENTS:
+            column = pc.cast(column, pa.int64())
+        text = column if pa.types.is_string(column.type) else pc.fill_null(pc.cast(column, pa.string()), "")
+        parts += _framed(text)
+    held = rows["held"].combine_chunks()
+    # A record that holds no contents, as none did once, has no such field.
+    parts.append(pc.fill_null(pc.binary_join_element_wise(*_framed(held), ""), ""))
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _framed(texts: pa.Array) -> list[pa.Array | str]:
+    return [pc.cast(pc.binary_length(texts), pa.string()), ":", texts]
+
+
+def _listed(lists: pa.Array) -> pa.Array:
+    """Of each list its texts, each framed, as one text."""
+    framed = pc.binary_join_element_wise(*_framed(lists.flatten()), "")
+    starts = pc.subtract(lists.offsets, lists.offsets[0])
+    return pc.binary_join(pa.ListArray.from_arrays(starts, framed), "")
 
 
 def _hashed(texts: pa.Array) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from headwater.lineage.ahead import Ahead
-from headwater.lineage.chain import GENESIS, Head
+from headwater.lineage.chain import GENESIS, Head, link, root
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.gate import PATIENCE_S, Cursor, Gate
@@ -26,6 +26,7 @@ from headwater.lineage.keep import KEY_BYTES, keep, opened, stored
 from headwater.lineage.known import known_of
 from headwater.lineage.landing import Known, Landed, named, table
 from headwater.lineage.landing import Landing as Landing
+from headwater.lineage.leaves import leaves
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
 from headwater.lineage.name_pages import enough, sort_names, waiting
 from headwater.lineage.record import Record
@@ -86,7 +87,7 @@ class Store:
         self._connection = open_database(path)
         self._offsets: dict[tuple[str, int], int] = {}
         self._head = Head(0, 0, GENESIS)
-        self._made = (0, 0)  # batches and records that were made ready, while the head is of what is committed
+        self._last = self._head  # after all that was made ready, while the head is of what is committed
         self._names = 0
         self._ahead = Ahead()
         self._known = Known()
@@ -170,8 +171,8 @@ class Store:
                 key = self._random(KEY_BYTES)
                 self._connection.execute("UPDATE contents_key SET key = ?", [key])
                 self._texts = Texts(key, self._texts.next, {})
-                head = self._land([record])
-            self._head = head
+                self._land([record])
+            self._head = self._last
             if rewrite:
                 self._scrub()
             return record
@@ -213,8 +214,8 @@ class Store:
             records += lives_over(self._offsets, broker, now)
             if records:
                 with self._remembering(), self._transaction():
-                    head = self._land(records)
-                self._head = head
+                    self._land(records)
+                self._head = self._last
             return sum(record.count for record in records if record.kind == "outcome")
 
     def _ready(self, batch: Sequence[Landing]) -> Ready:
@@ -237,13 +238,17 @@ class Store:
         landed = Landed(len(records), sifted.duplicates, sum(r.positions for r in sifted.replays if r.kind in ("outcome", "open")))
         at = to_datetime(self._clock())
         if not records and not sifted.replays:
-            landed.batch = self._made[0]
-            return Ready(landed, None, None, None, (), (), (), at)
+            landed.batch = self._last.batch
+            return Ready(landed, None, None, None, None, (), (), (), at)
         kept = keep(self._texts, records, self._stored)
-        batch, seq = self._made
-        self._made = batch + 1, seq + len(records)
-        landed.batch = batch + 1
-        return Ready(landed, table(records, seq, batch + 1, kept), kept.contents, named(kept, seq), (), (), sifted.replays, at)
+        before = self._last
+        rows, names = table(records, before.seq, before.batch + 1, kept), named(kept, before.seq)
+        found = leaves(rows)
+        entry = link(before, before.seq + len(records), root(found))
+        self._last = Head(entry.batch, entry.next_seq, entry.head)
+        landed.batch = entry.batch
+        whole = rows.append_column("leaf", pa.array(found, pa.binary()))
+        return Ready(landed, whole, entry, kept.contents, names, (), (), sifted.replays, at)
 
     def _stored(self, hashes: Sequence[str]) -> dict[str, int]:
         self._ahead.settle()
@@ -253,20 +258,20 @@ class Store:
         if ready.rows is None and not ready.offsets and not ready.begun:
             return
         with self._transaction():
-            head = self._write(ready)
-        self._head = head
+            self._write(ready)
+        if ready.link is not None:
+            self._head = Head(ready.link.batch, ready.link.next_seq, ready.link.head)
 
-    def _land(self, records: Sequence[Record]) -> Head:
-        """Land records that nobody sent, within a transaction; the head then."""
-        return self._write(self._sifted([Landing("", -1, -1, records)]))
+    def _land(self, records: Sequence[Record]) -> None:
+        """Records that nobody sent, within a transaction."""
+        self._write(self._sifted([Landing("", -1, -1, records)]))
 
-    def _write(self, ready: Ready) -> Head:
-        head = write(self._connection, ready, self._head)
+    def _write(self, ready: Ready) -> None:
+        write(self._connection, ready)
         self._names += ready.names.num_rows if ready.names is not None else 0
         if enough(self._names):
             sort_names(self._connection)
             self._names = 0
-        return head
 
     def _landed(self, suspects: Sequence[tuple[int, str, int]]) -> frozenset[str]:
         """Which of the suspects are in the database. The range of their positions prunes what must be read."""
@@ -306,7 +311,7 @@ class Store:
         self._offsets = {(broker, partition): following for broker, partition, following in rows}
         last = run("SELECT batch, next_seq, head FROM chain ORDER BY batch DESC LIMIT 1").fetchall()
         self._head = Head(*last[0]) if last else Head(0, 0, GENESIS)
-        self._made = self._head.batch, self._head.seq
+        self._last = self._head
         self._names = waiting(self._connection)
         keys = run("SELECT key FROM contents_key").fetchall()
         if not keys:

@@ -7,9 +7,8 @@ from typing import NamedTuple, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from headwater.lineage.chain import Head, link, root
+from headwater.lineage.chain import Link
 from headwater.lineage.landing import Landed, Replay
-from headwater.lineage.leaves import leaves
 
 Offset: TypeAlias = tuple[str, int, int]
 """(broker, partition of the lineage topic, offset at which to go on)."""
@@ -24,7 +23,7 @@ _COLUMNS = (
 class Ready(NamedTuple):
     """A batch that is ready to land.
 
-    rows      those of `records` but for their leaves; None if nothing is new
+    rows      those of `records`; None if nothing is new;  link: theirs in the chain, with the head that it makes
     contents  what they say that was not said lately, see `texts`;  names: by which they are asked for, see `landing.named`
     offsets   where to go on reading; those of `begun` have no row yet
     replays   what was cut off;  at: when it was made ready
@@ -32,6 +31,7 @@ class Ready(NamedTuple):
 
     landed: Landed
     rows: pa.Table | None
+    link: Link | None
     contents: pa.Table | None
     names: pa.Table | None
     offsets: Sequence[Offset]
@@ -40,16 +40,13 @@ class Ready(NamedTuple):
     at: datetime
 
 
-def write(connection: duckdb.DuckDBPyConnection, ready: Ready, before: Head) -> Head:
-    """Land a batch, within a transaction; the head of the chain then. `before`: what it was."""
-    head = before
+def write(connection: duckdb.DuckDBPyConnection, ready: Ready) -> None:
+    """Land a batch, within a transaction."""
     if ready.rows is not None:
-        found = leaves(connection, ready.rows)
         # In the order of seq, as they are.
-        connection.from_arrow(ready.rows.append_column("leaf", pa.array(found, pa.binary())).select(_COLUMNS)).insert_into("records")
-        entry = link(before, before.seq + len(found), root(found))
-        connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*entry, ready.at])
-        head = Head(entry.batch, entry.next_seq, entry.head)
+        connection.from_arrow(ready.rows.select(_COLUMNS)).insert_into("records")
+    if ready.link is not None:
+        connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*ready.link, ready.at])
     if ready.contents is not None:
         # In the order of their numbers.
         connection.from_arrow(ready.contents).insert_into("contents")
@@ -63,4 +60,3 @@ def write(connection: duckdb.DuckDBPyConnection, ready: Ready, before: Head) -> 
         connection.execute('UPDATE offsets SET "next" = ? WHERE broker = ? AND "partition" = ?', [following, broker, partition])
     for begun in ready.begun:
         connection.execute("INSERT INTO offsets VALUES (?, ?, ?)", begun)
-    return head

@@ -4,7 +4,6 @@ import signal
 import time
 from typing import Any
 
-import pytest
 from crash.landing_points import LANDING_POINTS
 from crash.points import Step
 
@@ -44,7 +43,6 @@ def lived(victim: Any, writer: Writer, broker: str, waves: int) -> int:
     return waves
 
 
-@pytest.mark.long
 def test_killed_while_one_batch_lands_and_the_next_is_ready(tmp_path, start):
     """Law 8: `audit` killed with a batch in its open transaction and the next one ready, then with one committed of which its flow does
     not know, has each record once in the end, in an unbroken chain; both kinds of batch landed ahead.
