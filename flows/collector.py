@@ -22,6 +22,6 @@ def collect_seldom() -> None:
 
 @cache
 def keep_what_is_loaded() -> None:
-    """Once in a process, when all is loaded: what there is now is not looked through again until its end. What is freed is freed as before."""
+    """Once in a process, when all is loaded: what there is now is not looked through again until its end. What is freed is freed."""
     gc.freeze()
     atexit.register(gc.unfreeze)  # libraries look then for what they left behind, and would complain of all that is set aside

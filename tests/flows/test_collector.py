@@ -5,7 +5,7 @@ import sys
 
 
 def test_what_is_loaded_is_not_looked_through_again():
-    """Once all is loaded it is set aside, and once only: what comes later, and goes, is still collected; no library complains at the end."""
+    """Once all is loaded it is set aside, and once only: what comes and goes later is collected; nobody complains at the end."""
     script = (
         "import gc, duckdb\n"
         "from headwater.flows.collector import keep_what_is_loaded\n"
