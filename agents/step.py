@@ -95,7 +95,7 @@ class Pace:
         if idle is not None and (idle.changed or (idle.clock and moved != (len(self.outcomes), len(self.activations)))):
             self.records.append(self._idle_record(idle))
         self.outcomes.sort(key=_place)
-        return Step(self.activations, self.outcomes, self.records, idle, self.levels)
+        return Step(self.activations, self.outcomes, self.records, idle, tuple(self.levels))
 
     def _forward(self, signal: Signal) -> None:
         """One signal, in order."""
