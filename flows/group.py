@@ -1,17 +1,24 @@
-"""Requests to a journal, and which of them share a commit: those that come within a few milliseconds of the first."""
+"""Requests to a journal, and which of them share a commit: those that come within a few milliseconds of the first.
+
+Questions to people gather longer, for a person takes no notice of a twentieth of a second: an agent that is dead asks for each of its
+decisions, and each commit of its own would take its time from all other agents.
+"""
 
 import asyncio
 import contextlib
 import queue
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from headwater.agents.journal import Entry, Outgoing
+from headwater.agents.journal import Decided, Entry, Outgoing
 from headwater.lineage.event import Position
 
 GROUP_S = 0.005
 """How long a commit waits for company."""
+PATIENT_S = 0.05
+"""How long, while nothing waits for it but questions to people."""
 LARGEST_GROUP = 500
 
 
@@ -30,6 +37,11 @@ class Request:
     first: Entry | None = None
     placed: dict[int, Position] = field(default_factory=dict)
     came: float = field(default_factory=time.monotonic)
+
+    @property
+    def patient(self) -> bool:
+        """Whether it is a question to a person, and no more."""
+        return isinstance(self.first, Decided) and self.first.state == "waiting"
 
     @property
     def tokens(self) -> list[str]:
@@ -51,25 +63,24 @@ class Requests:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._urgent: deque[None] = deque()  # as long as requests wait that are not patient: its steps need no lock
 
     def put(self, request: Request) -> None:
+        if not request.patient:
+            self._urgent.append(None)
         self._queue.put(request)
 
     def end(self) -> None:
         """Nothing more is taken after what was put so far."""
+        self._urgent.append(None)
         self._queue.put(None)
 
     def gather(self) -> list[Request]:
-        """The next that share a commit; waits for the first, and for its company unless it has waited as long already. Empty at the end.
-
-        Sleeps once, for to be woken by each that comes costs more than to take it.
-        """
+        """The next that share a commit; waits for the first, and for its company unless it has waited as long already. Empty at the end."""
         first = self._queue.get()
         if first is None:
             return []
-        pause = first.came + GROUP_S - time.monotonic()
-        if pause > 0 and self._queue.qsize() < LARGEST_GROUP:
-            time.sleep(pause)
+        self._await_company(first)
         group = [first]
         while len(group) < LARGEST_GROUP:
             try:
@@ -80,7 +91,18 @@ class Requests:
                 self.end()
                 break
             group.append(request)
+        for request in group:
+            if not request.patient:
+                self._urgent.popleft()
         return group
+
+    def _await_company(self, first: Request) -> None:
+        """Sleeps, for to be woken by each that comes costs more than to take it."""
+        until = first.came + (GROUP_S if self._urgent else PATIENT_S)
+        while (pause := until - time.monotonic()) > 0 and self._queue.qsize() < LARGEST_GROUP:
+            time.sleep(min(pause, GROUP_S))
+            if self._urgent:
+                return
 
     def left(self) -> Iterator[Request]:
         """Those that wait now, without waiting for others."""
