@@ -193,7 +193,8 @@ def test_a_decision_lies_in_the_log_before_its_events_are_sent(kafka, opened, ag
     other = decided(agent, 1)
     others = Done(id=other.id, effects=(f"{other.id}-e0",), at=8)
     [places] = run(again.perform([effect(app, other)], others, other))
-    lying = {f"{kafka.broker_id()}/{app}/{p}/{m.offset}": dict(m.headers)["ce_id"].decode() for p in range(2) for m in drain(kafka, app, p, 0)}
+    broker = kafka.broker_id()
+    lying = {f"{broker}/{app}/{p}/{m.offset}": dict(m.headers)["ce_id"].decode() for p in range(2) for m in drain(kafka, app, p, 0)}
     assert [lying[token] for token in (*tokens, *places)] == [event.id, f"{other.id}-e0"]
     assert opened(agent).book == [decision, done.placed(tokens), other, others.placed(places)]
 
