@@ -42,6 +42,7 @@ class Detector:
         self.single = len(given) == 1
         self.topic = given[0]
         self.rules = tuple(rules)
+        self.declared = declared(rules)  # once: of a module that is loaded for a moment only, functions are told otherwise later
         self.counts = {topic.name: topic.partitions for topic in given} | self._counted(partitions)
         self.lateness = {topic.name: duration(topic.lateness) for topic in given}
         self.horizon = max(self.lateness.values())
@@ -151,7 +152,7 @@ class Detector:
         lanes = _lanes(self.counts)
         return State(
             version=VERSION, topic=self.name, broker="", order=begin(len(lanes), now), lanes=lanes, cut=[0] * len(lanes),
-            groups={rule.name: {} for rule in self.rules}, due=[], rules=declared(self.rules), reads=self._reads,
+            groups={rule.name: {} for rule in self.rules}, due=[], rules=self.declared, reads=self._reads,
             held=[], parting=[], news=[],
         )  # fmt: skip
 
@@ -237,7 +238,7 @@ class Detector:
             )
         self.grow(state, sizes, now)
         state["order"]["heard"] = [now] * len(state["lanes"])
-        adopt(state, self.rules, self._reads, self._machines)
+        adopt(state, self.declared, self._reads, self._machines)
         return state
 
 

@@ -118,12 +118,11 @@ def thaw(saved: bytes) -> State:
     return cast(State, state)
 
 
-def adopt(state: State, rules: Sequence[Rule], reads: dict[str, list[tuple[str, int]]], machines: Machines) -> None:
-    """Have a thawed state go on under these rules: one that is new or reads otherwise starts afresh, its running episodes are parted with.
+def adopt(state: State, today: Mapping[str, Known], reads: dict[str, list[tuple[str, int]]], machines: Machines) -> None:
+    """Have a thawed state go on under today's rules: one new or that reads otherwise starts afresh, its running episodes are parted with.
 
     The state is changed in place.
     """
-    today = declared(rules)
     former = {name: _recognised(known, today.get(name)) for name, known in state["rules"].items()}
     kept = {name for name, known in today.items() if name in former and former[name].shape == known.shape}
     waiting = state["order"]["waiting"]
@@ -133,12 +132,12 @@ def adopt(state: State, rules: Sequence[Rule], reads: dict[str, list[tuple[str, 
         state["held"] = [_reheld(one, places[one.topic]) for one in state["held"]]
     saved = state["groups"]
     groups: dict[str, dict[str, Any]] = {}
-    for rule in rules:
-        machine, keys = machines[rule.name], saved.get(rule.name, {})
-        if rule.name in kept:
-            groups[rule.name] = {key: machine.thaw(known) for key, known in keys.items()}
+    for name in today:
+        machine, keys = machines[name], saved.get(name, {})
+        if name in kept:
+            groups[name] = {key: machine.thaw(known) for key, known in keys.items()}
         else:
-            groups[rule.name] = _afresh(keys, machine, state["order"]["watermark"])
+            groups[name] = _afresh(keys, machine, state["order"]["watermark"])
     state["parting"] += [
         Parting(name, former[name].version, key, known["level"], known["episode"], known["at"])
         for name, keys in saved.items()
@@ -151,7 +150,7 @@ def adopt(state: State, rules: Sequence[Rule], reads: dict[str, list[tuple[str, 
         for name in {**former, **today}
         if former.get(name) != today.get(name) and not _unknown(former.get(name), today.get(name))
     ]
-    state["groups"], state["rules"], state["reads"] = groups, today, reads
+    state["groups"], state["rules"], state["reads"] = groups, dict(today), reads
     state["due"] = sorted(
         (known["armed"], name, key) for name, keys in groups.items() for key, known in keys.items() if known["armed"] != NEVER
     )
@@ -193,10 +192,9 @@ def _reread(signal: Signal, places: Sequence[int | None]) -> Signal:
 
 def moved(
     signals: Sequence[Signal], texts: Sequence[Text], before: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]],
-    former: Sequence[Rule], rules: Sequence[Rule],
+    known: Mapping[str, Known], today: Mapping[str, Known],
 ) -> tuple[list[Signal], tuple[Text, ...]]:  # fmt: skip
     """Signals (and texts) of one topic, read for the inputs `before`, in the order of those of `now`, where the rule is the same."""
-    known, today = declared(former), declared(rules)
     kept = {name for name in today if name in known and known[name].shape == today[name].shape}
     places = _places(before, now, kept)
     held = _reheld(Held("", "", list(signals), tuple(texts), 0, 0), places)

@@ -162,33 +162,29 @@ FILES_DOCUMENT = DocumentType("files", FILES_TOPIC, _file_document, version="ver
 def load(target: str) -> App:
     """The App of `FILE.py` or `MODULE:NAME` (object `app`). Modules beside the file, or below the working directory, can be imported.
     Raises Misused."""
-    module, _, name = target.partition(":")
-    if module.endswith(".py"):
-        found = _from_file(Path(module))
-    else:
-        _importable(Path.cwd())
-        try:
-            found = importlib.import_module(module)
-        except ImportError as error:
-            raise Misused(f"application {target!r}: {error}") from None
-    app = getattr(found, name or "app", None)
-    if not isinstance(app, App):
-        raise Misused(f"{target} has no App called {name or 'app'!r}; write: {name or 'app'} = App(…)")
-    return app
-
-
-def reloaded(target: str) -> App:
-    """The App as its file says now, for a look at its rules: the modules that run stay those that were loaded first. Raises Misused."""
-    path = Path(target.partition(":")[0])
-    name = f"headwater_app_{path.stem}"
-    running = sys.modules.get(name)
-    compiled = importlib.util.cache_from_source(str(path.resolve()))
-    Path(compiled).unlink(missing_ok=True)  # it counts as fresh if second and size are the same: a changed level often is no longer
+    path = file_of_target(target)
+    if path is not None:
+        return app_in(_from_file(path), target)
+    _importable(Path.cwd())
     try:
-        return load(target)
-    finally:
-        if running is not None:
-            sys.modules[name] = running
+        return app_in(importlib.import_module(target.partition(":")[0]), target)
+    except ImportError as error:
+        raise Misused(f"application {target!r}: {error}") from None
+
+
+def file_of_target(target: str) -> Path | None:
+    """The file that a target names; None: it names a module."""
+    named = target.partition(":")[0]
+    return Path(named) if named.endswith(".py") else None
+
+
+def app_in(module: Any, target: str) -> App:
+    """The App that a target names, of its module. Raises Misused."""
+    name = target.partition(":")[2] or "app"
+    app = getattr(module, name, None)
+    if not isinstance(app, App):
+        raise Misused(f"{target} has no App called {name!r}; write: {name} = App(…)")
+    return app
 
 
 def _from_file(path: Path) -> Any:
@@ -218,7 +214,7 @@ def _importable(folder: Path) -> None:
 
 def _line_of(error: Exception, path: Path) -> str:
     """Where in the file it went wrong: the last of its lines that was reached."""
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename == str(path.resolve()):  # else it stands in a file that this one imports
         return f"line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path.resolve()]
     return f"line {lines[-1]}" if lines else "on loading"

@@ -3,29 +3,15 @@
 What is taken over is the rules' declarations alone. What they look at (topics, models, enrichers, documents) is read once, at the start.
 """
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import structlog
+from collections.abc import Mapping, Sequence
 
 from headwater.agents.columns import columns_of
 from headwater.agents.detect import Detector, groups_of
 from headwater.agents.machine import Rule
 from headwater.agents.signals import Batch as Signals
-from headwater.agents.state import declared, moved
-from headwater.flows.app import reloaded
-from headwater.lineage.errors import HeadwaterError, Misused
+from headwater.agents.state import moved
+from headwater.lineage.errors import Misused
 from headwater.lineage.select import together
-
-if TYPE_CHECKING:
-    from headwater.flows.runtime import Runtime
-
-_log = structlog.get_logger("headwater.rules")
-
-LOOK_S = 1.0
-"""How often the application file is looked at."""
 
 
 class Rulebook:
@@ -56,8 +42,8 @@ class Rulebook:
             found[name] = _renewed(current[name], members)
         if gone := current.keys() - found.keys():
             raise Misused(f"no rule looks at {', '.join(sorted(gone))} any more; restart to have it so")
-        before = {name: known for detector in current.values() for name, known in declared(detector.rules).items()}
-        now = declared(rules)
+        before = {name: known for detector in current.values() for name, known in detector.declared.items()}
+        now = {name: known for detector in found.values() for name, known in detector.declared.items()}
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
             self._revisions.append(found)
@@ -90,72 +76,6 @@ def reread(signals: Signals, before: Detector, now: Detector) -> Signals:
     """A batch that was read for rules of another revision, as those of today may see it: what they would read otherwise says nothing."""
     if before is now:
         return signals
-    found, texts = moved(signals.signals, signals.texts, before.reads(signals.topic), now.reads(signals.topic), before.rules, now.rules)
+    reads = before.reads(signals.topic), now.reads(signals.topic)
+    found, texts = moved(signals.signals, signals.texts, *reads, before.declared, now.declared)
     return signals._replace(signals=found, texts=texts)
-
-
-def changes(target: str) -> Callable[[], Sequence[Rule] | None]:
-    """A function that gives the rules of an application file each time it has changed since the last call, else None. Raises Misused."""
-    path = Path(target.partition(":")[0])
-    seen = _written(path)
-
-    def changed() -> Sequence[Rule] | None:
-        nonlocal seen
-        now = _written(path)
-        if now is None or now == seen:
-            return None
-        seen = now
-        return reloaded(target).triggers
-
-    return changed
-
-
-def _written(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None  # an editor may put a new file in the place of the old one
-    return found.st_mtime_ns, found.st_size
-
-
-class RuleWatch:
-    """Looks at the application file in a thread, and offers its rules to the book when it has changed.
-
-    changed  gives the rules when the file has changed, else None; raises what is wrong with it
-    """
-
-    def __init__(self, changed: Callable[[], Sequence[Rule] | None], take: Callable[[Sequence[Rule]], list[str]]) -> None:
-        self._changed, self._take = changed, take
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            self.look()
-
-    def look(self) -> None:
-        """Once. What cannot be taken is told, and the rules stay as they are."""
-        try:
-            rules = self._changed()
-            names = self._take(rules) if rules is not None else []
-        except HeadwaterError as error:
-            _log.warning("the application file changed, but its rules stay as they were", error=str(error))
-            return
-        if names:
-            _log.warning("rules changed", rules=names)  # who saved the file wants to hear it
-
-
-def follow(run: "Runtime", target: str | None) -> None:
-    """Have the rules of a running `detect` follow its application file, while the runtime is open."""
-    if target is None:
-        return
-
-    def take(rules: Sequence[Rule]) -> list[str]:
-        return [] if run.rulebook is None else run.rulebook.take(rules)
-
-    run.closing(RuleWatch(changes(target), take).close)

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from headwater.flows import walk
 from headwater.flows.collector import collect_seldom, keep_what_is_loaded
+from headwater.flows.following import follow
 from headwater.flows.index_status import warnings
 from headwater.flows.kafka import Kafka
 from headwater.flows.recovery import SLOTS, Recovery
-from headwater.flows.rulebook import follow
 from headwater.flows.runtime import Runtime
 from headwater.flows.screen import causes
 from headwater.flows.settings import Settings
-from headwater.flows.target import application, file_of
+from headwater.flows.target import application, target_of
 from headwater.lineage.errors import Misused
 
 NEEDS_INDEX = ("index", "decide")
@@ -73,7 +73,7 @@ def run(
         recovery = Recovery(settings.home, flow, runtime.broker, process=process or 0, addresses=addresses, slots=slots)
         runtime.slots[flow] = recovery.slots
     if flow == "detect" and len(addresses) < 2:  # several processes would hear of a change at different times, and not agree on it
-        follow(runtime, file_of(settings, target))
+        follow(runtime, target_of(settings, target))
     keep_what_is_loaded()
     Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")
     failure = broken + _in_thread(runtime, flow, recovery, workers, process or 0, addresses, snapshot)

@@ -9,10 +9,9 @@ from headwater.lineage.errors import Misused
 DEFAULT = "app.py"
 
 
-def file_of(settings: Settings, named: str | None) -> str | None:
-    """The application as `load` takes it, where it is a file whose changes can be followed; None: a module."""
-    target = named or settings.app or DEFAULT
-    return target if target.partition(":")[0].endswith(".py") else None
+def target_of(settings: Settings, named: str | None) -> str:
+    """The application as `load` takes it."""
+    return named or settings.app or DEFAULT
 
 
 def application(settings: Settings, named: str | None) -> App:

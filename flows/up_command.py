@@ -8,10 +8,10 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from headwater.flows.rulebook import follow
+from headwater.flows.following import follow
 from headwater.flows.screen import causes
 from headwater.flows.settings import Settings
-from headwater.flows.target import application, file_of
+from headwater.flows.target import application, target_of
 from headwater.flows.up import Up
 from headwater.lineage.topic import INTERNAL
 
@@ -36,7 +36,7 @@ def run(settings: Settings, target: str | None, *, http: bool, workers: int = 1)
     up = Up(app, settings, http=http, workers=workers)
     console.print(f"starting {app.name} …", style="dim")
     up.start()
-    follow(up.run, file_of(settings, target))
+    follow(up.run, target_of(settings, target))
     _tell(console, up)
     while not asked.wait(0.2) and not up.failed.is_set():
         pass

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
-import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,11 +22,10 @@ from headwater.agents.detect import Detector
 from headwater.agents.expression import told as whole_of
 from headwater.agents.expression import without_digest
 from headwater.agents.machine import Rule
-from headwater.flows.app import load
 from headwater.flows.detecting import DetectLogic, Signalled
 from headwater.flows.ends import Ends
 from headwater.flows.meter import Meter
-from headwater.flows.rulebook import Rulebook, RuleWatch, changes
+from headwater.flows.rulebook import Rulebook
 from headwater.lineage.decode import MARK, Received
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Event, Position
@@ -181,40 +179,6 @@ def test_what_needs_a_restart_is_refused(rules: list[Rule], says: str) -> None:
     with pytest.raises(Misused, match=says):
         book.take(rules)
     assert book.revision == 0
-
-
-FILE = """
-import msgspec, polars as pl
-from headwater import App, Threshold, Topic
-class Ping(msgspec.Struct):
-    ms: float
-pings = Topic("pings", Ping)
-app = App("pinged", triggers=[Threshold("slow", of=pings, value=pl.col("ms"), opens_at={level}, closes_at=1)])
-"""
-
-
-def test_the_file_is_followed(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A saved file changes the rules once; one that cannot be loaded, or needs more, changes nothing and says why."""
-    path = tmp_path / "pinged.py"
-    path.write_text(FILE.format(level=5))
-    app = load(str(path))
-    book = Rulebook({"pings": Detector(app.triggers[0].of, app.triggers)})
-    watch = RuleWatch(changes(str(path)), book.take)
-    watch.close()
-    watch.look()
-    assert book.revision == 0
-    path.write_text(FILE.format(level=7))
-    with structlog.testing.capture_logs() as said:
-        watch.look()
-    assert [(one["event"], one["rules"], one["log_level"]) for one in said] == [("rules changed", ["slow"], "warning")]
-    assert (book.revision, book.at(1)["pings"].rules[0].opens_at) == (1, 7)
-    for wrong in ("1 +", FILE.format(level=0), FILE.format(level=8).replace("ms: float", "ms: int")):
-        path.write_text(wrong)
-        watch.look()
-        assert book.revision == 1
-    path.write_text(FILE.format(level=6))
-    watch.look()
-    assert (book.revision, book.at(2)["pings"].rules[0].opens_at) == (2, 6)
 
 
 def kinds(*names: str) -> pl.Expr:
