@@ -7,10 +7,12 @@ from typing import NamedTuple, TypeAlias
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headwater.lineage import texts
 from headwater.lineage.parting import Documents, is_document, part
 from headwater.lineage.row import Row
+from headwater.lineage.sums import own
 from headwater.lineage.texts import RECENT, Texts
 
 KEY_BYTES = 32
@@ -50,8 +52,11 @@ def keep(known: Texts, rows: Sequence[Row], stored: Stored) -> Kept:
     says if it was said lately. To look for each text of each document in all that there is would cost more with every document.
     """
     kept = _documents(known, rows)
-    _others(known, rows, stored, kept)
-    return kept._replace(contents=known.take())
+    decided = _others(known, rows, stored, kept)
+    contents = known.take()
+    if contents is not None:
+        contents = contents.append_column("decided", pc.is_in(contents["hash"], pa.array(decided, pa.string())))
+    return kept._replace(contents=contents)
 
 
 def _documents(known: Texts, rows: Sequence[Row]) -> Kept:
@@ -64,7 +69,8 @@ def _documents(known: Texts, rows: Sequence[Row]) -> Kept:
     return kept
 
 
-def _others(known: Texts, rows: Sequence[Row], stored: Stored, kept: Kept) -> None:
+def _others(known: Texts, rows: Sequence[Row], stored: Stored, kept: Kept) -> list[str]:
+    """All other rows; the hashes of texts that fall to decisions, see `sums`."""
     found: dict[str, tuple[str, bytes]] = {}
 
     def noted(scope: bytes, body: bytes) -> str:
@@ -72,7 +78,7 @@ def _others(known: Texts, rows: Sequence[Row], stored: Stored, kept: Kept) -> No
         found[hash] = (salt, body)
         return hash
 
-    holding = list[int]()
+    holding, decided = list[int](), list[str]()
     for place in [place for place, data in enumerate(kept.data) if not data]:
         kept.data[place], held, names = part(rows[place], noted)
         kept.names.extend(names)
@@ -80,13 +86,15 @@ def _others(known: Texts, rows: Sequence[Row], stored: Stored, kept: Kept) -> No
         if held is not None:
             kept.held[place] = held
             holding.append(place)
+            decided.extend(own(rows[place].kind, rows[place].flow, held))
     if not found:
-        return
+        return decided
     if unknown := known.unknown(list(found)):
         known.learn(stored(unknown))
     numbers = {hash: known.number(hash, salt, body) for hash, (salt, body) in found.items()}
     for place in holding:
         kept.held[place] = _referring(str(kept.held[place]), numbers)
+    return decided
 
 
 def _referring(held: str, numbers: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ Two columns are not called what the rest of the code calls them, for DuckDB rese
 from typing import NamedTuple
 
 from headwater.lineage.beginnings import GATHER, TABLE, TOO_MANY
+from headwater.lineage.sums import STATEMENTS
 
 
 class Migration(NamedTuple):
@@ -308,4 +309,5 @@ MIGRATIONS = (
     Migration(6, "names in pages, of which a look-up reads a few", _PAGED),
     Migration(7, "freshness that reads each document once", _FRESHNESS),
     Migration(8, "what names begin with that are no hex digits", (TABLE, GATHER, *TOO_MANY)),
+    Migration(9, "sums of what events and decisions add", STATEMENTS),
 )

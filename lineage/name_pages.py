@@ -203,20 +203,19 @@ def _without(row: Sequence[Any], gone: Numbers) -> tuple[int, int, int, bytes] |
     return low, high, base, names[stays].tobytes() + (seqs[stays] - base).astype("<u4").tobytes()
 
 
-def counted(cursor: Connection) -> pa.Table:
-    """seq, many: how many names each record has, as far as they are in pages; a record may be told of several times."""
-    tables = [pa.table({"seq": pa.array([], pa.int64()), "many": pa.array([], pa.int64())})]
+def placed(cursor: Connection) -> Iterator[Numbers]:
+    """The `seq` that each name has, some at a time: one that several names have is there so often."""
+    yield cursor.execute("SELECT seq FROM names_new").fetchnumpy()["seq"].astype(np.int64)
     for _, rows in _batches(cursor):
-        seqs, many = np.unique(np.concatenate([_unpacked(body, base)[1] for _, _, _, base, body in rows]), return_counts=True)
-        tables.append(pa.table({"seq": seqs, "many": many}))
-    return pa.concat_tables(tables)
+        yield np.concatenate([_unpacked(body, base)[1] for *_, base, body in rows])
 
 
 def _batches(cursor: Connection) -> Iterator[tuple[int, list[Any]]]:
     """(level, [(rowid, low, high, base, body), …]) of all pages there are now, some at a time."""
-    last = cursor.execute("SELECT coalesce(max(rowid), -1) FROM name_pages").fetchall()[0][0]
-    for start in range(0, last + 1, PAGES_AT_ONCE):
-        within = f"rowid BETWEEN {start} AND {min(last, start + PAGES_AT_ONCE - 1)}"
+    # Those of a transaction that goes on are numbered from 2^55 on, so rows are not counted up to.
+    ids = cursor.execute("SELECT rowid FROM name_pages ORDER BY rowid").fetchnumpy()["rowid"]
+    for start in range(0, len(ids), PAGES_AT_ONCE):
+        within = f"rowid BETWEEN {ids[start]} AND {ids[start : start + PAGES_AT_ONCE][-1]}"
         for level in range(1, len(LENGTHS) + 1):
             query = f"SELECT rowid, {_PAGE} FROM name_pages WHERE {within} AND level = {level} ORDER BY rowid"
             if rows := cursor.execute(query).fetchall():

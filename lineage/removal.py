@@ -14,6 +14,7 @@ from headwater.lineage.chain import LEAF, ROOT
 from headwater.lineage.name_pages import forget
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, fact
+from headwater.lineage.sums import removing
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -52,12 +53,13 @@ def remove(connection: Connection, removal: Removal, now: int) -> Record:
         "contents": [list(each) for each in gone],
     }  # fmt: skip
     record = fact(removal.kind, "audit", "remove", removal.ref, logged=now, ordinal=now)
-    if removal.contents:
-        _blank(connection, removal.contents)
-    if removal.rewritten:
-        data["leaves"] = _rewrite(connection, removal.rewritten)
-    if len(removal.pruned):
-        data["records"], data["root"] = _prune(connection, removal.pruned, record.id)
+    with removing(connection, removal.rewritten, removal.contents, removal.pruned):
+        if removal.contents:
+            _blank(connection, removal.contents)
+        if removal.rewritten:
+            data["leaves"] = _rewrite(connection, removal.rewritten)
+        if len(removal.pruned):
+            data["records"], data["root"] = _prune(connection, removal.pruned, record.id)
     connection.execute("INSERT INTO unscrubbed VALUES (?)", [record.id])
     return msgspec.structs.replace(record, data=data)
 

@@ -17,6 +17,7 @@ from typing import Self, cast
 import duckdb
 import pyarrow as pa
 
+from headwater.lineage import sums
 from headwater.lineage.ahead import Ahead
 from headwater.lineage.chain import GENESIS, Head, link, root
 from headwater.lineage.duration import to_datetime
@@ -302,6 +303,7 @@ class Store:
             self._connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", done)
             if migration is MIGRATIONS[-1]:
                 sort_names(self._connection)
+                sums.begin(self._connection)
             self._connection.commit()
 
     def _load(self) -> None:

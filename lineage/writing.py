@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from headwater.lineage.chain import Link
 from headwater.lineage.landing import Landed, Replay
+from headwater.lineage.sums import add, added
 
 Offset: TypeAlias = tuple[str, int, int]
 """(broker, partition of the lineage topic, offset at which to go on)."""
@@ -45,6 +46,7 @@ def write(connection: duckdb.DuckDBPyConnection, ready: Ready) -> None:
     if ready.rows is not None:
         # In the order of seq, as they are.
         connection.from_arrow(ready.rows.select(_COLUMNS)).insert_into("records")
+        add(connection, added(ready.rows, ready.contents, ready.names))
     if ready.link is not None:
         connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*ready.link, ready.at])
     if ready.contents is not None:

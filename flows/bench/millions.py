@@ -13,6 +13,7 @@ import msgspec
 
 from headwater.flows.bench import told
 from headwater.flows.bench.bed import now
+from headwater.lineage import sums
 from headwater.lineage.chain import LEAF, ROOT, Head, link
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.event import Position
@@ -64,6 +65,8 @@ def _make(path: Path, seed: int) -> None:
         copied = max(copied, until)
         with Store(path, clock=now) as store:
             _decide(store, stop, newest=min(copied + 1, COPIES) * events)
+    with open_database(path) as connection:
+        sums.count_anew(connection)  # of copies no batch told
 
 
 def _copy(connection: Connection, copy: int, events: int, rows: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from headwater.lineage.proof import prove
 from headwater.lineage.store import Store
+from headwater.lineage.sums import counted, kept
 from headwater.lineage.testing import landings, sample_records
 from headwater.lineage.verify import verify
 
@@ -58,6 +59,7 @@ def test_killed_and_resumed_nothing_is_lost_or_twice(way, tmp_path):
         assert verdict.signed == verdict.records
         with store.cursor() as cursor:
             assert cursor.execute("SELECT count(*), count(DISTINCT body) FROM contents").fetchall() == [(MESSAGES * 20, MESSAGES * 20)]
+            assert kept(cursor) == counted(cursor) and kept(cursor)["event"].texts == MESSAGES * 20
 
 
 ERASER = """
@@ -91,6 +93,7 @@ def test_killed_while_it_erases_each_subject_is_gone_whole_or_there_whole(tmp_pa
             with store.cursor() as cursor:
                 erased = {row[0] for row in cursor.execute("SELECT subject FROM removals").fetchall()}
                 told = dict(cursor.execute("SELECT document, text FROM chunks").fetchall())
+                assert kept(cursor) == counted(cursor)
         assert len(erased) >= len(texts) - len(left) + kill_after - 1
         bytes_left = path.read_bytes()
         for subject, text in texts.items():
