@@ -1,5 +1,6 @@
 """The `detect` step: signals of a group of topics into its detector, activations out, in event-time order."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,15 +16,11 @@ from headwater.agents.detect import Detector, Step, groups_of
 from headwater.agents.signals import Batch as Signals
 from headwater.agents.state import Lane
 from headwater.flows.attempt import RUN
-from headwater.flows.gateway import AHEAD, too_far_ahead
-from headwater.flows.rulebook import Rulebook, reread
-from headwater.flows.selecting import hinted
+from headwater.flows.rulebook import Rulebook, book_of, reread, watching
+from headwater.flows.signalling import Signalled, Turned
 from headwater.flows.sink import Outgoing, outgoing
-from headwater.flows.steps import Work, bury_all
 from headwater.flows.weighing import Line, Weighed, Weigher
 from headwater.lineage.duration import to_datetime
-from headwater.lineage.errors import Terminal
-from headwater.lineage.event import Position
 from headwater.lineage.record import Record, outcomes
 from headwater.lineage.topic import ACTIVATIONS, Topic
 
@@ -37,17 +34,6 @@ AHEAD_MAX = 10_000
 
 REST = 5_000
 """µs between two wakes at least: the end of a partition is known from poll to poll, no finer."""
-
-
-@dataclass(slots=True)
-class Signalled:
-    """What one source batch says to the rules of a revision; `records` of what was read, and of what did not get as far as the rules."""
-
-    signals: Signals
-    partition: int
-    next: int
-    records: list[Record]
-    revision: int = 0
 
 
 @dataclass(slots=True)
@@ -87,62 +73,16 @@ def facts_needed(known: dict[str, Detector]) -> dict[str, Topic[Any]]:
     }
 
 
-def signal_step(
-    run: "Runtime", known: dict[str, Detector] | Rulebook, ahead: int = AHEAD
-) -> Callable[[list[Work]], list[tuple[str, Signalled]]]:
-    """Work → signals, keyed by the group of their topic: one owner for each group's rules.
-
-    What fails before the rules see it (decode, enrich) on a topic that is indexed too, `index` buries; here only its outcome is told.
-    What fails here (RuleFailed, Invalid), or what `index` will try again, nobody else buries: it is always buried here.
-
-    One event must not silence all others of its partition by making them late. So while the wall clock has a say (`run.idle`) an event more
-    than `ahead` µs beyond it fails, and time marks end as `passed`, unheeded: only a replay sends them, and only a replay needs them.
-    """
-    elsewhere = frozenset(run.app.indexed) if run.indexes else frozenset()
-    book = book_of(known)
-
-    def step(work: list[Work]) -> list[tuple[str, Signalled]]:
-        found, revision = [], book.revision
-        for each in work:
-            topic, now = each.batch.topic, run.clock()
-            # What may pass is tried again by `index`, where order does no harm; the rules go on without it, and say so.
-            shared = [failure for failure in each.failures if isinstance(failure.error, Terminal)]
-            alone = [failure for failure in each.failures if not isinstance(failure.error, Terminal)]
-            before = len(each.failures)
-            unheeded = _unheeded(each, now, ahead) if run.idle else []
-            detector = _watching(book.at(revision), topic)
-            signals = hinted(detector.signals(each.received, topic), each.unwanted, now + ahead if run.idle else None)
-            each.fail(signals.failures)
-            records = each.batch.records("detect", now)
-            records += bury_all("detect", shared, run.writer, now, own=topic not in elsewhere)
-            alone += each.failures[before:]
-            records += bury_all("detect", alone, run.writer, now, own=True, apart=topic in elsewhere)
-            ended = [*((f.position, "dead_lettered") for f in each.failures), *((position, "passed") for position in unheeded)]
-            records += outcomes("detect", sorted(ended), now)
-            found.append(
-                (detector.name, Signalled(signals._replace(failures=[]), each.batch.partition, each.batch.next, records, revision))
-            )
-        return found
-
-    return step
-
-
-def _unheeded(work: Work, now: int, ahead: int) -> list[Position]:
-    """Take time marks out of live work, and fail what lies too far ahead of the clock. Gives the positions of the marks."""
-    marks = [received.position for received in work.received if received.is_mark]
-    if marks:
-        work.received = [received for received in work.received if not received.is_mark]
-    work.fail([(r, error) for r in work.received if (error := too_far_ahead(r.event, now, ahead)) is not None])
-    return marks
-
-
 def detect_logic(run: "Runtime", known: dict[str, Detector] | Rulebook) -> Callable[[bytes | None], "DetectLogic"]:
     """The builder of the keyed logic."""
     return lambda resume: DetectLogic(run, known, resume)
 
 
-class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
+class DetectLogic(StatefulBatchLogic[Signalled | Turned, Detected, bytes]):
     """One group's detector and its state. At the end of input nothing fires: the state is kept for what comes next.
+
+    A later revision of the rules begins once every worker reads under it; what was read under it before that waits, until the end of the
+    epoch at most.
 
     Silent partitions are idle only if their source, in this process, stood at their end a moment ago with all it read seen here.
     What a source of another process does is not known: such a partition holds the watermark until it speaks.
@@ -150,13 +90,16 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
 
     def __init__(self, run: "Runtime", known: dict[str, Detector] | Rulebook, resume: bytes | None) -> None:
         self._run, self._book = run, book_of(known)
-        self._revision = self._book.revision
+        self._revision: int | None = None
+        self._turned: Counter[int] = Counter()
+        self._early: list[Signalled] = []
         self._name = ""
         self._seen: dict[Lane, int] = {}
         self._unwatched: bytes | None = None
         self._line = Line()
         if resume is None:
             return
+        self._revision = self._book.revision
         head, _, saved = resume.partition(b"\n")
         name = head.decode()
         if name not in self._book.at(self._revision):
@@ -175,15 +118,35 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
         for held in self._state["held"]:
             self._line.add(Weighed.of(held), self._detector, self._weigher)
 
+    def _begin(self, first: Signalled | Turned) -> int:
+        """The revision to begin under, which is not the one that workers are changing to at this moment."""
+        self._revision = min(max(first.revision - 1, 0), self._book.revision)
+        return self._revision
+
+    def _turn(self, turned: Turned) -> list[Detected]:
+        """One more worker reads under a revision: if it was the last, go on under it, with what was read so far."""
+        if not self._name:
+            self._open(self._book.at(self._begin(turned))[turned.group])
+        self._turned[turned.revision] += 1
+        if self._turned[turned.revision] < self._run.workers or turned.revision <= self._current:
+            return []
+        del self._turned[turned.revision]
+        self._renew(turned.revision)
+        early, self._early = self._early, []
+        return [detected for signalled in early for detected in self._take(signalled)]
+
+    @property
+    def _current(self) -> int:
+        return self._revision or 0
+
     def _renew(self, revision: int) -> None:
         """Go on under the rules of a later revision: what is remembered goes over as in a restart."""
-        if revision <= self._revision or not self._name:
-            self._revision = max(revision, self._revision)
+        self._revision, now = revision, self._book.at(revision)[self._name]
+        if now is self._detector:
             return
-        self._revision = revision
         self._state["held"], heard = self._line.held, self._state["order"]["heard"]
         saved, self._line = self._detector.snapshot(self._state), Line()
-        self._open(self._book.at(revision)[self._name], saved)
+        self._open(now, saved)
         self._state["order"]["heard"] = heard
 
     def _ends(self) -> list[int | None]:
@@ -206,23 +169,30 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
             if self._line.full:
                 self._run.far_ahead[name] = frozenset(range(self._detector.counts[name]))
 
-    def on_batch(self, values: list[Signalled]) -> tuple[Iterable[Detected], bool]:
+    def on_batch(self, values: list[Signalled | Turned]) -> tuple[Iterable[Detected], bool]:
         detected = []
-        for signalled in values:
-            self._renew(signalled.revision)
-            if not self._name:
-                self._open(_watching(self._book.at(self._revision), signalled.signals.topic))
-            signals = reread(signalled.signals, self._book.at(signalled.revision)[self._name], self._detector)
-            if signals.texts or self._line:
-                detected.append(Detected((), records=signalled.records))
-                self._line.add(Weighed(signals, signalled.partition, signalled.next), self._detector, self._weigher)
-                detected += self._weighed()
-            else:
-                one = self._step(signals, signalled.partition, signalled.next)
-                one.records += signalled.records
-                detected.append(one)
+        for each in values:
+            detected += self._turn(each) if isinstance(each, Turned) else self._take(each)
         self._tell_ahead()
         return (detected, StatefulBatchLogic.RETAIN)
+
+    def _take(self, signalled: Signalled) -> list[Detected]:
+        if self._revision is None:
+            self._begin(signalled)
+        if signalled.revision > self._current:
+            self._early.append(signalled)
+            return []
+        if not self._name:
+            self._open(watching(self._book.at(self._current), signalled.signals.topic))
+        signals = signalled.signals
+        if signalled.revision < self._current:
+            signals = reread(signals, self._book.at(signalled.revision)[self._name], self._detector)
+        if signals.texts or self._line:
+            self._line.add(Weighed(signals, signalled.partition, signalled.next), self._detector, self._weigher)
+            return [Detected((), records=signalled.records), *self._weighed()]
+        one = self._step(signals, signalled.partition, signalled.next)
+        one.records += signalled.records
+        return [one]
 
     def _weighed(self) -> list[Detected]:
         """Steps of what need not wait for its texts any more."""
@@ -238,7 +208,6 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
     def on_notify(self) -> tuple[Iterable[Detected], bool]:
         if self._unwatched is not None:
             return ([self._left(self._unwatched)], StatefulBatchLogic.DISCARD)
-        self._renew(self._book.revision)
         detected = self._weighed()
         detected.append(self._detected(self._detector.tick(self._state, self._run.clock(), self._ends())))
         self._tell_ahead()
@@ -262,6 +231,8 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
     def snapshot(self) -> bytes:
         if self._unwatched is not None:
             return self._unwatched
+        if self._early:  # the engine lets nobody read in an epoch before all workers have done with the one before
+            raise RuntimeError(f"rules over {self._name}: an epoch ended before all workers had changed to the same rules")
         self._state["held"] = self._line.held
         return self._name.encode() + b"\n" + self._detector.snapshot(self._state)
 
@@ -290,16 +261,6 @@ class DetectLogic(StatefulBatchLogic[Signalled, Detected, bytes]):
 
 class _Forgotten(msgspec.Struct):
     """The model of a topic that the application does not know any more."""
-
-
-def book_of(known: "dict[str, Detector] | Rulebook") -> Rulebook:
-    """The book of rules that may change, or one of rules that do not."""
-    return known if isinstance(known, Rulebook) else Rulebook(known)
-
-
-def _watching(known: dict[str, Detector], topic: str) -> Detector:
-    """The detector that looks at a topic."""
-    return next(detector for detector in known.values() if topic in detector.topics)
 
 
 class DetectedSink(DynamicSink[Detected]):

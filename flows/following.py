@@ -29,10 +29,10 @@ Written = dict[Path, tuple[int, int] | None]
 
 
 class RuleWatch:
-    """Looks at an application's files in a thread, and offers its rules when one has changed."""
+    """Looks at an application's files in a thread, and offers its rules when one has changed; `beside` is called after each look."""
 
-    def __init__(self, target: str, take: Take) -> None:
-        self._reload, self._take = Reload(target), take
+    def __init__(self, target: str, take: Take, beside: Callable[[], None] = lambda: None) -> None:
+        self._reload, self._take, self._beside = Reload(target), take, beside
         # What was written since this process began may have been loaded before, or after.
         self._seen = {file: found for file, found in self._written().items() if found is None or found[0] < _BEGAN}
         self._glimpsed: Written = {}
@@ -50,6 +50,7 @@ class RuleWatch:
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
             self.look()
+            self._beside()
 
     def look(self) -> None:
         """Once. What cannot be taken is told, and the rules stay as they are."""
@@ -66,15 +67,10 @@ class RuleWatch:
         # As they were before they were read; one that is imported for the first time is so looked at once more.
         self._seen = {file: written[file] for file in self._reload.files if file in written}
         if names:
-            tell(names)
+            _log.warning("rules changed", rules=names)  # who saved the file wants to hear it
 
     def _written(self) -> Written:
         return {file: _of(file) for file in self._reload.files}
-
-
-def tell(names: Sequence[str]) -> None:
-    """Say that rules changed: who saved the file wants to hear it."""
-    _log.warning("rules changed", rules=names)
 
 
 def _of(file: Path) -> tuple[int, int] | None:
@@ -89,6 +85,10 @@ def follow(run: "Runtime", target: str) -> None:
     """Have the rules of a running `detect` follow its application, while the runtime is open."""
 
     def take(rules: Sequence[Rule]) -> list[str]:
-        return [] if run.rulebook is None else run.rulebook.take(rules)
+        return [] if run.rulebook is None else run.rulebook.offer(rules)
 
-    run.closing(RuleWatch(target, take).start().close)
+    def remind() -> None:
+        if run.rulebook is not None:
+            run.rulebook.remind(run.clock())
+
+    run.closing(RuleWatch(target, take, remind).start().close)

@@ -72,7 +72,8 @@ def run(
         slots = max(SLOTS, runtime.workers)
         recovery = Recovery(settings.home, flow, runtime.broker, process=process or 0, addresses=addresses, slots=slots)
         runtime.slots[flow] = recovery.slots
-    if flow == "detect" and len(addresses) < 2:  # several processes would hear of a change at different times, and not agree on it
+    runtime.process, runtime.processes = process or 0, max(1, len(addresses))
+    if flow == "detect":
         follow(runtime, target_of(settings, target))
     keep_what_is_loaded()
     Console(stderr=True).print(f"flow {flow} of {app.name}   broker {runtime.kafka.address}   Ctrl-C stops it", style="dim")

@@ -78,6 +78,7 @@ class Runtime:
     stops    flow → the event that asks its sources to stop
     ends     where the sources of `detect` stand, for its rules;  far_ahead  topic → partitions that its rules want paused
     rulebook  the rules of `detect`, once it is wired; they may change while it runs
+    process, processes  which process of how many shares the flow
     slots    flow → slots of its sources, where its recovery store says so;  workers  that share the flow, in all its processes
     epoch    seconds between two snapshots
     gathering  when records land
@@ -112,6 +113,7 @@ class Runtime:
         self.opening: set[tuple[str, int]] = set()
         self.ends = Ends(clock)
         self.slots: dict[str, int] = {}
+        self.process, self.processes = 0, 1
         self.workers, self.epoch = 1, EPOCH.total_seconds()
         self.far_ahead: dict[str, frozenset[int]] = {}
         self.rulebook: Rulebook | None = None

@@ -12,11 +12,12 @@ from typing import Any
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 
+from headwater.flows.agreement import TellingSource, words
 from headwater.flows.batch import Batch
 from headwater.flows.bridging import LinkSource, forward_logic
 from headwater.flows.crew import Crew
 from headwater.flows.deciding import decide_logic
-from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed, signal_step
+from headwater.flows.detecting import DetectedSink, detect_logic, detectors, facts_needed
 from headwater.flows.gates import agent_gate, ladder_gate, rules_gate
 from headwater.flows.gathering import LOOK_MS
 from headwater.flows.landing import LandingSink
@@ -26,6 +27,7 @@ from headwater.flows.retry import Piece, RetrySource, retry_step
 from headwater.flows.rulebook import Rulebook
 from headwater.flows.runtime import Runtime
 from headwater.flows.settling import SettledSource, only
+from headwater.flows.signalling import signal_step
 from headwater.flows.spread import spread_told
 from headwater.flows.steps import Upserted, UpsertStep, account_step, decode_step, enrich_step
 from headwater.flows.waking import REVIEWS_FLOW, judge_step, verdict_step, wake_step
@@ -82,12 +84,17 @@ def detect(run: Runtime) -> Dataflow:
     flow = Dataflow("detect")
     topics = run.app.watched
     told: dict[str, Any] = {"begun": run.ends.begun, "read": run.ends.read, "at_end": run.ends.at_end}
-    batches = op.input("read", flow, run.source("detect", topics, batch=RULES_BATCH, gate=rules_gate(run.far_ahead), **told))
-    work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_rules))
     known = detectors(run)
+    book = run.rulebook = Rulebook(known, run.process, run.processes)
+    near = rules_gate(run.far_ahead)
+    gate = lambda topic, partition: book.agreed and near(topic, partition)  # noqa: E731
+    source = run.source("detect", topics, batch=RULES_BATCH, gate=gate, **told)
+    read = op.input("read", flow, TellingSource(source, book, run.clock, partial(run.fail, "detect")))
+    batches = op.flat_map_batch("batches", read, only(Batch))
+    work = op.flat_map_batch("decode", batches, decode_step(topics, run.broker, run.app.selected_rules))
     work = op.flat_map_batch("enrich", work, enrich_step(facts_needed(known)))
-    book = run.rulebook = Rulebook(known)
-    signals = op.flat_map_batch("signal", work, signal_step(run, book))
+    told_by = op.merge("work_and_words", work, words(read, run.processes, run.workers))
+    signals = op.flat_map_batch("signal", told_by, signal_step(run, book))
     detected = op.map("detected", op.stateful_batch("rules", signals, detect_logic(run, book)), lambda keyed: keyed[1])
     op.output("activations", detected, DetectedSink(run))
     _records(run, flow, op.map("ended", detected, lambda each: each.records))

@@ -16,9 +16,10 @@ from headwater import App, Delete, Document, Standing, Threshold, Topic, When, d
 from headwater.agents.detect import Detector
 from headwater.agents.meaning import Meaning
 from headwater.enrichers.testing import HashEmbedder
-from headwater.flows.detecting import DetectLogic, Signalled
+from headwater.flows.detecting import DetectLogic
 from headwater.flows.ends import Ends
 from headwater.flows.meter import Meter
+from headwater.flows.signalling import Signalled
 from headwater.flows.weighing import Weigher
 from headwater.lineage.decode import MARK, Received
 from headwater.lineage.errors import Misused, Unavailable

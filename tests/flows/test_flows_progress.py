@@ -15,12 +15,13 @@ from headwater.enrichers.freshness import Progress
 from headwater.enrichers.latest import Latest
 from headwater.enrichers.testing import HashEmbedder
 from headwater.flows import detecting, run_command, tables
-from headwater.flows.detecting import DetectLogic, Signalled
+from headwater.flows.detecting import DetectLogic
 from headwater.flows.ends import Ends
 from headwater.flows.gates import rules_gate
 from headwater.flows.meter import Meter
 from headwater.flows.runtime import Runtime, wall_clock
 from headwater.flows.settings import Settings
+from headwater.flows.signalling import Signalled
 from headwater.flows.source import TopicSource
 from headwater.flows.tables import Tables
 from headwater.flows.up import Up

@@ -12,8 +12,9 @@ from headwater.enrichers.document import Document, DocumentType
 from headwater.flows.app import App
 from headwater.flows.attempt import CAUSE, ERROR
 from headwater.flows.deadletter import dead_letter_id
-from headwater.flows.detecting import detectors, facts_needed, signal_step
+from headwater.flows.detecting import detectors, facts_needed
 from headwater.flows.gateway import AHEAD
+from headwater.flows.signalling import signal_step
 from headwater.flows.steps import decode_step, enrich_step
 from headwater.flows.testing import START, walk
 from headwater.lineage.decode import MARK
