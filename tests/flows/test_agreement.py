@@ -72,7 +72,7 @@ class Feed:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._write([self._outgoing(n, event_of(n)) for n in range(self.many, self.many + 10)])
+            self._write([self._outgoing(n, event_of(n)) for n in range(self.many, self.many + PARTITIONS)])  # as many to each
             self._stop.wait(0.02)
 
     def _outgoing(self, n: int, event: Event) -> Outgoing:
