@@ -272,7 +272,7 @@ class Context:
         options = [{"name": option.name, "confidence": option.confidence} for option in chosen.decision.options]
         data = {
             "model": chosen.model, "prompt": chosen.prompt, "answer": chosen.answer, "options": options, "tokens": dict(chosen.tokens),
-            "seconds": seconds,
+            "seconds": seconds, "by": self._agent.name,
         }  # fmt: skip
         self._trail.model({**data, **chosen.asked, **failed})
         self._trail.spend(costs(self._agent, chosen.decision.cost))

@@ -19,6 +19,7 @@ from headwater import __version__
 from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing, Writer
 from headwater.lineage.errors import HeadwaterError
+from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record
 from headwater.lineage.run_event import Dataset, EventType, Flow, run_event
 from headwater.lineage.topic import ACTIVATIONS, DECISIONS, LINEAGE, REVIEWS
@@ -49,6 +50,7 @@ class Catalogue:
         self._receiver, self._app, self._run, self._clock = receiver, app, run, clock
         self._broker, self._index, self._store = broker, index, store
         self._counts: dict[str, dict[Side, Counter[Dataset]]] = {}
+        self._read: dict[tuple[str, str, str, int], Ranges] = {}
         self._lock = threading.Lock()
         self._telling = threading.Lock()
         self._ended: dict[str, str] = {}
@@ -81,7 +83,7 @@ class Catalogue:
         for record in records:
             match record.kind:
                 case "consumed":
-                    self._add(flow, "reads", self._topic(record.topic), record.count)
+                    self._add(flow, "reads", self._topic(record.topic), self._rows(flow, record))
                     if flow == "audit":
                         self._add(flow, "writes", self._store, record.count)
                 case "document" if record.outcome != "stale":
@@ -94,6 +96,14 @@ class Catalogue:
                     self._add(flow, "writes", self._topic(REVIEWS), 1)
                 case "effect" if record.data.get("effect") == "publish":
                     self._add(flow, "writes", self._topic(str(record.data["target"])), 1)
+
+    def _rows(self, flow: str, record: Record) -> int:
+        """How many rows of a topic this run had not read before: each agent of `decide` reads an activation, and it is one row."""
+        with self._lock:
+            seen = self._read.setdefault((flow, record.broker, record.topic, record.partition), Ranges())
+            new = sum(following - first for first, following in seen.add(record.first, record.next))
+        # Offsets may be absent; how many of a part are, the record of the whole does not say.
+        return record.count if new == record.next - record.first else min(new, record.count)
 
     def _add(self, flow: str, side: Side, dataset: Dataset, many: int) -> None:
         with self._lock:

@@ -299,6 +299,34 @@ _FRESHNESS = (
         WHERE told[1] IS NOT NULL AND told[2] IS NOT NULL""",
 )
 
+# Who decided: the agent or its fallback, the model that it asked last, and the person who judged its review.
+_WHO = f"""CREATE OR REPLACE VIEW decisions AS
+    WITH ended AS (
+        SELECT ref, arg_max(outcome, (outcome <> 'waiting', seq)) AS outcome FROM records
+        WHERE kind = 'outcome' AND ref <> '' AND outcome <> 'passed' AND starts_with(flow, 'decide/') GROUP BY ref),
+    asked AS (
+        SELECT split_part(ref, ':', 1) AS ref, data->>'$.by' AS asker, arg_max(data->>'$.model', seq) AS model
+        FROM records WHERE kind = 'model' GROUP BY ALL),
+    judged AS (
+        SELECT data->>'$.decision' AS ref, arg_max(data->>'$.by', seq) AS person
+        FROM records WHERE kind = 'verdict' AND (data->>'$.accepted')::BOOLEAN GROUP BY ALL)
+    SELECT d."time", d.data->>'$.agent' AS agent, d.data->>'$.version' AS version, a.rule, a."key",
+        coalesce(s.body->>'$', d.data->>'$.summary') AS choice, (d.data->>'$.confidence')::DOUBLE AS confidence,
+        coalesce(ended.outcome, d.outcome) AS outcome,
+        ((d.data->>'$.decided')::BIGINT - (d.data->>'$.woken')::BIGINT) / 1000 AS ms, (d.data->>'$.attempts')::INTEGER AS attempts,
+        d.ref AS id, d.data->>'$.activation' AS activation, coalesce(e.body->>'$', d.data->>'$.error') AS error,
+        coalesce(r.body->>'$', d.data->>'$.rationale') AS rationale,
+        d.data->'$.cost' AS cost, d.data->>'$.digest' AS digest, {_moment("woken").replace("data", "d.data")} AS woken,
+        {_moment("decided").replace("data", "d.data")} AS decided, d.logged,
+        coalesce(nullif(d.data->>'$.by', ''), d.data->>'$.agent') AS "by", asked.model, nullif(judged.person, '') AS judged_by
+    FROM records d LEFT JOIN ended USING (ref) LEFT JOIN activations a ON a.id = d.data->>'$.activation'
+        LEFT JOIN contents s ON s.n = number_of(d.held->>'$.summary') LEFT JOIN contents e ON e.n = number_of(d.held->>'$.error')
+        LEFT JOIN contents r ON r.n = number_of(d.held->>'$.rationale')
+        LEFT JOIN judged ON judged.ref = d.ref
+        LEFT JOIN asked ON asked.ref = d.ref
+            AND (asked.asker IS NULL OR asked.asker = coalesce(nullif(d.data->>'$.by', ''), d.data->>'$.agent'))
+    WHERE d.kind = 'decision' QUALIFY row_number() OVER (PARTITION BY d.ref ORDER BY d.seq, asked.asker NULLS LAST) = 1"""
+
 MIGRATIONS = (
     Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),
     Migration(2, "dead letters with how they ended, and what was tried again", _DEAD),
@@ -310,4 +338,5 @@ MIGRATIONS = (
     Migration(7, "freshness that reads each document once", _FRESHNESS),
     Migration(8, "what names begin with that are no hex digits", (TABLE, GATHER, *TOO_MANY)),
     Migration(9, "sums of what events and decisions add", STATEMENTS),
+    Migration(10, "decisions with who decided", (_WHO,)),
 )

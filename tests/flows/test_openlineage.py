@@ -93,6 +93,21 @@ def test_a_run_begins_goes_on_and_ends_with_what_was_counted(tmp_path):
     assert [(each.namespace, each.outputFacets["outputStatistics"].rowCount) for each in end.outputs] == [("qdrant://i", 2)]
 
 
+@given(st.lists(st.tuples(st.sampled_from(["warn", "plan", "call"]), st.integers(1, 9)), max_size=12))
+def test_an_input_counts_each_row_once_however_many_agents_read_it(steps):
+    """The rows that a run of `decide` read of a topic are the rows up to where its fastest agent came, not those times its agents."""
+    got, at = [], {}
+    telling = catalogue(got.append)
+    heard = telling.begun("decide", ["headwater.activations"])
+    for agent, many in steps:
+        first = at.get(agent, 0)
+        place = Position("b", "headwater.activations", 0, first)
+        heard([run_of("consumed", f"decide/{agent}", place, first + many, many, 1)])
+        at[agent] = first + many
+    telling.close()
+    assert got[-1]["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"] == max(at.values(), default=0)
+
+
 def test_a_flow_that_fails_says_so_and_only_that_one(tmp_path):
     """FAIL with the first error; the other flow of the process completes."""
     telling = catalogue(ToFile(tmp_path / "runs.jsonl"))
