@@ -75,7 +75,7 @@ class Agreement(StatefulBatchLogic[Known, Word, None]):
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
-        self._known: dict[int, str] = {}
+        self._known: dict[int, Known] = {}
         self._agreed = ""
         self._told = self._revision = 0
 
@@ -84,8 +84,8 @@ class Agreement(StatefulBatchLogic[Known, Word, None]):
 
     def _word(self, known: Known) -> Word:
         self._told += 1
-        self._known[known.process] = known.digest
-        agreed = len(self._known) == self._processes and len(set(self._known.values())) == 1
+        self._known[known.process] = known
+        agreed = len(self._known) == self._processes and len({each.digest for each in self._known.values()}) == 1
         if not agreed or known.digest == self._agreed:
             return Word(self._told, 0, "", dict(self._known))
         self._agreed, self._revision = known.digest, self._revision + 1

@@ -31,10 +31,11 @@ KEPT = 3
 
 
 class Known(NamedTuple):
-    """What the rules of a process say now."""
+    """What the rules of a process say now; `number` counts what it has told."""
 
     process: int
     digest: str
+    number: int
 
 
 class Word(NamedTuple):
@@ -43,7 +44,7 @@ class Word(NamedTuple):
     told: int
     revision: int
     digest: str
-    known: Mapping[int, str]
+    known: Mapping[int, Known]
 
 
 class Rulebook:
@@ -59,7 +60,8 @@ class Rulebook:
         self._newest = digest_of(known)
         self._offered = {self._newest: self._revisions[0]}
         self._untold = processes > 1
-        self._word = Word(0, 0, "", {process: self._newest})
+        self._number = 0
+        self._word = Word(0, 0, "", {})
         self._differ: int | None = None
         self._reminded = 0
 
@@ -109,7 +111,10 @@ class Rulebook:
         with self._lock:
             told, self._untold = self._untold, False
             self._differ = now if self._differ is None and not self.agreed else self._differ
-            return [Known(self._process, self._newest)] if told else []
+            if not told:
+                return []
+            self._number += 1
+            return [Known(self._process, self._newest, self._number)]
 
     def hear(self, word: Word, now: int) -> None:
         """What a worker of this process heard; each of them hears it."""
@@ -119,9 +124,10 @@ class Rulebook:
             self._word = word
             if word.revision and (names := self._turn(word.revision, self._offered[word.digest])):
                 _log.warning("rules changed", rules=names)  # who saved the file wants to hear it
-            if word.known.get(self._process) == self._newest:  # no word can be on its way of what was offered before
+            ours = word.known.get(self._process)
+            if ours is not None and ours.number == self._number and not self._untold:  # of what was told before no word can be on its way
                 self._offered = {digest: found for digest, found in self._offered.items() if digest == self._newest}
-            same = len({*word.known.values()}) == 1 and len(word.known) == self._processes
+            same = len({known.digest for known in word.known.values()}) == 1 and len(word.known) == self._processes
             self._differ = None if same else now if self._differ is None else self._differ
             self._reminded = 0 if same else self._reminded
 
@@ -135,8 +141,8 @@ class Rulebook:
 
     @property
     def _told(self) -> str:
-        known = [f"process {n}: {self._word.known.get(n, 'nothing yet')}" for n in range(self._processes)]
-        return ", ".join(known)
+        known = self._word.known
+        return ", ".join(f"process {n}: {known[n].digest if n in known else 'nothing yet'}" for n in range(self._processes))
 
     def _turn(self, revision: int, found: dict[str, Detector]) -> list[str]:
         """Begin a revision; gives the names of rules that are new, gone or changed with it."""
