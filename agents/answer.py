@@ -13,7 +13,7 @@ from headwater.agents.blot import blotted
 from headwater.agents.journal import Decided, decode, encode
 from headwater.agents.tool import Call, Tool
 from headwater.lineage.errors import AgentFailed
-from headwater.lineage.record import Record, encode_batch
+from headwater.lineage.record import Record, encode_rows
 from headwater.lineage.topic import Topic
 
 _log = structlog.get_logger("headwater.answer")
@@ -178,7 +178,7 @@ def _entry_size(decided: Decided) -> float:
 
 def _size(record: Record) -> float:
     try:
-        return len(encode_batch([record]))
+        return len(encode_rows([record]))
     except Exception:
         return math.inf
 

@@ -24,7 +24,8 @@ from headwater.lineage.dead import Letter, Which, letters, place_of
 from headwater.lineage.duration import format_time
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import STRUCTURED, Message, Position
-from headwater.lineage.record import Record, decode_batch, fact
+from headwater.lineage.message import decode_batch
+from headwater.lineage.record import Record, fact
 from headwater.lineage.topic import DEAD, LINEAGE, rung_of
 
 TOGETHER = 100

@@ -13,8 +13,9 @@ from headwater.flows.gathering import Gathering
 from headwater.flows.meter import Meter
 from headwater.flows.records import Told
 from headwater.flows.switching import switch_often
+from headwater.lineage.columns import columns_of
 from headwater.lineage.landing import Landed, Landing
-from headwater.lineage.row import decode_rows
+from headwater.lineage.message import decode_columns
 from headwater.lineage.store import Store
 
 AHEAD = 4_000
@@ -56,7 +57,7 @@ class _Partition(StatelessSinkPartition[Batch]):
                 self._meter.reached("audit", batch.topic, batch.partition, batch.next)
             self._gathering.took(self._clock() - begun)
 
-        if sum(len(landing.records) for landing in landings) >= AHEAD:
+        if sum(landing.size for landing in landings) >= AHEAD:
             self._store.land_ahead(landings, done)
         else:
             done(self._store.land(landings))
@@ -69,11 +70,11 @@ def _landings(batch: Batch) -> list[Landing]:
     found = []
     for message in batch.plain():
         try:
-            records = decode_rows(message.value or b"")
+            records = decode_columns(message.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             # Only we write this topic; a foreign message must neither stop the audit nor vanish unseen.
             _log.error("a message of the lineage topic holds no records", offset=message.offset, error=str(error))
-            records = []
+            records = columns_of([])
         run = dict(message.headers).get(RUN, b"").decode("ascii", "replace")
         found.append(Landing(batch.broker, batch.partition, message.offset, records, run))
     return found

@@ -24,7 +24,8 @@ from headwater.flows.telemetry import Telemetry
 from headwater.lineage.decode import Failure, Received, decode
 from headwater.lineage.errors import HeadwaterError, Oversized, Unavailable
 from headwater.lineage.event import Message, Position
-from headwater.lineage.record import Record, encode_batch, outcomes
+from headwater.lineage.message import encode_batch
+from headwater.lineage.record import Record, encode_rows, outcomes
 from headwater.lineage.select import Select
 from headwater.lineage.topic import LINEAGE, Topic
 
@@ -312,12 +313,12 @@ def _packed(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def _encoded(record: Record, room: int) -> bytes:
     """One record's JSON. Of one that no message holds the long texts are cut, so that form and ids stay; failing that, all its data."""
-    whole = encode_batch([record])[1:-1]
+    whole = encode_rows([record])[1:-1]
     if len(whole) <= room:
         return whole
     told = {"cut": len(whole)}
     for data in ({**_shortened(record.data), **told}, told):
-        cut = encode_batch([msgspec.structs.replace(record, data=data)])[1:-1]
+        cut = encode_rows([msgspec.structs.replace(record, data=data)])[1:-1]
         if len(cut) <= room:
             break
     return cut

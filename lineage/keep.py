@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import add
 from typing import NamedTuple, TypeAlias
 
 import duckdb
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.lineage import texts
-from headwater.lineage.parting import Documents, is_document, part
-from headwater.lineage.row import Row
+from headwater.lineage.columns import Columns, Numbers
+from headwater.lineage.opening import Form, bare, held_of
+from headwater.lineage.parting import ENDS, part
 from headwater.lineage.sums import own
 from headwater.lineage.texts import RECENT, Texts
 
@@ -27,14 +29,15 @@ Stored: TypeAlias = Callable[[Sequence[str]], Mapping[str, int]]
 
 
 class Kept(NamedTuple):
-    """Of rows in their order: their data without contents, and what each holds; and each id by which a row may be asked for, with its
-    row's place. `contents`: the rows of `contents` that are to land with them, in the order of their numbers; None if there are none.
+    """Of records in their order: their data without contents, and what each holds; and in lists of them, each id by which a record may be
+    asked for, with its record's place. `contents`: the rows of `contents` that are to land with them, in the order of their numbers; None
+    if there are none.
     """
 
     data: list[bytes]
-    held: list[str | None]
-    names: list[str]
-    places: list[int]
+    held: pa.Array
+    names: list[list[str]]
+    places: list[Numbers]
     contents: pa.Table | None = None
 
 
@@ -45,32 +48,58 @@ def opened(connection: duckdb.DuckDBPyConnection, key: bytes) -> Texts:
     return Texts(key, following, dict(connection.execute(query, [following - RECENT]).fetchall()))
 
 
-def keep(known: Texts, rows: Sequence[Row], stored: Stored) -> Kept:
-    """Take the contents out of rows that are to land.
+def keep(known: Texts, columns: Columns, stored: Stored) -> Kept:
+    """Take the contents out of records that are to land.
 
     A text that the database has already is referred to, not stored again: what an agent was shown or said wherever it is, what a document
     says if it was said lately. To look for each text of each document in all that there is would cost more with every document.
     """
-    kept = _documents(known, rows)
-    decided = _others(known, rows, stored, kept)
+    kept, decided = _others(known, columns, stored, _documents(known, columns))
     contents = known.take()
     if contents is not None:
         contents = contents.append_column("decided", pc.is_in(contents["hash"], pa.array(decided, pa.string())))
     return kept._replace(contents=contents)
 
 
-def _documents(known: Texts, rows: Sequence[Row]) -> Kept:
-    """The rows, so far as they are documents of a form that is known; of all others `data` is empty yet."""
-    chosen = [place for place, row in enumerate(rows) if is_document(row)]
-    documents = Documents([rows[place] for place in chosen], known.references)
-    kept = Kept([b""] * len(rows), [None] * len(rows), documents.names, np.repeat(chosen, documents.named).tolist())
-    for place, data, held in zip(chosen, documents.data, documents.held, strict=True):
-        kept.data[place], kept.held[place] = data, held
+def _documents(known: Texts, columns: Columns) -> Kept:
+    """The records, so far as they are open documents."""
+    forms = [one.form for one in columns.common]
+    counts = np.array([(form.texts, form.names) if form else (0, 0) for form in forms] or [(0, 0)], np.int64)
+    chosen = np.flatnonzero(np.array([form is not None for form in forms], bool)[columns.of])
+    texts, named = counts[columns.of[chosen]].T
+    refs = list(map(columns.ref.__getitem__, chosen.tolist()))
+    scopes = [ref.encode() + ENDS for ref in refs]
+    told = map(add, [scopes[n] for n in np.repeat(np.arange(len(scopes)), texts).tolist()], columns.texts)
+    references = known.references(list(told), columns.texts)
+    held = _held(forms, columns.of, counts[columns.of, 0], references)
+    kept = Kept(list(columns.data), held, [columns.names], [np.repeat(chosen, named)])
+    # A document is asked for by its bare name too, without its type.
+    for names in (refs, list(map(bare, refs))):
+        there = names if all(names) else [name for name in names if name]
+        kept.names.append(there)
+        kept.places.append(chosen if there is names else chosen[[bool(name) for name in names]])
     return kept
 
 
-def _others(known: Texts, rows: Sequence[Row], stored: Stored, kept: Kept) -> list[str]:
-    """All other rows; the hashes of texts that fall to decisions, see `sums`."""
+def _held(forms: Sequence[Form | None], of: Numbers, counts: Numbers, references: pa.Array) -> pa.Array:
+    """What each record holds, by its form: of all references, which follow each other, as many as `counts` says."""
+    begins, pieces, places = np.cumsum(counts) - counts, list[pa.Array](), list[Numbers]()
+    for number, form in enumerate(forms):
+        chosen = np.flatnonzero(of == number)
+        places.append(chosen)
+        if form is None or not form.texts:
+            pieces.append(pa.nulls(len(chosen), pa.string()))
+            continue
+        begin, *between = held_of(*form[:3]).split("%s")
+        parts = [part for n, text in enumerate(between) for part in (references.take(pa.array(begins[chosen] + n)), text)]
+        pieces.append(pc.binary_join_element_wise(begin, *parts, ""))
+    if not pieces:
+        return pa.nulls(0, pa.string())
+    return pa.concat_arrays(pieces).take(pa.array(np.argsort(np.concatenate(places))))
+
+
+def _others(known: Texts, columns: Columns, stored: Stored, kept: Kept) -> tuple[Kept, list[str]]:
+    """All other records; the hashes of texts that fall to decisions, see `sums`."""
     found: dict[str, tuple[str, bytes]] = {}
 
     def noted(scope: bytes, body: bytes) -> str:
@@ -78,23 +107,25 @@ def _others(known: Texts, rows: Sequence[Row], stored: Stored, kept: Kept) -> li
         found[hash] = (salt, body)
         return hash
 
-    holding, decided = list[int](), list[str]()
-    for place in [place for place, data in enumerate(kept.data) if not data]:
-        kept.data[place], held, names = part(rows[place], noted)
-        kept.names.extend(names)
-        kept.places.extend([place] * len(names))
+    holding, decided, called, places = dict[int, str](), list[str](), list[str](), list[int]()
+    speaking = columns.speaking()
+    for place, row in zip(speaking, columns.rows(speaking), strict=True):
+        kept.data[place], held, names = part(row, noted)
+        called.extend(names)
+        places.extend([place] * len(names))
         if held is not None:
-            kept.held[place] = held
-            holding.append(place)
-            decided.extend(own(rows[place].kind, rows[place].flow, held))
+            holding[place] = held
+            decided.extend(own(row.kind, row.flow, held))
+    kept = kept._replace(names=[*kept.names, called], places=[*kept.places, np.array(places, np.int64)])
     if not found:
-        return decided
+        return kept, decided
     if unknown := known.unknown(list(found)):
         known.learn(stored(unknown))
     numbers = {hash: known.number(hash, salt, body) for hash, (salt, body) in found.items()}
-    for place in holding:
-        kept.held[place] = _referring(str(kept.held[place]), numbers)
-    return decided
+    mask = np.zeros(columns.size, bool)
+    mask[list(holding)] = True
+    held = pa.array([_referring(held, numbers) for held in holding.values()], pa.string())
+    return kept._replace(held=pc.replace_with_mask(kept.held, pa.array(mask), held)), decided
 
 
 def _referring(held: str, numbers: Mapping[str, int]) -> str:

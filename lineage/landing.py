@@ -12,11 +12,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from headwater.lineage.columns import COMMON, Columns, columns_of, joined
 from headwater.lineage.keep import Kept
 from headwater.lineage.numbering import numbers
 from headwater.lineage.ranges import Ranges
 from headwater.lineage.record import Record, record_id
-from headwater.lineage.row import Row, row_of
+from headwater.lineage.row import Row
 
 RANGED = frozenset(("consumed", "absent", "outcome"))
 OPEN = frozenset(("waiting", "retrying"))
@@ -32,8 +33,13 @@ class Landing(NamedTuple):
     broker: str
     partition: int
     offset: int
-    records: Sequence[Record | Row]
+    records: Sequence[Record | Row] | Columns
     run: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many records."""
+        return self.records.size if isinstance(self.records, Columns) else len(self.records)
 
 
 class Replay(NamedTuple):
@@ -78,23 +84,35 @@ class Known:
         seen: set[str] = set()
         reach = dict[Lane, int]()
         for landing in landings:
-            said = dict[Lane, Ranges]()
-            for record in _absent_first(landing.records):
-                if record.kind in RANGED:
-                    sifted.records.extend(self._cut(record, self._said(record, landing.run, said), sifted.replays))
-                elif record.id in seen:
-                    sifted.duplicates += 1
-                else:
-                    seen.add(record.id)
-                    # A fact beyond all that its lane spoke of is new for certain; of any other the database must be asked.
-                    lane, first = (record.kind, record.flow, record.broker, record.topic, record.partition), record.first
-                    before = self.reach.get(lane, -1)
-                    if first <= before:
-                        sifted.suspects.append((len(sifted.records), record.id, first))
-                    reach[lane] = max(first, reach.get(lane, before))
-                    sifted.records.append(record)
+            columns = landing.records if isinstance(landing.records, Columns) else columns_of(landing.records)
+            columns = self._uncut(_absent_first(columns), landing.run, sifted.replays)
+            columns = sifted.once(columns, seen)
+            self._suspected(columns, reach, sifted)
+            sifted.add(columns)
         self.reach.update(reach)
         return sifted
+
+    def _uncut(self, columns: Columns, run: str, replays: list[Replay]) -> Columns:
+        """The records, of ranges only what is new."""
+        said, cut = dict[Lane, Ranges](), dict[int, list[Row]]()
+        places = columns.kinds(RANGED).tolist()
+        for place, row in zip(places, columns.rows(places), strict=True):
+            parts = self._cut(row, self._said(row, run, said), replays)
+            if parts != [row]:
+                cut[place] = parts
+        return columns.exchanged(cut) if cut else columns
+
+    def _suspected(self, columns: Columns, reach: dict[Lane, int], sifted: "Sifted") -> None:
+        """A fact beyond all that its lane spoke of is new for certain; of any other the database must be asked."""
+        lanes = [None if one.kind in RANGED else (one.kind, one.flow, one.broker, one.topic, one.partition) for one in columns.common]
+        before = np.array([_NEVER if lane is None else self.reach.get(lane, -1) for lane in lanes], np.int64)
+        for place in np.flatnonzero(columns.first <= before[columns.of]).tolist():
+            sifted.suspects.append((sifted.size + place, columns.id[place], int(columns.first[place])))
+        tops = np.full(len(lanes), _NEVER)
+        np.maximum.at(tops, columns.of, columns.first)
+        for lane, top in zip(lanes, tops.tolist(), strict=True):
+            if lane is not None and top != _NEVER:
+                reach[lane] = max(top, reach.get(lane, self.reach.get(lane, -1)))
 
     def _said(self, record: Row, run: str, said: dict[Lane, Ranges]) -> Ranges:
         """What the same run, or if none is told the same message, has said of the record's lane."""
@@ -129,12 +147,13 @@ class Known:
         return msgspec.structs.replace(record, id=record_id(record.id, first, next), first=first, next=next, count=count)
 
 
-def _absent_first(records: Sequence[Record | Row]) -> list[Row]:
+def _absent_first(columns: Columns) -> Columns:
     """Absent offsets first: how many messages a cut run holds depends on them."""
-    rows = [record if isinstance(record, Row) else row_of(record) for record in records]
-    if "absent" in {row.kind for row in rows}:
-        rows.sort(key=lambda row: row.kind != "absent")
-    return rows
+    absent = columns.kinds(("absent",)).tolist()
+    if not absent or absent[-1] < len(absent):
+        return columns
+    others = set(range(columns.size)).difference(absent)
+    return columns.at_places([*absent, *sorted(others)])
 
 
 def _common(new: Sequence[tuple[int, int]], first: int, next: int) -> tuple[int, int] | None:
@@ -145,20 +164,42 @@ def _common(new: Sequence[tuple[int, int]], first: int, next: int) -> tuple[int,
 
 @dataclass
 class Sifted:
-    """A batch after sifting: records in landing order; suspects as (index in records, id, first); what was cut off."""
+    """A batch after sifting: records in landing order; suspects as (place in them, id, first); what was cut off."""
 
-    records: list[Row] = field(default_factory=list)
+    pieces: list[Columns] = field(default_factory=list)
+    size: int = 0
     suspects: list[tuple[int, str, int]] = field(default_factory=list)
     replays: list[Replay] = field(default_factory=list)
     duplicates: int = 0
 
-    def without(self, landed: frozenset[str]) -> list[Row]:
+    def add(self, columns: Columns) -> None:
+        """Records that are new, or suspects."""
+        self.pieces.append(columns)
+        self.size += columns.size
+
+    def once(self, columns: Columns, seen: set[str]) -> Columns:
+        """The records without the facts that are among those `seen`, which all are then."""
+        ranged = set(columns.kinds(RANGED).tolist())
+        facts = [id for place, id in enumerate(columns.id) if place not in ranged] if ranged else columns.id
+        new = set(facts)
+        if len(new) < len(facts) or not seen.isdisjoint(new):
+            places = list[int]()
+            for place, id in enumerate(columns.id):
+                if place in ranged or id not in seen:
+                    places.append(place)
+                if place not in ranged:
+                    seen.add(id)
+            self.duplicates += columns.size - len(places)
+            columns = columns.at_places(places)
+        seen |= new
+        return columns
+
+    def without(self, landed: frozenset[str]) -> Columns:
         """The records to land, now that it is known which suspects landed before."""
-        if not landed:
-            return self.records
-        drop = {index for index, id, _ in self.suspects if id in landed}
+        columns = joined(self.pieces)
+        drop = {place for place, id, _ in self.suspects if id in landed}
         self.duplicates += len(drop)
-        return [record for index, record in enumerate(self.records) if index not in drop]
+        return columns.at_places([place for place in range(columns.size) if place not in drop]) if drop else columns
 
 
 def lane_of(record: Row) -> Lane:
@@ -167,43 +208,36 @@ def lane_of(record: Row) -> Lane:
     return (kind, record.flow, record.broker, record.topic, record.partition)
 
 
+_NEVER = np.iinfo(np.int64).min
 _MOMENT = pa.timestamp("us", tz="UTC")
 
 
-def table(rows: Sequence[Row], first_seq: int, batch: int, kept: Kept | None = None) -> pa.Table:
-    """The rows as an Arrow table: the columns of `records` but for the leaf. `kept`: what they are without contents."""
-    count = len(rows)
-    texts: dict[str, list[str]] = {
-        "id": [row.id for row in rows],
-        "kind": [row.kind for row in rows],
-        "flow": [row.flow for row in rows],
-        "step": [row.step for row in rows],
-        "ref": [row.ref for row in rows],
-        "broker": [row.broker for row in rows],
-        "topic": [row.topic for row in rows],
-        "outcome": [row.outcome for row in rows],
+def table(columns: Columns, first_seq: int, batch: int, kept: Kept | None = None) -> pa.Table:
+    """The records as an Arrow table: the columns of `records` but for the leaf. `kept`: what they are without contents."""
+    count, of = columns.size, pa.array(columns.of, pa.int32())
+    types = {"partition": pa.int32()}
+    common = {
+        name: pa.DictionaryArray.from_arrays(of, pa.array([one[n] for one in columns.common], types.get(name, pa.string())))
+        for n, name in enumerate(COMMON)
     }
-    numbers: dict[str, list[int]] = {
-        "first": [row.first for row in rows],
-        "next": [row.next for row in rows],
-        "count": [row.count for row in rows],
-    }
-    columns: dict[str, pa.Array] = {
+    return pa.table({
         "seq": pa.array(np.arange(first_seq, first_seq + count)),
         "batch": pa.repeat(pa.scalar(batch, pa.int32()), count),
-        **{name: pa.array(values, pa.string()) for name, values in texts.items()},
-        "parents": pa.array([row.parents for row in rows], pa.list_(pa.string())),
-        "partition": pa.array([row.partition for row in rows], pa.int32()),
-        **{name: pa.array(values, pa.int64()) for name, values in numbers.items()},
-        "time": pa.array([row.at for row in rows], _MOMENT),
-        "logged": pa.array([row.logged for row in rows], _MOMENT),
-        "data": pa.array(kept.data if kept else [bytes(row.data) for row in rows], pa.string()),
-        "held": pa.array(kept.held if kept else [None] * count, pa.string()),
-    }
-    return pa.table(columns)
+        "id": pa.array(columns.id, pa.string()),
+        "ref": pa.array(columns.ref, pa.string()),
+        "parents": pa.ListArray.from_arrays(np.cumsum([0, *columns.counts], dtype=np.int32), pa.array(columns.parents, pa.string())),
+        **common,
+        "first": pa.array(columns.first),
+        "next": pa.array(columns.next),
+        "count": pa.array(columns.count),
+        "time": pa.array(columns.at, _MOMENT),
+        "logged": pa.array(columns.logged, _MOMENT),
+        "data": pa.array(kept.data if kept else columns.data, pa.string()),
+        "held": kept.held if kept else pa.nulls(count, pa.string()),
+    })
 
 
 def named(kept: Kept, first_seq: int) -> pa.Table:
     """The names by which rows may be asked for, each with the `seq` of its row."""
-    seqs = np.array(kept.places, np.int64) + first_seq
-    return pa.table({"name": pa.array(numbers(kept.names)), "seq": pa.array(seqs)})
+    names = np.concatenate([numbers(each) for each in kept.names])
+    return pa.table({"name": pa.array(names), "seq": pa.array(np.concatenate(kept.places) + first_seq)})

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -23,7 +25,6 @@ _UUID = np.array([*range(8), *range(9, 13), *range(14, 18)])
 _NIBBLES = np.full(256, 255, np.uint8)
 _NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = range(16)
 _NIBBLES[np.frombuffer(b"ABCDEF", np.uint8)] = range(10, 16)
-_PLACES = np.uint64(1) << np.arange(60, -4, -4, dtype=np.uint64)
 _HEX_OR_DASH = np.frombuffer(b"0123456789abcdefABCDEF-", np.uint8)
 _MAY = np.isin(np.arange(256), _HEX_OR_DASH)
 
@@ -57,20 +58,36 @@ def numbers(texts: Sequence[str]) -> Numbers:
 
 
 def _numbers(texts: Sequence[str]) -> Numbers:
-    bodies = [text.encode() for text in texts]
-    lengths = np.array([len(body) for body in bodies])
-    blocks = np.frombuffer(bytearray(b"".join([body[:_BLOCK].ljust(_BLOCK, b"\0") for body in bodies])), np.uint8).reshape(-1, _BLOCK)
-    digits = _NIBBLES[blocks[:, _UUID]]
-    uuids = (digits < 16).all(axis=1) & (blocks[:, 8] == ord("-")) & (blocks[:, 13] == ord("-"))
-    # What may be hex digits in another form is asked one by one; so is what does not fit into one block.
-    singly = ~uuids & (_MAY[blocks[:, :16]].all(axis=1) | (lengths > _LONGEST))
-    found = np.empty(len(bodies), np.uint64)
-    found[uuids] = (digits[uuids] * _PLACES).sum(axis=1, dtype=np.uint64)
-    for place in np.flatnonzero(singly).tolist():
+    told = pa.array(texts, pa.string())
+    lengths = np.diff(np.frombuffer(told.buffers()[1], np.int32))
+    found = np.empty(len(texts), np.uint64)
+    long = np.flatnonzero(lengths > _LONGEST)
+    if len(long):
+        told = pc.if_else(pa.array(lengths > _LONGEST), "", told)
+    blocks = np.frombuffer(pc.ascii_rpad(told, _BLOCK, "\0").buffers()[2], np.uint8).reshape(-1, _BLOCK)
+    may = _beginning_as_hex(blocks)
+    digits = _NIBBLES[blocks.take(may, axis=0).take(_UUID, axis=1)]
+    uuids = (digits < 16).all(axis=1) & (blocks[may, 8] == ord("-")) & (blocks[may, 13] == ord("-"))
+    pairs = digits[uuids, ::2] << 4 | digits[uuids, 1::2]
+    found[may[uuids]] = pairs.view(">u8").ravel()
+    # What begins as hex in another form is asked one by one; so is what does not fit into one block.
+    for place in (*may[~uuids].tolist(), *long.tolist()):
         found[place] = number(texts[place])
-    hashed = ~uuids & ~singly
-    found[hashed] = _md5(blocks[hashed], lengths[hashed])
+    hashed = np.ones(len(texts), bool)
+    hashed[may] = hashed[long] = False
+    if hashed.any():
+        found[hashed] = _md5(blocks[hashed], lengths[hashed])
     return found
+
+
+def _beginning_as_hex(blocks: Numbers) -> Numbers:
+    """The places of those that begin with nothing but hex digits and dashes, as a name of one's own does."""
+    may = np.flatnonzero(_MAY[blocks[:, 0]])
+    for column in range(1, 16):
+        if not len(may):
+            break
+        may = may[_MAY[blocks[may, column]]]
+    return may
 
 
 def _md5(blocks: Numbers, lengths: Numbers) -> Numbers:
@@ -78,13 +95,15 @@ def _md5(blocks: Numbers, lengths: Numbers) -> Numbers:
     blocks[np.arange(len(blocks)), lengths] = 0x80
     words = np.ascontiguousarray(blocks.view("<u4").T)
     words[14] = lengths * 8
+    filled = [bool(word.any()) for word in words]
     a, b, c, d = (np.full(len(blocks), begin) for begin in _BEGIN)
     turned, mixed = np.empty_like(a), np.empty_like(a)
     for kind, word, constant, turn in _STEPS:
         _mix(kind, b, c, d, mixed)
         mixed += a
         mixed += constant
-        mixed += words[word]
+        if filled[word]:
+            mixed += words[word]
         np.right_shift(mixed, np.uint32(32) - turn, out=turned)
         mixed <<= turn
         mixed |= turned

@@ -78,18 +78,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Position(self.broker, self.topic, self.partition, self.first)
 
 
-_encoder = msgspec.json.Encoder(enc_hook=str)
-_decoder = msgspec.json.Decoder(list[Record])
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def encode_batch(records: Sequence[Record]) -> bytes:
-    """One message of the lineage topic."""
-    return _encoder.encode(records)
-
-
-def decode_batch(body: bytes) -> list[Record]:
-    """The records of one message of the lineage topic. Raises msgspec.DecodeError."""
-    return _decoder.decode(body)
+def encode_rows(records: Sequence[Record]) -> bytes:
+    """Records as a JSON list."""
+    return _encode(records)
 
 
 def record_id(*parts: object) -> str:

@@ -236,16 +236,16 @@ class Store:
     def _sifted(self, landings: Sequence[Landing]) -> Ready:
         sifted = self._known.sift(landings)
         records = sifted.without(self._landed(sifted.suspects))
-        landed = Landed(len(records), sifted.duplicates, sum(r.positions for r in sifted.replays if r.kind in ("outcome", "open")))
+        landed = Landed(records.size, sifted.duplicates, sum(r.positions for r in sifted.replays if r.kind in ("outcome", "open")))
         at = to_datetime(self._clock())
-        if not records and not sifted.replays:
+        if not records.size and not sifted.replays:
             landed.batch = self._last.batch
             return Ready(landed, None, None, None, None, (), (), (), at)
         kept = keep(self._texts, records, self._stored)
         before = self._last
         rows, names = table(records, before.seq, before.batch + 1, kept), named(kept, before.seq)
         found = leaves(rows)
-        entry = link(before, before.seq + len(records), root(found))
+        entry = link(before, before.seq + records.size, root(found))
         self._last = Head(entry.batch, entry.next_seq, entry.head)
         landed.batch = entry.batch
         whole = rows.append_column("leaf", pa.array(found, pa.binary()))

@@ -85,16 +85,22 @@ def added(rows: pa.Table, contents: pa.Table | None, names: pa.Table | None) -> 
 
 def _falls_to(rows: pa.Table) -> Numbers:
     """Of each row the place in WHAT of what it falls to."""
-    deciding = pc.or_(pc.is_in(rows["kind"], pa.array(_DECIDING)), pc.starts_with(rows["flow"], _DECIDE))
-    return np.where(_numbers(deciding), 1, np.where(_numbers(pc.is_in(rows["kind"], pa.array(_OF_EVENTS))), 0, 2))
+    kinds = _plain(rows["kind"])
+    deciding = pc.or_(pc.is_in(kinds, pa.array(_DECIDING)), pc.starts_with(_plain(rows["flow"]), _DECIDE))
+    return np.where(_numbers(deciding), 1, np.where(_numbers(pc.is_in(kinds, pa.array(_OF_EVENTS))), 0, 2))
 
 
 def _lengths(rows: pa.Table, texts: Iterable[str]) -> Numbers:
     """Of each row the bytes of these columns."""
     found = np.zeros(rows.num_rows, np.int64)
     for text in texts:
-        found += _numbers(pc.fill_null(pc.binary_length(rows[text]), 0))
+        found += _numbers(pc.fill_null(pc.binary_length(_plain(rows[text])), 0))
     return found
+
+
+def _plain(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts that may be given as a dictionary."""
+    return texts.cast(pa.string()) if pa.types.is_dictionary(texts.type) else texts
 
 
 def _parents(lists: pa.ListArray) -> Numbers:

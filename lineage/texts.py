@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _sha256 = hashlib.sha256
 RECENT = 65_536
@@ -22,7 +23,7 @@ class Texts:
         self._hashes, self._salts, self._bodies = list[str](), list[str](), list[bytes]()
         self._keyed, self._recent = hashlib.blake2b(key=key, digest_size=16), dict(recent)
 
-    def references(self, told: Sequence[bytes], bodies: Sequence[bytes]) -> list[str]:
+    def references(self, told: Sequence[bytes], bodies: Sequence[bytes]) -> pa.Array:
         """`number:hash` of each JSON text, which is stored if it was not lately; `told` is each after its scope."""
         salts, begun = list[str](), self._keyed.copy
         for each in told:
@@ -36,7 +37,7 @@ class Texts:
             numbers.append(n)
             following += n == following
         self._wait(numbers, hashes, salts, bodies)
-        return [f"{n}:{hash}" for n, hash in zip(numbers, hashes, strict=True)]
+        return pc.binary_join_element_wise(pc.cast(pa.array(numbers, pa.int64()), pa.string()), pa.array(hashes, pa.string()), ":")
 
     def _wait(self, numbers: Sequence[int], hashes: Sequence[str], salts: Sequence[str], bodies: Sequence[bytes]) -> None:
         """Those of these contents that are new are to be stored, each once: their numbers follow each other."""

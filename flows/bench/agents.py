@@ -30,7 +30,8 @@ from headwater.flows.bench.waker import HOT, SENT, WOKEN, Sent
 from headwater.flows.drain import drain
 from headwater.flows.settings import Settings
 from headwater.flows.up import Up
-from headwater.lineage.record import Record, decode_batch
+from headwater.lineage.message import decode_batch
+from headwater.lineage.record import Record
 from headwater.lineage.topic import LINEAGE
 
 CALL_S = 0.2

@@ -8,8 +8,9 @@ from headwater.flows.bench.bed import Bed, Spoiled, demand, now, seconds
 from headwater.flows.bench.entry import Bench, Round, Target
 from headwater.flows.bench.told import BROKER, IN_A_MESSAGE, OF_A_BATCH, messages, told
 from headwater.flows.switching import switch_often
+from headwater.lineage.columns import columns_of
 from headwater.lineage.landing import Landing, table
-from headwater.lineage.row import decode_rows, rows_of
+from headwater.lineage.message import decode_columns
 from headwater.lineage.store import Store, open_database
 from headwater.lineage.verify import verify
 
@@ -26,7 +27,7 @@ def rounds(bed: Bed) -> Iterator[Round]:
     records = told(bed.many(RECORDS, least=4 * OF_A_BATCH))
     sent = messages(records)
     count, at_once = len(records), IN_A_MESSAGE * IN_A_TRANSACTION
-    pieces = [rows_of(records[start : start + at_once]) for start in range(0, count, at_once)]
+    pieces = [columns_of(records[start : start + at_once], open=False) for start in range(0, count, at_once)]
     tables = [table(piece, 0, 1) for piece in pieces]
     # A hundred thousand records that wait here would be gone through by every collection of garbage while others land.
     del records
@@ -47,7 +48,7 @@ def land(store: Store, messages: Sequence[bytes]) -> None:
     """Messages as the lineage topic holds them → the database."""
     for start in range(0, len(messages), IN_A_TRANSACTION):
         some = messages[start : start + IN_A_TRANSACTION]
-        store.land_ahead([Landing(BROKER, 0, start + n, decode_rows(message)) for n, message in enumerate(some)])
+        store.land_ahead([Landing(BROKER, 0, start + n, decode_columns(message)) for n, message in enumerate(some)])
     store.settle()
 
 

@@ -18,9 +18,10 @@ from headwater.lineage.chain import LEAF, ROOT, Head, link
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.event import Position
 from headwater.lineage.landing import Landing
+from headwater.lineage.message import decode_batch, encode_batch
 from headwater.lineage.name_pages import sort_names
 from headwater.lineage.names import NAME, Connection
-from headwater.lineage.record import Record, decode_batch, encode_batch, record_id, run_of
+from headwater.lineage.record import Record, record_id, run_of
 from headwater.lineage.store import Store, open_database
 from headwater.lineage.testing import activation, decision, name
 from headwater.lineage.topic import ACTIVATIONS

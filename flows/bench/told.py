@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from headwater.flows.bench.bed import now
 from headwater.lineage.event import Position
-from headwater.lineage.record import Record, encode_batch, fact, run_of
+from headwater.lineage.message import encode_batch
+from headwater.lineage.record import Record, fact, run_of
 
 BROKER, TOPIC = "bench", "flights"
 OF_A_BATCH = 66

@@ -15,7 +15,8 @@ from headwater.agents.journal import decode
 from headwater.agents.review import REQUESTED
 from headwater.flows.kafka import Kafka
 from headwater.flows.sink import Outgoing, Writer
-from headwater.lineage.record import Record, decode_batch
+from headwater.lineage.message import decode_batch
+from headwater.lineage.record import Record
 from headwater.lineage.topic import ACTIVATIONS, DECISIONS, LINEAGE, REVIEWS
 
 DOUBLED = 0.2

@@ -26,8 +26,8 @@ from headwater.flows.settings import Settings
 from headwater.flows.sink import Outgoing, Writer
 from headwater.flows.up import Up
 from headwater.lineage.event import Message, Position
+from headwater.lineage.message import decode_batch
 from headwater.lineage.ranges import Ranges
-from headwater.lineage.record import decode_batch
 from headwater.lineage.store import open_database
 from headwater.lineage.topic import LINEAGE
 from headwater.lineage.verify import verify

@@ -25,7 +25,8 @@ from headwater.flows.up import Up
 from headwater.lineage.decode import Failure
 from headwater.lineage.errors import Invalid, Misused, Oversized
 from headwater.lineage.event import Event, Message, Position
-from headwater.lineage.record import decode_batch, encode_batch, fact
+from headwater.lineage.message import decode_batch, encode_batch
+from headwater.lineage.record import fact
 from headwater.lineage.topic import DEAD, DECISIONS, LINEAGE, Topic
 
 PATIENCE_S = 60.0

@@ -27,8 +27,9 @@ from headwater.flows.source import Batch
 from headwater.flows.up import Up
 from headwater.lineage.decode import MARK, Received
 from headwater.lineage.event import Event, Position
+from headwater.lineage.message import decode_batch
 from headwater.lineage.ranges import Ranges
-from headwater.lineage.record import Record, decode_batch
+from headwater.lineage.record import Record
 from headwater.lineage.store import Store, open_database
 from headwater.lineage.topic import ACTIVATIONS, LINEAGE, Topic
 from headwater.lineage.verify import verify

@@ -22,7 +22,8 @@ from headwater.flows.sink import Writer
 from headwater.flows.steps import to_lineage
 from headwater.flows.up import Up
 from headwater.lineage.client import connect
-from headwater.lineage.record import encode_batch, fact
+from headwater.lineage.message import encode_batch
+from headwater.lineage.record import fact
 from headwater.lineage.store import Store, open_database
 from headwater.lineage.topic import LINEAGE
 

@@ -18,8 +18,9 @@ from headwater.flows.recovery import EPOCH, Recovery
 from headwater.flows.sink import Outgoing, Sending, Writer
 from headwater.lineage.errors import Oversized, Unavailable
 from headwater.lineage.event import Position
+from headwater.lineage.message import decode_batch
 from headwater.lineage.ranges import Ranges
-from headwater.lineage.record import Record, decode_batch, fact, run_of
+from headwater.lineage.record import Record, fact, run_of
 from headwater.lineage.topic import LINEAGE
 
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.lineage.chain import GENESIS, LEAF, Head, broken, leaf, link, root
+from headwater.lineage.columns import columns_of
 from headwater.lineage.landing import Landing, table
 from headwater.lineage.leaves import leaves
 from headwater.lineage.record import Record
@@ -50,7 +51,7 @@ def test_leaves_do_not_depend_on_how_many_are_made_at_once(monkeypatch, at_once)
     rows = rows_of([*sample_records(), msgspec.structs.replace(sample_records()[0], parents=("a", "", "\u00e9b"))])
     data = [bytes(row.data).decode() for row in rows]
     wanted = [leaf(seq, record_of(row), text) for (seq, row), text in zip(enumerate(rows, 7), data, strict=True)]
-    assert leaves(table(rows, 7, 1)) == wanted
+    assert leaves(table(columns_of(rows, open=False), 7, 1)) == wanted
 
 
 def chained(sizes):

@@ -1,11 +1,14 @@
 import duckdb
 import msgspec
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from headwater.agents.case import case_of
 from headwater.lineage.ask import ask
 from headwater.lineage.chain import GENESIS, LEAF, ROOT, Head, link
 from headwater.lineage.client import connect
+from headwater.lineage.columns import columns_of
 from headwater.lineage.erase import plan
 from headwater.lineage.errors import NotFound, Unavailable
 from headwater.lineage.event import Position
@@ -15,7 +18,6 @@ from headwater.lineage.migrations import LEDGER, MIGRATIONS
 from headwater.lineage.names import names_of
 from headwater.lineage.record import outcomes, run_of
 from headwater.lineage.reviews import reviews
-from headwater.lineage.row import rows_of
 from headwater.lineage.store import Store
 from headwater.lineage.testing import BROKER, document, landings, name, sample_records
 from headwater.lineage.verify import verify
@@ -48,13 +50,13 @@ def landed_before(path):
             for statement in migration.statements:
                 old.execute(statement)
             old.execute("INSERT INTO migrations VALUES (?, ?, now())", [migration.number, migration.name])
-        old.register("landing", table(rows_of(records), 0, 1))
+        old.register("landing", table(columns_of(records, open=False), 0, 1))
         old.execute(f"INSERT INTO records BY NAME SELECT * EXCLUDE (held), {LEAF} AS leaf FROM landing ORDER BY seq")
         root = old.execute(f"SELECT {ROOT} FROM records").fetchall()[0][0]
         old.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, now())", [*link(Head(0, 0, GENESIS), len(records), root)])
         old.execute("INSERT INTO offsets VALUES (?, 0, 1)", [BROKER])
         names, places = zip(*((text, n) for n, record in enumerate(records) for text in names_of(record)), strict=True)
-        old.register("naming", named(Kept([], [], names, places), 0))
+        old.register("naming", named(Kept([], pa.nulls(0), [names], [np.array(places)]), 0))
         old.execute("INSERT INTO names_new FROM naming")
     return path
 

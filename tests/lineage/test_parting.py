@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from headwater.lineage import parting
 from headwater.lineage.contents import filled
 from headwater.lineage.event import Position
+from headwater.lineage.message import decode_batch, decode_columns
 from headwater.lineage.names import names_of, records
-from headwater.lineage.record import Record, decode_batch, encode_batch, fact
+from headwater.lineage.opening import held_of, open_document
+from headwater.lineage.record import Record, encode_rows, fact
 from headwater.lineage.row import Row, decode_rows, record_of, row_of
 from headwater.lineage.store import Landing, Store
 from headwater.lineage.testing import BROKER, document, landings, sample_records
@@ -47,19 +49,17 @@ def test_the_short_way_of_documents_comes_to_what_the_long_one_does(data):
         contents[reference] = said
         return reference
 
-    def refer_all(told, bodies):
-        return [refer(one.removesuffix(body), body, short) for one, body in zip(told, bodies, strict=True)]
-
-    row = row_of(told(data))
-    documents, part = parting.Documents([row], refer_all), parting.part(row, refer)
+    row, part = row_of(told(data)), parting.part(row_of(told(data)), refer)
     assert sorted(part.names) == sorted(names_of(told(data)))
-    if not documents.data[0]:  # of a form that only the long way knows
-        assert not short
+    opened = open_document(row)
+    if opened is None:  # of a form that only the long way knows
         return
-    assert msgspec.json.decode(documents.data[0]) == msgspec.json.decode(part.data)
-    assert msgspec.json.decode(documents.held[0] or "{}") == msgspec.json.decode(part.held or "{}")
+    references = tuple(refer(b"flight/UA 1\x1f", text, short) for text in opened.texts)
+    assert msgspec.json.decode(opened.data) == msgspec.json.decode(part.data)
+    assert (msgspec.json.decode(held_of(*opened.form[:3]) % references)) == msgspec.json.decode(part.held or "{}")
     assert short == long
-    assert (sorted(documents.names), documents.named) == (sorted(part.names), [len(part.names)])
+    assert {"flight/UA 1", "UA 1", *opened.names} == part.names
+    assert (opened.form.texts, opened.form.names) == (len(opened.texts), len(opened.names))
 
 
 @settings(max_examples=20, deadline=None)
@@ -68,7 +68,7 @@ def test_what_was_said_is_read_as_it_was_said(said):
     """Whatever a document's data is, it comes back whole; only a chunk's hash is the store's own."""
     with Store(":memory:", clock=lambda: 1) as store:
         wanted = [msgspec.structs.replace(told(data), id=str(n)) for n, data in enumerate(said)]
-        store.land([Landing(BROKER, 0, 0, decode_rows(encode_batch(wanted)))])
+        store.land([Landing(BROKER, 0, 0, decode_columns(encode_rows(wanted)))])
         with store.cursor() as cursor:
             found = list(records(cursor, ["kind = 'document'"]).values())
     assert [_bare(record.data) for record in found] == [_bare(record.data) for record in wanted]
@@ -81,14 +81,14 @@ def _bare(data):
 
 def test_a_record_is_the_same_by_either_decoding():
     """Rows are records: what one message holds does not depend on who reads it."""
-    body = encode_batch(sample_records(state="approved"))
+    body = encode_rows(sample_records(state="approved"))
     assert [record_of(row) for row in decode_rows(body)] == decode_batch(body)
 
 
 @pytest.mark.parametrize("data", ["[]", '"a"', "7", "null", '{"a":tru}', '{"a":"\\x"}', '{"a":"\xff"}'])
 def test_what_is_no_record_is_refused_before_it_lands(data):
     """A message whose data is no JSON object, or no UTF-8, is refused as a whole, where it is read."""
-    body = encode_batch([told({"k": 1})]).replace(b'{"k":1}', data.encode("latin-1"))
+    body = encode_rows([told({"k": 1})]).replace(b'{"k":1}', data.encode("latin-1"))
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         decode_rows(body)
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.lineage.event import Position
-from headwater.lineage.record import decode_batch, encode_batch, fact, outcomes
+from headwater.lineage.message import decode_batch, encode_batch
+from headwater.lineage.record import fact, outcomes
 
 ends = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), st.sampled_from(["indexed", "passed", "dead_lettered"])), max_size=60)
 

@@ -1,0 +1,151 @@
+"""opening: a document's data without the texts that it says, which stand beside it, as do the ids by which people ask for it."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from headwater.lineage.row import Row
+
+_ABSENT = Raw(b"")
+_EMPTY = frozenset((b"", b'""', b"{}", b"[]", b"null", b"false"))
+_EMPTIEST = max(map(len, _EMPTY))
+_NO_TEXT = b'""'
+
+
+class Form(NamedTuple):
+    """What stands beside the data of an open document: first its fields and what was read for it, if there are any, then the texts of
+    so many chunks; and how many names it has besides its own.
+    """
+
+    fields: bool
+    reads: bool
+    chunks: int
+    names: int
+
+    @property
+    def texts(self) -> int:
+        """How many texts."""
+        return self.fields + self.reads + self.chunks
+
+
+class Opened(NamedTuple):
+    """A document: its data without its texts, these as JSON, and its names but for its id with and without its type."""
+
+    form: Form
+    data: bytes
+    texts: list[bytes]
+    names: list[str]
+
+
+class _Chunk(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    id: str
+    n: Raw = _ABSENT
+    section: Raw = _ABSENT
+    text: Raw = _ABSENT
+    hash: Raw = _ABSENT
+
+
+class _Document(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    type: Raw = _ABSENT
+    document: Raw = _ABSENT
+    version: Raw = _ABSENT
+    event: str | UnsetType = UNSET
+    fields: Raw = _ABSENT
+    chunks: list[_Chunk] | UnsetType = UNSET
+    appended: Raw = _ABSENT
+    settled: Raw = _ABSENT
+    reads: Raw = _ABSENT
+
+
+Said: TypeAlias = tuple[tuple[bool, bool, int, int], dict[str, Any], list[Any], list[str]]
+"""The fields of `Opened`, not encoded yet."""
+
+_USUAL = frozenset((_Document.__struct_fields__, _Document.__struct_fields__[:-1]))
+"""What documents say, in the order in which it lands."""
+
+_decode = msgspec.json.Decoder(_Document).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def bare(ref: str) -> str:
+    """A document's id without its type, by which it is asked for too; empty if it names none."""
+    return ref.partition("/")[2]
+
+
+def open_document(row: Row) -> Opened | None:
+    """A row that says that a document reached the index; None if its form is not known here."""
+    try:
+        document = _decode(row.data)
+    except msgspec.ValidationError:
+        return None
+    chunks, texts = document.chunks or (), list[bytes]()
+    names = [name for name in (document.event, *(chunk.id for chunk in chunks)) if name]
+    fields, reads = bytes(document.fields), bytes(document.reads)
+    if has_fields := _says(fields):
+        texts.append(fields)
+        document.fields = _ABSENT
+    if has_reads := _says(reads):
+        texts.append(reads)
+        document.reads = _ABSENT
+    for chunk in chunks:
+        text = bytes(chunk.text)
+        texts.append(text if _says(text) else _NO_TEXT)
+        chunk.text = chunk.hash = _ABSENT
+    return Opened(Form(has_fields, has_reads, len(chunks), len(names)), _encode(document), texts, names)
+
+
+def _says(body: bytes) -> bool:
+    """What is empty is no content."""
+    return len(body) > _EMPTIEST or body not in _EMPTY
+
+
+def open_said(data: Mapping[str, Any]) -> Said | None:
+    """The same of what a flow says, before it is JSON; of the forms that flows use."""
+    event = data.get("event")
+    if tuple(data) not in _USUAL or type(event) is not str:
+        return None
+    told, texts, names = dict(data), list[Any](), [event] if event else []
+    has_fields, has_reads = bool(data["fields"]), bool(data.get("reads"))
+    if has_fields:
+        texts.append(told.pop("fields"))
+    if has_reads:
+        texts.append(told.pop("reads"))
+    try:
+        told["chunks"] = pieces = [_open_chunk(chunk, texts, names) for chunk in data["chunks"]]
+    except (KeyError, TypeError):
+        return None
+    if not isinstance(data["fields"], dict) or not isinstance(data.get("reads", {}), dict):
+        return None
+    return (has_fields, has_reads, len(pieces), len(names)), told, texts, names
+
+
+def _open_chunk(chunk: Mapping[str, Any], texts: list[Any], names: list[str]) -> dict[str, Any]:
+    id, text = chunk["id"], chunk["text"]
+    if len(chunk) != 4 + ("hash" in chunk) or not id or type(id) is not str or type(text) is not str:
+        raise KeyError(id)
+    texts.append(text)
+    names.append(id)
+    return {"id": id, "n": chunk["n"], "section": chunk["section"]}
+
+
+def closed(form: Form, data: dict[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
+    """The document with its texts in their places, as it was before it was opened, but for the hashes of chunks."""
+    rest = iter(texts)
+    for name, there in (("fields", form.fields), ("reads", form.reads)):
+        if there:
+            data[name] = next(rest)
+    for chunk, text in zip(data.get("chunks", ()), rest, strict=True):
+        chunk["text"] = text
+    return data
+
+
+@cache
+def held_of(fields: bool, reads: bool, chunks: int) -> str:
+    """What a document holds, as JSON, with %s for each reference."""
+    parts = [f'"{name}":"%s"' for name, there in (("fields", fields), ("reads", reads)) if there]
+    if chunks:
+        parts.append('"chunks":[' + ",".join(['"%s"'] * chunks) + "]")
+    return "{" + ",".join(parts) + "}"
