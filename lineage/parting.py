@@ -1,7 +1,7 @@
-"""parting: rows without their contents: what each says, what it refers to, and by which ids it may be asked for.
+"""parting: records without their contents: what each says, what it refers to, and by which ids it may be asked for.
 
-Documents are nearly all that lands, so they go a short way of their own: only what is needed of their data becomes Python's. All other
-kinds, and documents of a form that is not known here, go the long one.
+Documents are nearly all that lands, and arrive open (see `opening`); all other kinds, and documents of a form that is not known there, go
+this way.
 """
 
 from collections.abc import Callable

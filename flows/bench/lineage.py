@@ -8,7 +8,7 @@ from headwater.flows.bench.bed import Bed, Spoiled, demand, now, seconds
 from headwater.flows.bench.entry import Bench, Round, Target
 from headwater.flows.bench.told import BROKER, IN_A_MESSAGE, OF_A_BATCH, messages, told
 from headwater.flows.switching import switch_often
-from headwater.lineage.columns import columns_of
+from headwater.lineage.columns import Columns, columns_of
 from headwater.lineage.landing import Landing, table
 from headwater.lineage.message import decode_columns
 from headwater.lineage.store import Store, open_database
@@ -28,7 +28,7 @@ def rounds(bed: Bed) -> Iterator[Round]:
     sent = messages(records)
     count, at_once = len(records), IN_A_MESSAGE * IN_A_TRANSACTION
     pieces = [columns_of(records[start : start + at_once], open=False) for start in range(0, count, at_once)]
-    tables = [table(piece, 0, 1) for piece in pieces]
+    tables = [_plain(piece) for piece in pieces]
     # A hundred thousand records that wait here would be gone through by every collection of garbage while others land.
     del records
     while True:
@@ -40,7 +40,7 @@ def rounds(bed: Bed) -> Iterator[Round]:
             if not found.ok:
                 raise Spoiled(f"what landed does not verify: {found.offences[0]}")
         plain = seconds(lambda: _insert(str(home / "plain.duckdb"), tables))  # noqa: B023
-        made = seconds(lambda: _insert(str(home / "made.duckdb"), [table(piece, 0, 1) for piece in pieces]))  # noqa: B023
+        made = seconds(lambda: _insert(str(home / "made.duckdb"), [_plain(piece) for piece in pieces]))  # noqa: B023
         yield Round(count / landed, count / plain, {PLAIN_ALL: count / made})
 
 
@@ -50,6 +50,13 @@ def land(store: Store, messages: Sequence[bytes]) -> None:
         some = messages[start : start + IN_A_TRANSACTION]
         store.land_ahead([Landing(BROKER, 0, start + n, decode_columns(message)) for n, message in enumerate(some)])
     store.settle()
+
+
+def _plain(records: Columns) -> pa.Table:
+    """All columns as what they are, without dictionaries."""
+    rows = table(records, 0, 1)
+    types = [of.type.value_type if pa.types.is_dictionary(of.type) else of.type for of in rows.schema]
+    return rows.cast(pa.schema(list(zip(rows.column_names, types, strict=True))))
 
 
 def _insert(path: str, tables: Sequence[pa.Table]) -> None:
