@@ -1,60 +1,100 @@
-"""beginnings: what the names begin with that are no hex digits, so that a text which begins none of them is known at once.
+"""beginnings: what the names begin with that are no hex digits, so that a text is looked for only where names begin as it does.
 
-Such names have no order among those that are kept as numbers. So the first characters of each are kept, once, up to a number of them that
-no look-up minds; a text is looked for among the records only if one of these begins as it does, or in what landed since.
+Such names have no order among those that are kept as numbers. So of each stretch of records is kept with what these begin: as many
+characters of each as leave no more than so many different ones. Names that grow or follow a date share most of theirs within a stretch, so
+few stretches are read for a text. Where names are as good as random all are read for a text that begins as one of them.
 """
 
-# ruff: noqa: S608  (the SQL is put together from constants of this module)
+# ruff: noqa: S608  (the SQL is put together from constants of this module; what comes from outside are numbers)
+
+from itertools import pairwise
 
 import msgspec
 
 from headwater.lineage.records import Connection
 
-LETTERS = 6
-"""As many as a text must have to be looked for by its beginning."""
-MOST = 65_536
-"""So many different ones; beyond, any text may begin a name, and all records are read."""
+STRETCH = 32_768
+"""Records."""
+LENGTHS = (6, 10, 13, 16, 20, 26, 32)
+"""So many characters of each name of a stretch, or none."""
+MOST = 1_024
+"""About so many different ones of a stretch."""
+ARMS = 32
+"""Conditions of a query, at most: where more stretches are to be read, what lies between some is read too."""
+AT_ONCE = 16
+"""Stretches that are gathered by one query."""
 
 KINDS = "('document', 'dead_letter', 'activation')"
 """Of records that name what is no hex digits."""
 
-TABLE = """CREATE TABLE IF NOT EXISTS beginnings (text VARCHAR, seq BIGINT)"""
-
-GATHER = f"""
-    INSERT INTO beginnings
-    WITH until AS (SELECT coalesce(max(seq), -1) AS seq FROM records),
-    told AS (
-        SELECT unnest([ref, substr(ref, strpos(ref, '/') + 1), data->>'$.event', data->>'$.episode']
-            || coalesce(data->>'$.events[*].id', []) || CASE kind WHEN 'activation' THEN parents ELSE [] END) AS text
-        FROM records WHERE kind IN {KINDS} AND seq > (SELECT coalesce(max(seq), -1) FROM beginnings)),
-    plain AS (SELECT DISTINCT replace(lower(text), '-', '') AS text FROM told WHERE text <> '')
-    SELECT text, seq FROM until, (
-        SELECT DISTINCT left(text, {LETTERS}) AS text FROM plain WHERE NOT regexp_matches(text, '^[0-9a-f]{{16}}')
-        EXCEPT SELECT text FROM beginnings)
-    UNION ALL SELECT NULL, seq FROM until"""
-"""Of the records since those that were gathered before. A row without text says up to where that is."""
-
-TOO_MANY = (
-    f"DELETE FROM beginnings WHERE (SELECT count(text) FROM beginnings) > {MOST}",
-    "INSERT INTO beginnings SELECT '', 0 WHERE NOT EXISTS (FROM beginnings)",
+STATEMENTS = (
+    "DROP TABLE IF EXISTS beginnings",
+    # Both ends are within the stretch. `type`: the text is all that stands before documents' own names. A row without text says that all
+    # records up to it were gathered.
+    'CREATE TABLE IF NOT EXISTS stretches (text VARCHAR, type BOOLEAN, "first" BIGINT, "last" BIGINT)',
 )
-"""An empty text begins anything."""
+
+_HEX = "^[0-9a-f]{16}"
+_PLAIN = "replace(lower({0}), '-', '')"
+"""Case and dashes do not count; SQL's lower case of a beginning is the beginning of the lower case."""
 
 
 def gather(connection: Connection) -> None:
-    """Gather what landed since the last time, unless there were too many."""
-    if connection.execute("SELECT count(*) FROM beginnings WHERE text = ''").fetchall()[0][0]:
-        return
-    for statement in (GATHER, *TOO_MANY):
-        connection.execute(statement)
+    """Gather what landed since the last time."""
+    query = """SELECT (SELECT coalesce(max("last"), -1) + 1 FROM stretches), (SELECT coalesce(max(seq), -1) + 1 FROM records)"""
+    start, end = connection.execute(query).fetchall()[0]
+    while start < end:
+        following = min((start // STRETCH + AT_ONCE) * STRETCH, end)
+        connection.execute(_gathering(), {"first": start, "next": following})
+        start = following
 
 
-def unread(cursor: Connection, text: str) -> int:
-    """The `seq` from which on records must be read for names that begin with a text: of those before it none has one."""
-    begun = text.lower().replace("-", "")[:LETTERS]
-    query = "SELECT count(*) FILTER (text = '' OR starts_with(text, $1)), coalesce(max(seq), -1) FROM beginnings"
-    may, until = cursor.execute(query, [begun]).fetchall()[0]
-    return 0 if may else int(until) + 1
+def _gathering() -> str:
+    letters = " ".join(f"WHEN approx_count_distinct(left(text, {length})) <= {MOST} THEN {length}" for length in reversed(LENGTHS))
+    within = "seq >= $first AND seq < $next"
+    return f"""
+        INSERT INTO stretches
+        WITH told AS (
+            SELECT seq // {STRETCH} AS stretch, unnest([substr(ref, strpos(ref, '/') + 1), data->>'$.event']) AS text
+            FROM records WHERE kind IN ('document', 'dead_letter') AND {within}
+            UNION ALL SELECT seq // {STRETCH}, unnest([substr(ref, strpos(ref, '/') + 1), data->>'$.episode']
+                || coalesce(data->>'$.events[*].id', []) || parents)
+            FROM records WHERE kind = 'activation' AND {within}),
+        plain AS (SELECT stretch, {_PLAIN.format("left(text, 96)")} AS text FROM told WHERE text <> ''),
+        others AS MATERIALIZED (SELECT stretch, left(text, {LENGTHS[-1]}) AS text FROM plain WHERE NOT regexp_matches(text, '{_HEX}')),
+        kept AS (SELECT stretch, CASE {letters} ELSE 0 END AS letters FROM others GROUP BY stretch),
+        begun AS (
+            SELECT DISTINCT stretch, left(text, letters) AS text, false AS type FROM others JOIN kept USING (stretch)
+            UNION ALL SELECT DISTINCT seq // {STRETCH}, {_PLAIN.format("left(ref, strpos(ref, '/'))")}, true
+            FROM records WHERE kind IN {KINDS} AND contains(ref, '/') AND {within})
+        SELECT text, type, greatest(stretch * {STRETCH}, $first), least((stretch + 1) * {STRETCH}, $next) - 1 FROM begun
+        UNION ALL SELECT NULL, false, $next - 1, $next - 1"""
+
+
+def reaching(cursor: Connection, text: str) -> list[str]:
+    """SQL conditions on `seq`, no two of which hold for one record: of all others none has a name that begins with a text."""
+    query = f"""
+        WITH asked AS (SELECT {_PLAIN.format("$1")} AS text),
+        own AS (SELECT text, substr(text, strpos(text, '/') + 1) AS rest FROM asked)
+        SELECT DISTINCT "first", "last" FROM stretches s, own
+        WHERE CASE WHEN type THEN starts_with(s.text, own.text) ELSE starts_with(s.text, own.text) OR starts_with(own.text, s.text)
+            OR starts_with(s.text, rest) OR starts_with(rest, s.text) END ORDER BY ALL"""
+    found = _joined(cursor.execute(query, [text]).fetchall())
+    until = cursor.execute('SELECT coalesce(max("last"), -1) FROM stretches').fetchall()[0][0]
+    return [*(f"seq BETWEEN {first} AND {last}" for first, last in found), f"seq > {until}"]
+
+
+def _joined(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same stretches and, where there are too many, what lies between those nearest to each other."""
+    gaps = sorted((later[0] - earlier[1] for earlier, later in pairwise(stretches)), reverse=True)
+    apart = gaps[ARMS - 2] if len(gaps) >= ARMS else 1
+    found: list[tuple[int, int]] = []
+    for first, last in stretches:
+        if found and first - found[-1][1] <= apart:
+            found[-1] = (found[-1][0], last)
+        else:
+            found.append((first, last))
+    return found
 
 
 def quoted(text: str) -> str:

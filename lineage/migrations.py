@@ -8,7 +8,7 @@ Two columns are not called what the rest of the code calls them, for DuckDB rese
 
 from typing import NamedTuple
 
-from headwater.lineage.beginnings import GATHER, TABLE, TOO_MANY
+from headwater.lineage.beginnings import STATEMENTS as STRETCHES
 from headwater.lineage.sums import STATEMENTS
 
 
@@ -336,7 +336,8 @@ MIGRATIONS = (
     Migration(5, "texts apart from the records that tell of them", _CONTENTS),
     Migration(6, "names in pages, of which a look-up reads a few", _PAGED),
     Migration(7, "freshness that reads each document once", _FRESHNESS),
-    Migration(8, "what names begin with that are no hex digits", (TABLE, GATHER, *TOO_MANY)),
+    Migration(8, "what names begin with that are no hex digits", ("CREATE TABLE IF NOT EXISTS beginnings (text VARCHAR, seq BIGINT)",)),
     Migration(9, "sums of what events and decisions add", STATEMENTS),
     Migration(10, "decisions with who decided", (_WHO,)),
+    Migration(11, "what names begin with, by stretches of records", STRETCHES),
 )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from headwater.lineage.beginnings import KINDS, quoted, unread
+from headwater.lineage.beginnings import KINDS, quoted, reaching
 from headwater.lineage.event import Position
 from headwater.lineage.name_pages import places
 from headwater.lineage.near import near
@@ -137,8 +137,9 @@ def beginning_with(cursor: Connection, text: str, *, limit: int = 500) -> list[R
     if matching or (ends and ends[0] == ends[1]):  # whatever begins so has these digits, and was found if it is there
         return matching
     # Ids that are no hex digits have no order among the names: read the texts, of those that may have one.
-    where = f"seq >= $3 AND kind IN {KINDS} AND (starts_with(ref, $1) OR contains(ref, '/' || $1) OR contains(data::VARCHAR, $2))"
-    return list(records(cursor, [where], [text, quoted(text), unread(cursor, text)], limit=limit).values())
+    told = f"kind IN {KINDS} AND (starts_with(ref, $1) OR contains(ref, '/' || $1) OR contains(data::VARCHAR, $2))"
+    conditions = (f"{where} AND {told}" for where in reaching(cursor, text))
+    return list(records(cursor, conditions, [text, quoted(text)], limit=limit).values())
 
 
 def begins(id: str, text: str) -> bool:

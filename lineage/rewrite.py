@@ -13,7 +13,7 @@ import duckdb
 from headwater.lineage.migrations import LEDGER, MIGRATIONS
 
 TABLES = ("migrations", "records", "chain", "offsets", "replays", "name_pages", "names_new", "contents", "contents_key", "pruned",
-          "beginnings", "sums")  # fmt: skip
+          "stretches", "sums")  # fmt: skip
 """All tables that have rows to copy: of `unscrubbed` nothing is to be left."""
 ROWS = 50_000
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from headwater.lineage import sums
 from headwater.lineage.ahead import Ahead
+from headwater.lineage.beginnings import gather
 from headwater.lineage.chain import GENESIS, Head, link, root
 from headwater.lineage.duration import to_datetime
 from headwater.lineage.errors import Misused, Unavailable
@@ -303,6 +304,7 @@ class Store:
             self._connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", done)
             if migration is MIGRATIONS[-1]:
                 sort_names(self._connection)
+                gather(self._connection)
                 sums.begin(self._connection)
             self._connection.commit()
 

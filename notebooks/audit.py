@@ -19,7 +19,8 @@ def _(mo):
     # Audit of one decision
 
     An auditor's questions about one thing that a program decided: what woke it, what did it see, what else could it have done, was it allowed to,
-    what happened then, and can anybody have changed these records since? The decision is the surest one of a replayed blizzard, 8 February 2013 in New York.
+    what happened then, and can anybody have changed these records since? The decision is the surest one that was
+    not certain from the start, in a replayed blizzard, 8 February 2013 in New York.
     Everything is read from one DuckDB file; nothing else is needed, neither the program nor its model.
     """)
     return
@@ -89,7 +90,7 @@ def _(BLUE, RED, pl, ranges, table, why):
     chunks = [chunk for retrieval in why.retrievals for chunk in retrieval.results]
     evidence = pl.DataFrame({
         "document": [each.document for each in chunks], "version": [each.version for each in chunks],
-        "text": [" ".join(each.text.split())[:100] for each in chunks], "named as evidence": [each.used for each in chunks],
+        "text": [" ".join(each.text.split())[:100] + "…" for each in chunks], "named as evidence": [each.used for each in chunks],
         "choice without it": [each.without.name if each.without else None for each in chunks],
         "confidence without it": [each.without.confidence if each.without else None for each in chunks],
     })  # fmt: skip

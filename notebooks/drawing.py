@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 import os
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -16,6 +17,8 @@ from headwater.lineage.duration import to_datetime
 BLUE, RED, GREEN, AMBER, GREY = "#9db8d2", "#c8553d", "#6a994e", "#e8b04b", "#8d99a6"
 WIDE, TITLE = 620, 28
 CELL = "text-align:left;vertical-align:top;padding:1px 10px"
+SHORT = 20
+"""Characters of a cell that are not broken over lines."""
 DAY = date(2013, 2, 8)
 """What is replayed where nobody has run the demo yet: the first day of the blizzard."""
 
@@ -35,8 +38,19 @@ def lineage_of_the_demo() -> Lineage:
 def table(frame: pl.DataFrame, caption: str = "") -> mo.Html:
     """A frame as a table."""
     head = "".join(f"<th style='{CELL}'>{html.escape(name)}</th>" for name in frame.columns)
-    rows = "".join("<tr>" + "".join(f"<td style='{CELL}'>{html.escape(_shown(value))}</td>" for value in row) + "</tr>" for row in frame.iter_rows())
+    rows = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in frame.iter_rows())
     return mo.Html(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+
+
+def _cell(value: object) -> str:
+    said = _shown(value)
+    return f"<td style='{CELL}{';white-space:nowrap' if len(said) <= SHORT else ''}'>{html.escape(said)}</td>"
+
+
+def round_step(top: float, many: int) -> float:
+    """The least of 1, 2, 5, 10, 20, … of which so many reach up to `top`."""
+    tens = 10.0 ** math.floor(math.log10(max(top, many) / many))
+    return next(step * tens for step in (1, 2, 5, 10) if step * tens * many >= top)
 
 
 def picture(shapes: str, high: float, says: str, wide: float = 760) -> mo.Html:
@@ -82,7 +96,8 @@ def dots(points: Sequence[tuple[float, float, str, str]], says: str, across: str
     marks = "".join(f"<text x='{44 + v * side:.0f}' y='{side + 26}'>{v:g}</text><text x='24' y='{14 + (1 - v) * side:.0f}'>{v:g}</text>" for v in (0, 0.5, 1))
     same = f"<line x1='50' y1='{10 + side}' x2='{50 + side}' y2='10' stroke='{GREY}' stroke-dasharray='4'/>" if line else ""
     frame = f"<rect x='50' y='10' width='{side}' height='{side}' fill='none' stroke='{GREY}'/>"
-    names = f"<text x='{50 + side / 2:.0f}' y='{side + 44}'>{html.escape(across)}</text><text x='{60 + side}' y='20'>{html.escape(up)}</text>"
+    names = f"<text x='{50 + side / 2:.0f}' y='{side + 44}' text-anchor='middle'>{html.escape(across)}</text>"
+    names += f"<text transform='translate(14,{10 + side / 2:.0f}) rotate(-90)' text-anchor='middle'>{html.escape(up)}</text>"
     return picture(frame + same + place + marks + names, side + 52, says)
 
 

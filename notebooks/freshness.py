@@ -8,9 +8,9 @@ app = marimo.App(width="medium", app_title="Freshness and throughput")
 def _():
     import marimo as mo
     import polars as pl
-    from drawing import AMBER, BLUE, RED, columns, lineage_of_the_demo, ranges, table
+    from drawing import AMBER, BLUE, RED, columns, lineage_of_the_demo, ranges, round_step, table
 
-    return AMBER, BLUE, RED, columns, lineage_of_the_demo, mo, pl, ranges, table
+    return AMBER, BLUE, RED, columns, lineage_of_the_demo, mo, pl, ranges, round_step, table
 
 
 @app.cell
@@ -45,11 +45,11 @@ def _(mo):
 
 
 @app.cell
-def _(BLUE, columns, fresh, pl):
-    top = float(fresh["ms"].quantile(0.99) or 1)
-    slots = fresh.select(slot=(pl.col("ms").clip(0, top * 0.9999) / top * 40).floor().cast(pl.Int32)).group_by("slot").len()
+def _(BLUE, columns, fresh, pl, round_step):
+    step = round_step(float(fresh["ms"].quantile(0.99) or 1), 40)
+    slots = fresh.select(slot=(pl.col("ms") / step).floor().cast(pl.Int32).clip(0, 39)).group_by("slot").len()
     many = dict(slots.iter_rows())
-    spread = columns([(f"{top * slot / 40:.0f} ms", many.get(slot, 0), BLUE) for slot in range(40)], "How long documents took from arrival to searchable", "documents", "milliseconds from arrival to searchable")
+    spread = columns([(f"{step * slot:.0f} ms", many.get(slot, 0), BLUE) for slot in range(40)], "How long documents took from arrival to searchable", "documents", "milliseconds from arrival to searchable; the last bar: that or longer")
     spread
     return (spread,)
 
@@ -77,7 +77,10 @@ def _(mo):
 @app.cell
 def _(AMBER, BLUE, RED, columns, mo, pl, timed):
     width = max(1, int((timed["second"].max() or 0) // 60 + 1))
-    by_second = timed.group_by(at=pl.col("second") // width * width).agg(documents=pl.len() / width, slow=pl.col("ms").quantile(0.9)).sort("at")
+    by_second = timed.group_by(at=pl.col("second") // width * width).agg(documents=pl.len() / width, slow=pl.col("ms").quantile(0.9))
+    # Also the seconds in which nothing came.
+    every = pl.DataFrame({"at": range(0, int(timed["second"].max() or 0) + 1, width)}, schema={"at": pl.Int64})
+    by_second = every.join(by_second, on="at", how="left").fill_null(0)
     rate = columns([(f"{at} s", many, BLUE) for at, many, _ in by_second.iter_rows()], "Documents that became searchable, per second", "documents per second", "seconds since the replay began")
     behind = columns([(f"{at} s", slow, RED if slow > 1000 else AMBER) for at, _, slow in by_second.iter_rows()], "What the slowest tenth of documents took (90th percentile); red: over a second", "ms", "seconds since the replay began")
     mo.vstack([rate, behind])

@@ -82,7 +82,7 @@ def _(alone, mo):
     ## Was it right, by what really happened?
 
     Not by what was known then: by the two hours *after* each decision of the agent *recover*. The lineage knows how each flight ended, for the flights' documents say so.
-    A fifth cancelled or more: passengers had to be rebooked. Fewer, but an hour late on average: departures had to be held. Otherwise watching would have been enough.
+    A fifth cancelled or more: passengers had to be rebooked. Fewer, but an hour late on average: departures had to be held. Otherwise watching would have been enough. Decisions after which fewer than five flights were due are left out.
     """)
     return
 
@@ -124,15 +124,17 @@ def _(decisions, flights, pl):
 def _(hindsight, pl, table):
     errors = (
         hindsight.with_columns(wrong=pl.col("choice") != pl.col("turned_out"), done=pl.col("outcome") == "acted")
-        .group_by("done").agg(pl.len().alias("decisions"), pl.col("wrong").mean().alias("wrong in hindsight"), pl.col("confidence").mean()).sort("done")
+        .group_by(pl.col("done").alias("did it itself")).agg(pl.len().alias("decisions"), (pl.col("wrong").mean() * 100).alias("wrong in hindsight, %"), pl.col("confidence").mean())
+        .sort("did it itself")
     )  # fmt: skip
-    table(errors, "Error rate: what it did itself (yes), and what it would have done but asked a person (no)")
+    table(errors, "Error rate: what it did itself, and what it would have done but asked a person")
     return (errors,)
 
 
 @app.cell
 def _(hindsight, pl, table):
-    examples = hindsight.with_columns(pl.col("decision").str.slice(0, 8), pl.col("cancelled").round(2), pl.col("late").round(0))
+    examples = hindsight.with_columns(pl.col("decision").str.slice(0, 8), (pl.col("cancelled") * 100).round(0), pl.col("late").round(0))
+    examples = examples.rename({"turned_out": "turned out", "cancelled": "cancelled, %", "late": "late, minutes"})
     table(examples.head(12), "The first of them: the choice, and what the two hours after it called for")
     return (examples,)
 

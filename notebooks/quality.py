@@ -95,7 +95,7 @@ def _(Answered, BLUE, calibration, dots, judged, pl, table):
         [(each.confidence, each.right, BLUE, f"{each.many} decisions") for each in found.bins if each.many],
         "Share right against confidence", "what it said", "share right",
     )  # fmt: skip
-    error = table(pl.DataFrame({"decisions": [found.many], "right": [found.right], "said": [found.confidence], "calibration error": [found.error], "from": [found.low], "to": [found.high]}))
+    error = table(pl.DataFrame({"decisions": [found.many], "right, share": [found.right], "said, on average": [found.confidence], "calibration error": [found.error], "at least": [found.low], "at most": [found.high]}))
     return answered, error, found, reliable
 
 
@@ -172,7 +172,7 @@ def _(after, before, math, now, pl, then):
         return sum((b - a) * math.log(b / a) for a, b in pairs)
 
     drift = pl.DataFrame({
-        "of choices": [index(then, now)], "confidence before": [before["confidence"].mean()], "confidence after": [after["confidence"].mean()],
+        "index, of choices": [index(then, now)], "confidence before": [before["confidence"].mean()], "confidence after": [after["confidence"].mean()],
         "right before": [before["right"].mean()], "right after": [after["right"].mean()],
     })  # fmt: skip
     return (drift,)

@@ -113,7 +113,7 @@ def _(activations, bars, by_hour, date, picture):
     COLOURS = {"departed": "#9db8d2", "cancelled": "#c8553d"}
     PHASES = {"opened": "#6d597a", "updated": "#e8b04b", "closed": "#6a994e"}
     most = max(by_hour["len"].to_list(), default=1)
-    counts = [(hour / 24, many / most, COLOURS[status]) for hour, status, many in sorted(by_hour.iter_rows(), key=lambda row: -row[2])]
+    counts = [((hour + (status == "cancelled") / 2) / 24, many / most, COLOURS[status]) for hour, status, many in by_hour.iter_rows()]
     moments = [
         (at.hour + at.minute / 60, rule, phase)
         for at, rule, phase in activations.select("at", "rule", "phase").iter_rows()
@@ -131,8 +131,8 @@ def _(activations, bars, by_hour, date, picture):
         for n, (name, colour) in enumerate([*COLOURS.items(), *PHASES.items()])
     )
     timeline = picture(
-        f"<g transform='translate(10,10)'>{bars(counts, 24, 620, 150)}</g>{hours}{marks}{names}{key}",
-        760, 240, "Flights departed and cancelled by hour on 8 February, and the activations of each rule",
+        f"<text x='10' y='8' fill='#8d99a6'>the highest: {most} flights in an hour</text><g transform='translate(10,12)'>{bars(counts, 48, 620, 148)}</g>{hours}{marks}{names}{key}",
+        760, 190 + 16 * len(lines), "Flights departed and cancelled by hour on 8 February, and the activations of each rule",
     )  # fmt: skip
     timeline
     return (timeline,)
@@ -153,7 +153,7 @@ def _(flights, pl, table):
 def _(activations, table):
     table(
         activations.with_columns(at=activations["at"].dt.strftime("%-d %b %H:%M")).select("at", "rule", "key", "phase", "value", "matched", "total"),
-        "Activations: one disruption is one episode, opened, updated and closed",
+        "Activations, by New York's time: one disruption is one episode, opened, updated and closed",
     )
     return
 
@@ -163,19 +163,20 @@ def _(mo):
     mo.md("""
     ## What was decided
 
-    Each opening and update woke the agent. It chose one of three responses with a confidence; below 0.8 nothing was published and a person is asked (`waiting`).
+    Each opening and update of *cancellations* and *visibility* woke the agent *recover*. It chose one of three responses with a confidence; below 0.8 nothing was published
+    and a person is asked (`waiting`). The plans that it published woke the agents *crew*, *rebooking* and *inform*, which follow rules, ask no model and are sure of themselves.
     """)
     return
 
 
 @app.cell
 def _(NEW_YORK, lineage, pl, table):
-    decisions = lineage.sql("select time, rule, key, choice, confidence, outcome, ms, id from decisions order by confidence desc, time, id")
+    decisions = lineage.sql("select time, agent, rule, key, choice, confidence, outcome, ms, id from decisions order by time, agent = 'recover' desc, id")
     table(
         decisions.with_columns(at=pl.col("time").dt.convert_time_zone(NEW_YORK).dt.strftime("%-d %b %H:%M"), id=pl.col("id").str.slice(0, 8)).select(
-            "at", "rule", "key", "choice", "confidence", "outcome", "id"
+            "at", "agent", "rule", "key", "choice", "confidence", "outcome", "id"
         ),
-        "Decisions",
+        "Decisions, by New York's time",
     )
     return (decisions,)
 
@@ -185,7 +186,7 @@ def _(mo):
     mo.md("""
     ## Why one of them
 
-    The surest decision that did something, with its path: the events that woke it, what it saw and what it would have chosen without each piece, the options, the effect.
+    The surest decision that a model had a say in and that did something, with its path (its times are UTC, five hours ahead of New York's): the events that woke it, what it saw and what it would have chosen without each piece, the options, the effect.
     `headwater why ID` prints the same; `--html FILE` makes a page of it.
     """)
     return
@@ -194,7 +195,8 @@ def _(mo):
 @app.cell
 def _(Console, decisions, html, lineage, mo, pl, why_tree):
     acted = decisions.filter(pl.col("outcome") == "acted")
-    one = (acted if acted.height else decisions)["id"][0]
+    weighed = acted.filter(pl.col("confidence") < 1).sort("confidence", "id", descending=[True, False])
+    one = next(frame for frame in (weighed, acted, decisions) if frame.height)["id"][0]
     why = lineage.why(one)
     with open("/dev/null", "w") as nowhere:
         console = Console(record=True, width=118, file=nowhere)
@@ -235,13 +237,14 @@ def _(mo):
 @app.cell
 def _(bars, lineage, picture, pl, table):
     fresh = lineage.sql("select ms from freshness")["ms"]
-    top = float(fresh.quantile(0.995) or 1)
     slots = 40
-    spread = fresh.clip(0, top * 0.9999).to_frame().select(slot=(pl.col("ms") / top * slots).floor().cast(pl.Int32)).group_by("slot").len()
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000) if step * slots >= (fresh.quantile(0.99) or 1) or step == 100_000)
+    spread = fresh.to_frame().select(slot=(pl.col("ms") / step).floor().cast(pl.Int32).clip(0, slots - 1)).group_by("slot").len()
     full = max(spread["len"].to_list(), default=1)
     columns = [(slot / slots, many / full, "#9db8d2") for slot, many in spread.iter_rows()]
-    scale = "".join(f"<text x='{10 + 620 * part:.0f}' y='136'>{top * part:.0f} ms</text>" for part in (0, 0.25, 0.5, 0.75))
-    histogram = picture(f"<g transform='translate(10,10)'>{bars(columns, slots, 620, 110)}</g>{scale}", 700, 145, "Milliseconds from append to searchable")
+    scale = "".join(f"<text x='{10 + 620 * part:.0f}' y='136'>{step * slots * part:.0f} ms</text>" for part in (0, 0.25, 0.5, 0.75))
+    scale += f"<text x='10' y='8' fill='#8d99a6'>the highest: {full} documents; the last: that or longer</text>"
+    histogram = picture(f"<g transform='translate(10,14)'>{bars(columns, slots, 620, 106)}</g>{scale}", 700, 145, "Milliseconds from append to searchable")
     quantiles = table(pl.DataFrame({"documents": [fresh.len()], **{f"p{q}, ms": [fresh.quantile(q / 100)] for q in (50, 90, 99)}}))
     return histogram, quantiles
 
@@ -292,7 +295,7 @@ def _(mo):
 
 @app.cell
 def _(lineage, table):
-    table(lineage.sql("select agent, version, count(*) as decisions, round(avg(ms)) as ms, round(avg(confidence), 2) as confidence from decisions group by all"))
+    table(lineage.sql("select agent, version, count(*) as decisions, round(avg(ms)) as ms, round(avg(confidence), 2) as confidence from decisions group by all order by agent, version"))
     return
 
 

@@ -1,7 +1,11 @@
 """What no name begins with is known at once; what one begins with is found as by reading every record."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.lineage import beginnings, name_pages, names
 from headwater.lineage.errors import HeadwaterError
@@ -42,11 +46,12 @@ def answer(store, text):
         return type(error).__name__, str(error)
 
 
-@pytest.mark.parametrize(("least", "most"), [(20, 10_000), (20, 5), (10_000, 10_000)])
-def test_beginnings_are_answered_as_by_reading_every_record(monkeypatch, tmp_path, least, most):
-    """Whatever is asked for, in runs or before them, with beginnings or too many of them, once more after the file was made anew."""
+@pytest.mark.parametrize(("least", "stretch", "most", "arms"), [(20, 4, 10_000, 32), (20, 4, 2, 3), (20, 1, 4, 2), (10_000, 4, 1_024, 32)])
+def test_beginnings_are_answered_as_by_reading_every_record(monkeypatch, tmp_path, least, stretch, most, arms):
+    """Whatever is asked for, in runs or before them, with long beginnings, short ones or none, read in few parts or many."""
     monkeypatch.setattr(name_pages, "LENGTHS", (least, 2 * least, 4 * least, 16 * least))
-    monkeypatch.setattr(beginnings, "TOO_MANY", tuple(text.replace(f"{beginnings.MOST}", f"{most}") for text in beginnings.TOO_MANY))
+    for what, value in (("STRETCH", stretch), ("MOST", most), ("ARMS", arms)):
+        monkeypatch.setattr(beginnings, what, value)
     with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
         for landing in landings(sample_records(), 7):
             store.land([landing])
@@ -55,9 +60,11 @@ def test_beginnings_are_answered_as_by_reading_every_record(monkeypatch, tmp_pat
         asked = texts()
         quick = [answer(store, text) for text in asked]
         with store.cursor() as cursor:
-            nothing = beginnings.unread(cursor, "zzzzzz")
-            assert (nothing > 0) is (least == 20 and most > 5), "in runs, and few enough: all of them are passed by"
-        monkeypatch.setattr(names, "unread", lambda *_: 0)
+            assert len(beginnings.reaching(cursor, "cafe12-d")) <= arms + 1
+            if least == 20 and most > 2:
+                assert len(beginnings.reaching(cursor, "zzzzzz")) == 1, "of what is in runs nothing is read"
+                assert 1 < len(beginnings.reaching(cursor, "cafe12-d")) <= 4
+        monkeypatch.setattr(names, "reaching", lambda *_: ["true"])
         assert quick == [answer(store, text) for text in asked]
     kinds = {kind for kind, _ in quick}
     assert {"document", "activation", "dead_letter", "event", "NotFound"} <= kinds
@@ -68,7 +75,21 @@ def test_a_file_of_the_form_before_has_its_beginnings_gathered(tmp_path):
     with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
         store.land([Landing(BROKER, 1, 0, list(said()))])
         with store.cursor() as cursor:
-            assert beginnings.unread(cursor, "zzzzzz") == 0
-            cursor.execute("DROP TABLE beginnings; DELETE FROM migrations WHERE number >= 8")
+            assert beginnings.reaching(cursor, "zzzzzz") == ["seq > -1"]
+            cursor.execute("DROP TABLE stretches; DELETE FROM migrations WHERE number >= 11")
     with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store, store.cursor() as cursor:
-        assert beginnings.unread(cursor, "zzzzzz") == 3 * len(IDS) and beginnings.unread(cursor, "Order-1") == 0
+        last = 3 * len(IDS) - 1
+        assert beginnings.reaching(cursor, "zzzzzz") == [f"seq > {last}"]
+        assert beginnings.reaching(cursor, "Order-1") == [f"seq BETWEEN 0 AND {last}", f"seq > {last}"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 9)), unique_by=lambda pair: pair[0]), st.integers(2, 8))
+def test_stretches_are_joined_to_few_and_hold_what_they_held(pairs, arms):
+    """However many stretches are to be read, they become so many conditions at most, in order, apart, and none is left out."""
+    stretches = sorted((10 * at, 10 * at + length) for at, length in pairs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beginnings, "ARMS", arms)
+        joined = beginnings._joined(stretches)
+    assert len(joined) <= max(arms, 1) and all(a[1] < b[0] for a, b in pairwise(joined))
+    assert all(any(first <= a and b <= last for first, last in joined) for a, b in stretches)
+    assert {first for first, _ in joined} <= {first for first, _ in stretches}
