@@ -18,7 +18,7 @@ Reason = Annotated[str, typer.Option(help="Why: it is recorded")]
 
 @reviews.command("list")
 def review_list(
-    state: Annotated[str | None, typer.Option(help="waiting, approved, declined or expired")] = None,
+    state: Annotated[str | None, typer.Option(help="waiting, approved, declined, expired or lost_with_broker")] = None,
     agent: Annotated[str | None, typer.Option(help="Only of this agent")] = None,
     key: Annotated[str | None, typer.Option(help="Only about this key")] = None,
     reason: Annotated[str | None, typer.Option(help="Only for this reason, such as unsure, failed, forbidden or unknown")] = None,

@@ -9,6 +9,7 @@ Two columns are not called what the rest of the code calls them, for DuckDB rese
 from typing import NamedTuple
 
 from headwater.lineage.beginnings import STATEMENTS as STRETCHES
+from headwater.lineage.over import OVER
 from headwater.lineage.sums import STATEMENTS
 
 
@@ -327,6 +328,20 @@ _WHO = f"""CREATE OR REPLACE VIEW decisions AS
             AND (asked.asker IS NULL OR asked.asker = coalesce(nullif(d.data->>'$.by', ''), d.data->>'$.agent'))
     WHERE d.kind = 'decision' QUALIFY row_number() OVER (PARTITION BY d.ref ORDER BY d.seq, asked.asker NULLS LAST) = 1"""
 
+# A question that was asked in a broker's life that is over waits for nobody any more.
+_LOST = (
+    _WHO.replace(
+        "coalesce(ended.outcome, d.outcome) AS outcome",
+        "CASE WHEN coalesce(ended.outcome, d.outcome) = 'waiting' AND split_part(d.data->>'$.position', '/', 1) IN "
+        f"{OVER} THEN 'lost_with_broker' ELSE coalesce(ended.outcome, d.outcome) END AS outcome",
+    ),
+    next(view for view in _CONTENTS if "VIEW reviews" in view).replace(
+        "coalesce(j.data->>'$.verdict', 'waiting') AS state",
+        "coalesce(j.data->>'$.verdict', CASE WHEN split_part(r.data->>'$.position', '/', 1) IN "
+        f"{OVER} THEN 'lost_with_broker' ELSE 'waiting' END) AS state",
+    ),
+)
+
 MIGRATIONS = (
     Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),
     Migration(2, "dead letters with how they ended, and what was tried again", _DEAD),
@@ -340,4 +355,5 @@ MIGRATIONS = (
     Migration(9, "sums of what events and decisions add", STATEMENTS),
     Migration(10, "decisions with who decided", (_WHO,)),
     Migration(11, "what names begin with, by stretches of records", STRETCHES),
+    Migration(12, "what waited when its broker's life ended", _LOST),
 )

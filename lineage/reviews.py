@@ -1,13 +1,16 @@
 """reviews: which questions to people there are, chosen by filters, newest first, and how each ended."""
 
+# ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
+
 from typing import Any, Literal, get_args
 
 import msgspec
 
 from headwater.lineage.errors import Misused, NotFound
+from headwater.lineage.over import OVER
 from headwater.lineage.verify import Source
 
-State = Literal["waiting", "approved", "declined", "expired"]
+State = Literal["waiting", "approved", "declined", "expired", "lost_with_broker"]
 SHORTEST = 6
 
 
@@ -17,7 +20,8 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     reason     unsure, failed, forbidden, unknown (what became of a call), and others
     position   the token of the activation's position
     choice     JSON value; effects  what is held back: each an event to publish or a tool to call
-    state      waiting, or its verdict;  by, why, judged  who said so, why, and when
+    state      waiting, its verdict, or lost_with_broker: it was asked in a broker's life that is over, and nothing of it is done
+    by, why, judged  who said so, why, and when
     Times are wall clock, µs since 1970.
     """
 
@@ -99,15 +103,18 @@ def _parsed(before: str | None) -> tuple[int | None, str | None]:
     return int(at), last
 
 
-_SELECT = """
-    WITH asked AS (
+_SELECT = f"""
+    WITH over AS {OVER},
+    asked AS (
         SELECT ref, data, held, epoch_us(logged) AS logged FROM records WHERE kind = 'review' AND ($id IS NULL OR starts_with(ref, $id))
         QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1),
     judged AS (
         SELECT ref, data, held, epoch_us(logged) AS logged FROM records WHERE kind = 'verdict' AND (data->>'$.accepted')::BOOLEAN
         QUALIFY row_number() OVER (PARTITION BY ref ORDER BY seq) = 1),
     found AS (
-        SELECT a.ref AS id, coalesce(j.data->>'$.verdict', 'waiting') AS state, a.data->>'$.agent' AS agent, a.data->>'$.key' AS "key",
+        SELECT a.ref AS id, coalesce(j.data->>'$.verdict',
+                CASE WHEN split_part(a.data->>'$.position', '/', 1) IN (FROM over) THEN 'lost_with_broker' ELSE 'waiting' END) AS state,
+            a.data->>'$.agent' AS agent, a.data->>'$.key' AS "key",
             a.data->>'$.reason' AS reason, coalesce(q.body->>'$', a.data->>'$.question') AS question,
             coalesce(s.body->>'$', a.data->>'$.summary', '') AS summary,
             a.data->>'$.decision' AS decision, coalesce(a.data->>'$.activation', '') AS activation,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from headwater.lineage.event import Position
 from headwater.lineage.landing import Landing
 from headwater.lineage.record import fact, run_of
+from headwater.lineage.reviews import reviews
 from headwater.lineage.store import Store
 from headwater.lineage.testing import BROKER, landings, sample_records
 from headwater.lineage.topic import ACTIVATIONS
@@ -116,3 +117,26 @@ def test_the_end_of_a_life_is_told_once():
         with store.cursor() as cursor:
             assert len(cursor.execute(lives).fetchall()) == 2
         assert verify(store, in_flight_ok=False).ok
+
+
+@pytest.mark.parametrize(("state", "lives", "expected"), [
+    ("waiting", 1, "waiting"), ("waiting", 2, "lost_with_broker"), ("waiting", 3, "waiting"), ("approved", 2, "approved"),
+])  # fmt: skip
+def test_who_waits_when_its_broker_ends_is_asked_no_more(state, lives, expected):
+    """A question is lost with its broker unless it was answered before, or its broker lives again; lists and views say the same."""
+    place = str(Position(OLD, ACTIVATIONS, 0, 0))
+    told = [
+        msgspec.structs.replace(each, data={**each.data, "position": place}) if each.kind in ("review", "decision") else each
+        for each in sample_records(OLD, state=state)
+    ]
+    with Store(":memory:", clock=lambda: 1) as store:
+        store.land(landings(told, 100, OLD))
+        if lives > 1:
+            store.lost_with_broker(BROKER)
+        if lives > 2:
+            store.land([Landing(OLD, 0, 99, [run_of("consumed", "index", Position(OLD, "flights", 0, 13), 14, 1, 2)])])
+        assert [each.state for each in reviews(store)[0]] == [expected]
+        assert reviews(store, state="waiting")[0] == ([] if expected != "waiting" else reviews(store)[0])
+        with store.cursor() as cursor:
+            assert cursor.execute("SELECT state FROM reviews").fetchall() == [(expected,)]
+            assert cursor.execute("SELECT outcome FROM decisions").fetchall() == [(expected,)]
