@@ -95,12 +95,10 @@ def _in_columns(records: Sequence[Record]) -> bytes | None:
     for record in records:
         told, form = record.data, None
         if record.kind == "document":
-            opened = open_said(told)
+            opened = open_said(told, texts, names)
             if opened is None:
                 return None
-            form, told, of_it, called = opened
-            texts += of_it
-            names += called
+            form, told = opened
         one = (record.kind, record.flow, record.step, record.broker, record.topic, record.partition, record.outcome, form)
         of.append(common.setdefault(one, len(common)))
         data.append(told)

@@ -60,8 +60,8 @@ class _Document(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, 
     reads: Raw = _ABSENT
 
 
-Said: TypeAlias = tuple[tuple[bool, bool, int, int], dict[str, Any], list[Any], list[str]]
-"""The fields of `Opened`, not encoded yet."""
+Said: TypeAlias = tuple[bool, bool, int, int]
+"""A `Form`, in a tenth of the time."""
 
 _USUAL = frozenset((_Document.__struct_fields__, _Document.__struct_fields__[:-1]))
 """What documents say, in the order in which it lands."""
@@ -102,33 +102,33 @@ def _says(body: bytes) -> bool:
     return len(body) > _EMPTIEST or body not in _EMPTY
 
 
-def open_said(data: Mapping[str, Any]) -> Said | None:
-    """The same of what a flow says, before it is JSON; of the forms that flows use."""
+def open_said(data: Mapping[str, Any], texts: list[Any], names: list[str]) -> tuple[Said, dict[str, Any]] | None:
+    """The same of what a flow says, before it is JSON; of the forms that flows use. Its texts and names are put to those that are there."""
     event = data.get("event")
     if tuple(data) not in _USUAL or type(event) is not str:
         return None
-    told, texts, names = dict(data), list[Any](), [event] if event else []
-    has_fields, has_reads = bool(data["fields"]), bool(data.get("reads"))
-    if has_fields:
+    told, pieces = dict(data), list[Any]()
+    if event:
+        names.append(event)
+    fields, reads = data["fields"], data.get("reads")
+    if fields:
         texts.append(told.pop("fields"))
-    if has_reads:
+    if reads:
         texts.append(told.pop("reads"))
     try:
-        told["chunks"] = pieces = [_open_chunk(chunk, texts, names) for chunk in data["chunks"]]
+        for chunk in data["chunks"]:
+            id, text = chunk["id"], chunk["text"]
+            if type(id) is not str or type(text) is not str or not id or len(chunk) != 4 + ("hash" in chunk):
+                return None
+            texts.append(text)
+            names.append(id)
+            pieces.append({"id": id, "n": chunk["n"], "section": chunk["section"]})
     except (KeyError, TypeError):
         return None
-    if not isinstance(data["fields"], dict) or not isinstance(data.get("reads", {}), dict):
+    if not isinstance(fields, dict) or not (reads is None or isinstance(reads, dict)):
         return None
-    return (has_fields, has_reads, len(pieces), len(names)), told, texts, names
-
-
-def _open_chunk(chunk: Mapping[str, Any], texts: list[Any], names: list[str]) -> dict[str, Any]:
-    id, text = chunk["id"], chunk["text"]
-    if len(chunk) != 4 + ("hash" in chunk) or not id or type(id) is not str or type(text) is not str:
-        raise KeyError(id)
-    texts.append(text)
-    names.append(id)
-    return {"id": id, "n": chunk["n"], "section": chunk["section"]}
+    told["chunks"] = pieces
+    return (bool(fields), bool(reads), len(pieces), len(pieces) + bool(event)), told
 
 
 def closed(form: Form, data: dict[str, Any], texts: Sequence[Any]) -> dict[str, Any]:
