@@ -1,5 +1,6 @@
 """The files of an application are followed: a file by itself, modules it imports, a package named MODULE:NAME."""
 
+import gc
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -167,6 +168,20 @@ def test_a_module_imported_for_the_first_time_is_followed_too(tmp_path: Path) ->
     assert (follower.look(), follower.level) == ([["slow"]], 30)
     levels.write_text("LEVEL =\n")
     assert follower.look() == []
+
+
+@pytest.mark.parametrize("make", [a_package, a_file])
+def test_no_save_leaves_a_copy(tmp_path: Path, make: Any) -> None:
+    """Of models, and so of modules, there are those of the few revisions that are remembered, however often one saves."""
+    target, levels = make(tmp_path, f"walked_often_{make.__name__}")
+    follower = Follower(target)
+    alive = []
+    for n in range(7):
+        levels.write_text(f"LEVEL = {5 + n % 3}\n" + "#" * n)
+        follower.look()
+        gc.collect()
+        alive.append(sum(isinstance(each, type) and str(each.__module__).startswith(ROOT) for each in gc.get_objects()))
+    assert follower.book.revision >= 6 and alive[-1] == alive[-2] <= 6
 
 
 def test_only_the_users_own_modules_are_loaded_anew(tmp_path: Path) -> None:
