@@ -44,7 +44,8 @@ def table(frame: pl.DataFrame, caption: str = "") -> mo.Html:
 
 def _cell(value: object) -> str:
     said = _shown(value)
-    return f"<td style='{CELL}{';white-space:nowrap' if len(said) <= SHORT else ''}'>{html.escape(said)}</td>"
+    width = ";white-space:nowrap" if len(said) <= SHORT else f";min-width:{min(len(said) // 6, 30)}em"
+    return f"<td style='{CELL}{width}'>{html.escape(said)}</td>"
 
 
 def round_step(top: float, many: int) -> float:

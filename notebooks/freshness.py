@@ -102,7 +102,7 @@ def _(lineage, table):
     stages = lineage.sql("""
         with seen as (select split_part(ref, ':', 1) as id, sum((data->>'$.waited_ms')::double) as searching from records where kind = 'retrieval' group by all),
         asked as (select split_part(ref, ':', 1) as id, sum((data->>'$.seconds')::double) * 1000 as model from records where kind = 'model' group by all)
-        select agent, count(*) as decisions, avg(coalesce(searching, 0)) as "searching, ms", avg(coalesce(model, 0)) as "the model, ms", avg(ms) as "in all, ms"
+        select agent, count(*) as decisions, avg(coalesce(searching, 0)) as "searching, ms", avg(coalesce(asked.model, 0)) as "the model, ms", avg(ms) as "in all, ms"
         from decisions left join seen using (id) left join asked using (id) group by agent order by "in all, ms" desc""")
     table(stages, "Agents")
     return (stages,)

@@ -158,10 +158,10 @@ def _(lineage, table):
 
 @app.cell
 def _(alone, decisions, errors, pl, table, waits):
-    did = errors.filter(pl.col("done"))["wrong in hindsight"]
+    did = errors.filter(pl.col("did it itself"))["wrong in hindsight, %"]
     table(pl.DataFrame({
         "decisions": [decisions.height], "without a person, %": [alone * 100], "median wait, s": [float(waits["ms"].median() or 0) / 1000],
-        "wrong in hindsight, of what it did itself, %": [float(did[0]) * 100 if did.len() and did[0] is not None else None],
+        "wrong in hindsight, of what it did itself, %": [float(did[0]) if did.len() and did[0] is not None else None],
     }), "The day in one line")  # fmt: skip
     return
 
