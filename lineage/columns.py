@@ -13,7 +13,7 @@ import numpy as np
 
 from headwater.lineage.opening import Form, open_document
 from headwater.lineage.record import Record
-from headwater.lineage.row import Row, rows_of
+from headwater.lineage.row import Row, Short, rows_of
 
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -26,7 +26,7 @@ class Common(NamedTuple):
     step: str
     broker: str
     topic: str
-    partition: int
+    partition: Short
     outcome: str
     form: Form | None = None
 

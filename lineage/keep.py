@@ -87,7 +87,7 @@ def _held(forms: Sequence[Form | None], of: Numbers, counts: Numbers, references
     for number, form in enumerate(forms):
         chosen = np.flatnonzero(of == number)
         places.append(chosen)
-        if form is None or not form.texts:
+        if form is None or not form.texts or not len(chosen):
             pieces.append(pa.nulls(len(chosen), pa.string()))
             continue
         begin, *between = held_of(*form[:3]).split("%s")

@@ -6,21 +6,20 @@ lands without being taken apart. Both are JSON; the first byte tells which of th
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Raw
+from msgspec import Raw
 
 from headwater.lineage.columns import Columns, Common, columns_of
-from headwater.lineage.opening import closed, open_said
+from headwater.lineage.opening import Count, closed, open_said
 from headwater.lineage.record import Record, encode_rows
-from headwater.lineage.row import decode_rows
+from headwater.lineage.row import Long, decode_rows
 
 FEW = 16
 """Fewer records travel as a list."""
 
-_Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _decoder = msgspec.json.Decoder(list[Record])
@@ -30,16 +29,16 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
     """See `Columns`."""
 
     common: list[Common]
-    of: list[Annotated[int, Meta(ge=0)]]
+    of: list[Count]
     id: list[str]
     ref: list[str]
     parents: list[str]
-    counts: list[Annotated[int, Meta(ge=0)]]
-    first: list[_Number]
-    next: list[_Number]
-    count: list[_Number]
-    logged: list[_Number]
-    at: list[_Number | None]
+    counts: list[Count]
+    first: list[Long]
+    next: list[Long]
+    count: list[Long]
+    logged: list[Long]
+    at: list[Long | None]
     data: list[Raw]
     texts: list[Raw]
     names: list[str]
@@ -120,7 +119,10 @@ def _records(columns: Columns) -> list[Record]:
         kind, flow, step, broker, topic, partition, outcome = common
         data = msgspec.json.decode(columns.data[place], type=dict[str, Any])
         if form is not None:
-            data = closed(form, data, [msgspec.json.decode(text) for text in islice(texts, form.texts)])
+            try:
+                data = closed(form, data, [msgspec.json.decode(text) for text in islice(texts, form.texts)])
+            except (TypeError, ValueError):
+                raise msgspec.ValidationError(f"Expected {form.chunks} chunks - at `$.data[{place}]`") from None
         found.append(Record(
             id=columns.id[place], kind=kind, flow=flow, step=step, logged=columns.logged[place], ref=columns.ref[place],
             parents=tuple(islice(parents, columns.counts[place])), broker=broker, topic=topic, partition=partition,

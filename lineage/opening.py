@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from headwater.lineage.row import Row
 
@@ -15,6 +15,9 @@ _EMPTIEST = max(map(len, _EMPTY))
 _NO_TEXT = b'""'
 
 
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31)]
+
+
 class Form(NamedTuple):
     """What stands beside the data of an open document: first its fields and what was read for it, if there are any, then the texts of
     so many chunks; and how many names it has besides its own.
@@ -22,8 +25,8 @@ class Form(NamedTuple):
 
     fields: bool
     reads: bool
-    chunks: int
-    names: int
+    chunks: Count
+    names: Count
 
     @property
     def texts(self) -> int:

@@ -1,12 +1,19 @@
 """row: a record as it lands: all but its data decoded. What a record's data says is read once, where its contents are taken out."""
 
 from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from headwater.lineage.record import Record
 
 EMPTY = msgspec.Raw(b"{}")
+
+
+Long: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Short: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+"""What the database's columns hold."""
 
 
 class Row(msgspec.Struct, kw_only=True, gc=False):
@@ -16,17 +23,17 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     kind: str
     flow: str
     step: str
-    logged: int
+    logged: Long
     ref: str = ""
     parents: tuple[str, ...] = ()
     broker: str = ""
     topic: str = ""
-    partition: int = -1
-    first: int = -1
-    next: int = -1
-    count: int = 0
+    partition: Short = -1
+    first: Long = -1
+    next: Long = -1
+    count: Long = 0
     outcome: str = ""
-    at: int | None = None
+    at: Long | None = None
     data: msgspec.Raw = EMPTY
 
 

@@ -24,6 +24,7 @@ from headwater.flows.drain import drain, end_of
 from headwater.flows.rows import FORMATS, LONGEST_LINE
 from headwater.flows.sink import Writer
 from headwater.lineage.errors import Misused
+from headwater.lineage.message import decode_batch
 from headwater.lineage.topic import DEAD, LINEAGE
 
 HERE = Path(__file__).parent
@@ -137,8 +138,8 @@ def test_wrong_rows_are_dead_letters_and_the_rest_goes_on(kafka, name, inbox):
         ("inbox/a.csv:2", "invalid", b"b,much\n"), ("inbox/a.csv:3", "invalid", b"c\n"), ("inbox/a.csv:5", "invalid", b"e,3,4\n"),
         ("inbox/a.csv:6", "undecodable", b"\xff\xfe,1\n"),
     ]  # fmt: skip
-    records = [record for m in drain(kafka, LINEAGE, 0, before[1]) for record in json.loads(m.value)]
-    assert [record["data"]["origin"] for record in records if record["kind"] == "dead_letter"] == [each[0] for each in told]
+    records = [record for m in drain(kafka, LINEAGE, 0, before[1]) for record in decode_batch(m.value)]
+    assert [record.data["origin"] for record in records if record.kind == "dead_letter"] == [each[0] for each in told]
     assert part.status()["buried"] == 4 and part.status()["events"] == 3
 
 

@@ -34,6 +34,7 @@ DOCUMENTS = st.builds(
     USUAL, st.sampled_from(("flight/UA 1", "é", "")), FIRSTS,
 )  # fmt: skip
 NOTES = st.builds(lambda ref, text: fact("note", "f", "s", ref, logged=-5, at=3, parents=("a", "b"), data={"text": text}), TEXTS, TEXTS)
+FORMS = [(2**31, None), (0, [1, 0, 0, 0]), (0, [True, False, -1, 1]), (0, [True, False, 2**63, 0]), (0, [True, False, 1, 1])]
 SAID = st.lists(RANGES | DOCUMENTS | NOTES, min_size=FEW, max_size=FEW + 8)
 
 
@@ -87,7 +88,9 @@ def test_documents_of_other_forms_travel_as_a_list(data):
     [
         {"of": [9] * FEW}, {"of": [-1] * FEW}, {"id": []}, {"counts": [0]}, {"counts": [2] * FEW}, {"counts": [-1, 3] + [1] * (FEW - 2)},
         {"parents": []}, {"texts": []}, {"names": ["a"]}, {"data": [[]] * FEW}, {"data": [7] * FEW}, {"first": [2**63] * FEW},
-        {"common": []}, {"more": 1}, {"logged": ["1"] * FEW}, {"at": 1},
+        {"common": []}, {"more": 1},
+        *({"common": [["document", "f", "s", "", "", partition, "", form]]} for partition, form in FORMS),
+        {"logged": ["1"] * FEW}, {"at": 1},
     ],
 )  # fmt: skip
 def test_columns_that_do_not_fit_are_refused(change):
@@ -112,3 +115,19 @@ def test_a_landing_leaves_what_it_was_given():
     columns, same = columns_of(sample_records(state="approved")), columns_of(sample_records(state="approved"))
     assert landed([columns]) == landed([columns])
     assert (columns.data, columns.id, columns.texts) == (same.data, same.id, same.texts)
+
+
+def test_documents_that_do_not_fit_their_form_are_refused():
+    """Who reads the topic hears that it is no message of ours."""
+    data = {"type": "f", "document": "d", "version": 1, "event": "e", "fields": {"a": 1}, "chunks": [], "appended": 1, "settled": 1}
+    told = msgspec.json.decode(encode_batch([fact("document", "index", "upsert", "d", logged=1, data=data)] * FEW))
+    for chunks in (7, [1], [{}]):
+        with pytest.raises(msgspec.DecodeError):
+            decode_batch(msgspec.json.encode(told | {"data": [{"chunks": chunks}] * FEW}))
+
+
+def test_numbers_that_the_database_does_not_hold_are_refused():
+    """A list with such a number is refused where it is read: the flow goes on."""
+    for place in (Position("b", "t", 0, 2**63), Position("b", "t", 2**31, 0)):
+        with pytest.raises(msgspec.ValidationError):
+            decode_columns(encode_rows([run_of("consumed", "f", place, place.offset + 1, 1, 1)]))
