@@ -111,7 +111,7 @@ def _shown(value: object) -> str:
         case float():
             return f"{value:,.0f}" if abs(value) >= 100 else "0" if abs(value) < 5e-4 else f"{value:.3g}"
         case int() if value > 10**14:  # a version that is a time, in µs
-            return f"{to_datetime(value):%Y-%m-%d %H:%M:%S}"
+            return f"{to_datetime(value):%Y-%m-%d %H:%M}"
         case int():
             return f"{value:,}"
         case datetime():

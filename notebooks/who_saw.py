@@ -65,7 +65,7 @@ def _(looks, mo):
 @app.cell
 def _(document, pl, seen, table):
     who = seen.filter(pl.col("document") == document).select(
-        pl.col("time").dt.strftime("%-d %b %H:%M").alias("time, UTC"), "agent", "key", "choice", "version", "section", "used",
+        pl.col("time").dt.strftime("%-d %b %H:%M").alias("time, UTC"), "agent", "key", "choice", "version", pl.col("section").str.split(" › ").list.last(), "used",
         pl.col("without_choice").alias("choice without it"), pl.col("decision").str.slice(0, 8),
     )  # fmt: skip
     table(who.head(15), f"{who.height} looks; the first of them")
@@ -132,7 +132,7 @@ def _(lineage, pl, seen, table):
     of_things = seen.filter(~pl.col("document").str.ends_with(".md"))
     thing = (of_things if of_things.height else seen)["document"].mode().sort()[0]
     versions = lineage.ask("history", thing)
-    table(versions.select(pl.all().exclude("id", "document", "chunks", "event", "outcome")).rename({"seen_by": "seen by"}).head(10), f"Versions of {thing}; times are UTC")
+    table(versions.select(pl.all().exclude("id", "document", "chunks", "event", "outcome", "searchable")).rename({"seen_by": "seen by"}).head(10), f"Versions of {thing}; times are UTC")
     return thing, versions
 
 
