@@ -16,16 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from headwater.flows.child import leashed
-from headwater.flows.kafka import Kafka
+from headwater.flows.kafka import EMBEDDED, Kafka
 from headwater.lineage.errors import Unavailable
-
-EMBEDDED = "embedded-"
-"""How the ids of embedded brokers begin."""
-
-
-def is_embedded(broker: str) -> bool:
-    """Whether a broker's id is that of an embedded one, here or in another process."""
-    return broker.startswith(EMBEDDED)
 
 
 class Broker:

@@ -19,7 +19,6 @@ from headwater.flows.kafka import Kafka
 from headwater.flows.runtime import Runtime
 from headwater.flows.sink import Outgoing
 from headwater.flows.steps import to_lineage
-from headwater.flows.turns import in_turn
 from headwater.lineage.dead import Letter, Which, letters, place_of
 from headwater.lineage.duration import format_time
 from headwater.lineage.errors import Misused, Unavailable
@@ -151,8 +150,7 @@ class DeadLetters:
             transactional_id=f"headwater-{self._run.app.name}-dead", transaction_timeout_ms=30_000, message_timeout_ms=20_000, linger_ms=0
         )
         try:
-            with in_turn(self._run.broker):
-                producer.init_transactions(30)
+            producer.init_transactions(30)
         except KafkaException as error:
             raise Unavailable(f"dead letters cannot be dealt with now: {self._run.kafka.told(error)}") from None
         return producer
@@ -167,11 +165,9 @@ class DeadLetters:
             lives = sending.send([each.message for each in ready if each.message is not None])
             records = list(self._told_of(ready, lives, by, reason))
             lineage = sending.send(to_lineage("dead", records, self._run.kafka.largest, self._run.id))
-            with in_turn(self._run.broker):
-                producer.commit_transaction(ANSWER_S)
+            producer.commit_transaction(ANSWER_S)
         except KafkaException as error:
-            with in_turn(self._run.broker):
-                _abort(producer)
+            _abort(producer)
             told = self._run.kafka.told(error)
             why = f"the broker did not take it ({told}); see what happened with `headwater dead list`, then try again"
             raise Unavailable(why) from None

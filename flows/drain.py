@@ -59,9 +59,9 @@ def oldest_of(kafka: Kafka, topic: str, partition: int) -> int:
         consumer.close()
 
 
-def end_of(kafka: Kafka, topic: str, partition: int, isolation: str = "read_committed", *, patience_s: float = 100.0) -> int:
+def end_of(kafka: Kafka, topic: str, partition: int, isolation: str | None = None, *, patience_s: float = 100.0) -> int:
     """The offset after the last message, found by reading to the end: the embedded broker's watermarks are wrong. Raises Unavailable."""
-    consumer = kafka.consumer("headwater-end", isolation_level=isolation)
+    consumer = kafka.consumer("headwater-end", **_as(isolation))
     try:
         deadline = time.monotonic() + patience_s
         low, high = _watermarks(kafka, consumer, topic, partition, min(ANSWER_S, patience_s))
@@ -80,18 +80,18 @@ def scan(
     topic: str,
     partition: int,
     first: int,
-    isolation: str = "read_committed",
+    isolation: str | None = None,
     *,
     until: int = 0,
     patience_s: float = PATIENCE_S,
 ) -> Iterator[Message]:
     """The messages from offset `first`, or the oldest there is, to the end of a partition as it then is, which must reach `until`.
 
-    A reader of what is committed sees the end before the first open transaction, whosever it is: with `until` it waits for that to end,
-    as long as in `patience_s` something comes. Raises Unavailable: at once where waiting cannot help (no such partition, `first` lies
-    beyond its end, access refused).
+    It reads as flows do (`Kafka.isolation`), unless told otherwise. A reader of what is committed sees the end before the first open
+    transaction, whosever it is: with `until` it waits for that to end, as long as in `patience_s` something comes. Raises Unavailable: at
+    once where waiting cannot help (no such partition, `first` lies beyond its end, access refused).
     """
-    consumer = kafka.consumer("headwater-scan", isolation_level=isolation)
+    consumer = kafka.consumer("headwater-scan", **_as(isolation))
     try:
         low, high = _watermarks(kafka, consumer, topic, partition)
         # Beyond the end some brokers say nothing at all. The watermark may lie too low, so it only says when to look.
@@ -114,7 +114,7 @@ def scan(
 
 
 def drain(
-    kafka: Kafka, topic: str, partition: int, first: int, isolation: str = "read_committed", *, until: int = 0,
+    kafka: Kafka, topic: str, partition: int, first: int, isolation: str | None = None, *, until: int = 0,
     patience_s: float = PATIENCE_S,
 ) -> list[Message]:  # fmt: skip
     """All that `scan` gives, at once. Raises Unavailable."""
@@ -136,6 +136,11 @@ def tail(kafka: Kafka, topic: str, partition: int, many: int, first: int | None 
     if start > high and start > end_of(kafka, topic, partition, "read_uncommitted"):
         return
     yield from scan(kafka, topic, partition, start, "read_uncommitted")
+
+
+def _as(isolation: str | None) -> dict[str, str]:
+    """What a consumer is told, if it is not to read as flows do."""
+    return {"isolation_level": isolation} if isolation else {}
 
 
 def _watermarks(kafka: Kafka, consumer: Consumer, topic: str, partition: int, answer_s: float = ANSWER_S) -> tuple[int, int]:

@@ -19,14 +19,12 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, encode
-from headwater.flows.broker import is_embedded
 from headwater.flows.drain import drain
 from headwater.flows.group import Request, Requests, settle
-from headwater.flows.kafka import Kafka
+from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.ownership import Mark
 from headwater.flows.placing import Placing, Run
 from headwater.flows.recall import decided_at
-from headwater.flows.turns import in_turn
 from headwater.lineage.errors import EffectFailed, HeadwaterError, Terminal, Unavailable
 from headwater.lineage.event import Position, to_binary
 from headwater.lineage.topic import DECISIONS
@@ -112,8 +110,7 @@ class KafkaJournal:
             linger_ms=_LINGER_MS,
         )
         try:
-            with in_turn(broker):
-                self._producer.init_transactions(30)
+            self._producer.init_transactions(30)
         except KafkaException as error:
             raise Unavailable(f"the journal of {agent}/{partition} cannot be opened: {kafka.told(error)}") from None
         self._since = self._end = since
@@ -357,8 +354,7 @@ class KafkaJournal:
         until, looks = time.monotonic() + patience_s, 0
         while True:
             try:
-                with in_turn(self._broker):
-                    call(self._commit_s)
+                call(self._commit_s)
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or self._closing.is_set():

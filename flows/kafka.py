@@ -18,6 +18,11 @@ was seen to take 50 MB, and the client to fetch as much. `HEADWATER_KAFKA__MESSA
 _FRAME = 100_000
 """A topic's limit counts what the protocol puts around a message too."""
 
+EMBEDDED = "embedded-"
+"""How the ids of embedded brokers begin."""
+_ASK_S = 5.0
+"""How long a new consumer waits to be told what kind of broker it is, if nobody was told so far."""
+
 _log = structlog.get_logger("headwater.kafka")
 C = TypeVar("C")
 
@@ -31,6 +36,7 @@ class Kafka:
         self.properties = dict(properties)
         self._secrets = secrets_of(self.properties)
         self._admin: AdminClient | None = None
+        self._isolation = ""
 
     @property
     def address(self) -> str:
@@ -190,6 +196,20 @@ class Kafka:
             _dotted(more),
         )
 
+    def isolation(self) -> str:
+        """Which messages flows read: those of committed transactions; from the embedded broker all there are.
+
+        That one shows what was aborted anyway, so nothing is ever taken back there. But of transactions that overlapped it may keep
+        account of one that is long committed, until somebody next commits to its partitions: its messages, and all that come after
+        them there, no reader of committed messages sees meanwhile. While the broker does not answer: as of any other.
+        """
+        if not self._isolation:
+            try:
+                self._isolation = "read_uncommitted" if is_embedded(self.broker_id(_ASK_S)) else "read_committed"
+            except Unavailable:
+                return "read_committed"
+        return self._isolation
+
     def consumer(self, group: str, **more: Any) -> Consumer:
         """A consumer for `assign`: reports the end of partitions, never resets an offset on its own, commits nothing on its own.
 
@@ -203,7 +223,7 @@ class Kafka:
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": 16_384,
                 "fetch.queue.backoff.ms": 5,  # the default rests a whole second once the queue is full: six times slower
-                "isolation.level": "read_committed",
+                "isolation.level": self.isolation(),
                 # A fetch brings its first message whole however large (KIP-74); this raises what a whole answer may hold, and it alone.
                 "message.max.bytes": LARGEST_MESSAGE,
             },
@@ -225,6 +245,11 @@ class Kafka:
     def redacted(self, text: str) -> str:
         """What the client says, without the secrets it was given."""
         return without(text, self._secrets)
+
+
+def is_embedded(broker: str) -> bool:
+    """Whether a broker's id is that of an embedded one, here or in another process."""
+    return broker.startswith(EMBEDDED)
 
 
 def group_of(app: str, flow: str) -> str:

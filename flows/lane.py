@@ -26,7 +26,6 @@ from headwater.flows.kafka import Kafka
 from headwater.flows.ownership import Mark as Owner
 from headwater.flows.readback import Mark, Notes, read_back
 from headwater.flows.source import Batch
-from headwater.flows.turns import in_turn
 from headwater.lineage.decode import Failure
 from headwater.lineage.errors import Forbidden, Invalid, Misused, Oversized, Retryable, Terminal, Unavailable
 from headwater.lineage.event import Position
@@ -359,8 +358,7 @@ class Lane:
         """Call again until it is known how it ended: called again the client takes up the same request. Raises KafkaException, _Stopped."""
         while True:
             try:
-                with in_turn(self._there):
-                    call(CALL_S)
+                call(CALL_S)
                 return
             except KafkaException as error:
                 if not error.args[0].retriable():

@@ -19,9 +19,8 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from headwater.flows.broker import is_embedded
 from headwater.flows.drain import end_of, oldest
-from headwater.flows.kafka import Kafka
+from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.route import hops_of
 from headwater.lineage.errors import Invalid, Unavailable
 

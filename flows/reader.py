@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from headwater.flows.faults import CUT_OFF, Fault, fault_of
+from headwater.flows.gaps import SETTLE_S, Doubt, doubtful
 from headwater.flows.kafka import Kafka
 from headwater.flows.pace import Pace
 from headwater.flows.partitions import Place
@@ -46,6 +47,8 @@ class Reading:
     asked    when its end was last asked for, proved: when the end that was told last was asked for; open: no answer yet
     left     the offset after the last that was left out as unreadable
     lost     when its oldest offset is to be asked for, once its own is not there any more
+    reached  the offset after what was taken from the client;  sure: gaps before it were looked at twice
+    doubt    the gap after `reached` that is to be looked at again
     """
 
     next: int
@@ -57,6 +60,12 @@ class Reading:
     open: bool = False
     left: int = 0
     lost: float | None = None
+    reached: int = field(init=False)
+    sure: int = 0
+    doubt: Doubt | None = None
+
+    def __post_init__(self) -> None:
+        self.reached = self.next
 
 
 class Reader:
@@ -82,9 +91,10 @@ class Reader:
         at_end: Callable[[str, int, int, float], None] | None = None,
         fault: Callable[[str, str], None] | None = None,
         pace: Pace | None = None,
+        doubts: bool = False,
     ) -> None:
         self._kafka, self._group = kafka, group
-        self._batch, self._coalesce = batch, coalesce
+        self._batch, self._coalesce, self._doubts = batch, coalesce, doubts
         self._gate, self._at_end, self._fault = gate, at_end, fault
         self.pace = pace
         self.slots: list[Slot] = []
@@ -153,39 +163,61 @@ class Reader:
         self._commit()
         self._mend()
         self._apply_gate()
+        if self._doubts:
+            self._look_again()
         if sum(reading.many for place, reading in self.readings.items() if place not in self._shut) >= self._batch:
             self.busy = True  # the slots hand on first: what waits here is bounded by two polls
             return
         standing = [place for place, reading in self.readings.items() if reading.ended is not None and place not in self._paused]
         most = min(self._batch * self._owners, max(self._batch, LARGEST_POLL))
         found = self.consumer.consume(most, 0)
-        by_place = self._sorted(found)
+        by_place, ends = self._sorted(found)
         self.idle = 0 if by_place else self.idle + 1
         self.busy = bool(by_place) and not (self._coalesce and len(found) < self._batch)
         for place, messages in by_place.items():
             self._take(place, messages)
+        for end in ends:
+            self._end(end)
         if self._at_end is not None and len(found) < most:  # else more may lie behind what was taken
             self._tell_ends(self._at_end, [place for place in standing if place not in by_place])
 
-    def _sorted(self, found: Sequence[KafkaMessage]) -> dict[Place, list[KafkaMessage]]:
+    def _sorted(self, found: Sequence[KafkaMessage]) -> tuple[dict[Place, list[KafkaMessage]], list[KafkaMessage]]:
+        """Messages by partition, and what tells of ends."""
         by_place: dict[Place, list[KafkaMessage]] = {}
+        ends: list[KafkaMessage] = []
         for message in found:
             error = message.error()
             if error is None:
                 by_place.setdefault((message.topic(), message.partition()), []).append(message)
+            elif fault_of(error) == "end":
+                ends.append(message)
             else:
                 self._note(message, error)
-        return by_place
+        return by_place, ends
 
     def _take(self, place: Place, messages: list[KafkaMessage]) -> None:
         reading = self.readings.get(place)
-        if reading is None:  # its slot has closed
+        if reading is None or reading.doubt is not None:  # its slot has closed; or what comes now comes again
             return
+        reading.ended = reading.proved = None  # an end told in the same poll is noted after this
+        if self._doubts and (after := doubtful(messages, reading.reached, reading.sure)) is not None:
+            reading.doubt = _doubt(messages[-1].offset() + 1)
+            messages = messages[:after]
+            if not messages:
+                return
         reading.waiting.append(messages)
         reading.many += len(messages)
-        following = messages[-1].offset() + 1
-        if reading.ended is not None and reading.ended < following:  # an end told in the same poll as the last messages still holds
-            reading.ended = reading.proved = None
+        reading.reached = messages[-1].offset() + 1
+
+    def _end(self, told: KafkaMessage) -> None:
+        """Note an end, unless more was read since it was told. Offsets before it that were not given may be no more than late."""
+        reading, offset = self.readings.get((told.topic(), told.partition())), told.offset()
+        if reading is None or reading.doubt is not None or offset < reading.reached:
+            return
+        if self._doubts and offset > max(reading.reached, reading.sure):
+            reading.doubt = _doubt(offset)
+            return
+        reading.ended, reading.proved, reading.open = offset, reading.asked, False
 
     def _assign(self) -> None:
         if not self._new:
@@ -199,6 +231,16 @@ class Reader:
         else:
             self.consumer.incremental_assign(fresh)
         self._new = []
+
+    def _look_again(self) -> None:
+        """Go back to a gap whose time has come. What is paused is not read; it goes back once it is."""
+        now = time.monotonic()
+        for place, reading in self.readings.items():
+            doubt = reading.doubt
+            if doubt is None or now < doubt.due or place in self._paused or not self._seek(place, reading.reached):
+                continue
+            reading.sure, reading.doubt = doubt.until, None
+            reading.asked, reading.open = now, True
 
     def _tell_ends(self, at_end: Callable[[str, int, int, float], None], places: Sequence[Place]) -> None:
         """Tell of the partitions that stand at their ends, and have the broker say again that they do.
@@ -240,8 +282,6 @@ class Reader:
                 for each in self.readings.values():
                     each.proved, each.open = None, False
             self._log_once(place, error)
-        elif fault == "end":
-            reading.ended, reading.proved, reading.open = message.offset(), reading.asked, False
         elif fault == "lost":
             reading.lost = 0.0
         elif fault == "gone":
@@ -253,7 +293,8 @@ class Reader:
         """No client can read what lies there. It shows as a jump in offsets, and so as `absent`; the client stays there unless moved."""
         read = (messages[-1].offset() + 1 for messages in reading.waiting)
         at = max(offset if offset is not None else -1, reading.next, reading.left, *read)
-        reading.left = at + 1
+        reading.left = reading.reached = at + 1
+        reading.doubt = None
         _log.error("unreadable, left out", topic=place[0], partition=place[1], offset=at, error=self._kafka.told(error))
         self._seek(place, reading.left)
 
@@ -273,7 +314,7 @@ class Reader:
                 reading.lost = None
                 self._tell_fault(place, f"topic {place[0]} was made anew: partition {place[1]} ends at {high}, {reading.next} was read")
             elif self._seek(place, max(low, reading.next)):
-                reading.lost = None
+                reading.lost, reading.reached = None, max(low, reading.next)
                 _log.warning("retention overtook the flow", topic=place[0], partition=place[1], wanted=reading.next, oldest=low)
 
     def _tell_fault(self, place: Place, told: str) -> None:
@@ -313,6 +354,10 @@ class Reader:
             self.consumer.commit(offsets=[TopicPartition(*place, offset) for place, offset in offsets.items()], asynchronous=True)
         except KafkaException as error:  # the group's offsets are for lag tools; the snapshot is what counts
             _log.debug("offsets not committed", group=self._group, error=str(error))
+
+
+def _doubt(until: int) -> Doubt:
+    return Doubt(until, time.monotonic() + SETTLE_S)
 
 
 def _where(place: Place) -> str:

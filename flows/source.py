@@ -20,7 +20,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from headwater.flows.batch import Batch as Batch
 from headwater.flows.drain import end_of, oldest
-from headwater.flows.kafka import Kafka
+from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.pace import Pace
 from headwater.flows.partitions import PATTERN, Partitions, Place, name_of, owner_of
 from headwater.flows.reader import Reader, Reading
@@ -123,6 +123,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
         return Reader(
             self.kafka, self.group, batch=self.batch, coalesce=self.coalesce, gate=self.gate, at_end=self.at_end,
             fault=None if self.watch is None else self.watch.fault, pace=Pace(self.epoch) if self.epoch else None,
+            doubts=is_embedded(self.broker),
         )  # fmt: skip
 
     def left(self, reader: Reader) -> None:

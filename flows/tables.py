@@ -1,6 +1,7 @@
 """Look-ups into other topics: one reader per process keeps every `Latest` current, read to its end before any flow starts."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -8,7 +9,8 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from headwater.enrichers.latest import Latest
 from headwater.flows.drain import Place, oldest
-from headwater.flows.kafka import Kafka
+from headwater.flows.gaps import SETTLE_S
+from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.meter import Meter
 from headwater.lineage.decode import decode
 from headwater.lineage.errors import HeadwaterError, Unavailable
@@ -47,6 +49,9 @@ class Tables:
         self._failed = failed
         self._failure: BaseException | None = None
         self._reached: dict[Place, int] = {}
+        self._doubts: dict[Place, tuple[int, float]] = {}
+        self._seen: dict[Place, int] = {}
+        self._sure: dict[Place, int] = {}
         if not self._topics:
             return
         self._consumer = kafka.consumer("headwater-tables")
@@ -55,7 +60,7 @@ class Tables:
         starts = oldest(kafka, self._consumer, places)
         self._consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
         self._behind = set(places)
-        self._reached = dict(starts)
+        self._reached, self._seen = dict(starts), dict(starts)
         self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
         self._thread.start()
         self._await_ready(patience_s)
@@ -87,10 +92,14 @@ class Tables:
             self._consumer.close()
 
     def _read(self) -> None:
+        doubting = is_embedded(self._broker)
         while not self._stop.is_set():
+            self._look_again()
             by_topic: dict[str, list[Message]] = {}
             for message in self._consumer.consume(2000, 0.02):
                 error = message.error()
+                if doubting and (error is None or error.code() == KafkaError._PARTITION_EOF):
+                    self._doubt((message.topic(), message.partition()), message.offset(), error is None)
                 if error is None:
                     place = (message.topic(), message.partition(), message.offset())
                     plain = Message(*place, message.timestamp()[1], message.key(), message.value(), message.headers() or [])
@@ -103,6 +112,21 @@ class Tables:
                 self._feed(name, messages)
             if not self._behind:
                 self._ready.set()
+
+    def _doubt(self, place: Place, offset: int, taken: bool) -> None:
+        """Note a gap before this offset (`gaps`), to be read again; what was fed already may be fed a second time."""
+        seen = self._seen[place]
+        if place not in self._doubts and offset > max(seen, self._sure.get(place, 0)):
+            self._doubts[place] = seen, time.monotonic() + SETTLE_S
+        self._seen[place] = max(seen, offset + taken)
+
+    def _look_again(self) -> None:
+        now = time.monotonic()
+        for place, (offset, due) in [*self._doubts.items()]:
+            if now >= due:
+                self._sure[place] = self._seen[place]
+                del self._doubts[place]
+                self._consumer.seek(TopicPartition(*place, offset))
 
     def _feed(self, name: str, messages: list[Message]) -> None:
         """What cannot be decoded is not for us to bury: the flow that reads the topic does."""

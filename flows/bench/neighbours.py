@@ -135,11 +135,10 @@ class Neighbourhood:
         for _ in _steps(until, WAKE_S):
             began = time.perf_counter()
             woken[self._wake(self.good, f"key-{len(woken)}")] = began
-        late = time.perf_counter() + 20
-        while not (came := answers.came()).keys() >= woken.keys():
-            if time.perf_counter() > late:
-                raise Spoiled(f"{len(woken.keys() - came.keys())} of the good agent's activations had no answer after 20 s")
-            time.sleep(0.05)
+        answered = answers.wait(woken)
+        came = answers.came()
+        if not answered:
+            raise Spoiled(f"{len(woken.keys() - came.keys())} of the good agent's activations had no answer")
         return [(came[at] - began) * 1000 for at, began in woken.items()]
 
     def _settle(self) -> None:

@@ -59,7 +59,7 @@ class World:
         chance = random.Random(name)
         self.half, self.home, self.chance, self._start, self._service = half, home, chance, start, service
         self._run = f"{name}-{time.monotonic_ns()}"
-        self.broker = Broker(id=self._run)  # of its own: brokers of one id would wait for each other's turns
+        self.broker = Broker(id=self._run)
         self.broker.kafka.create({**PARTITIONS, LINEAGE: 1})
         self.writer = Writer(self.broker.kafka, self.broker.id)
         self.follower = Follower(self.broker.kafka, self.writer, chance, now)

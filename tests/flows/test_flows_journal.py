@@ -13,10 +13,10 @@ from confluent_kafka import KafkaError, KafkaException
 
 from headwater.agents.book import Book
 from headwater.agents.journal import Decided, Done, Outgoing, decode
-from headwater.flows.broker import Broker, is_embedded
+from headwater.flows.broker import Broker
 from headwater.flows.drain import drain
 from headwater.flows.journal import LOOK_BACK, Broken, Fenced, KafkaJournal
-from headwater.flows.kafka import Kafka
+from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.sink import Outgoing as Message
 from headwater.flows.sink import Writer
 from headwater.lineage.errors import EffectFailed, Unavailable

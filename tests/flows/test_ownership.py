@@ -7,10 +7,9 @@ import pytest
 
 import headwater.flows.journal as journals
 from headwater.agents.journal import Decided
-from headwater.flows.broker import is_embedded
 from headwater.flows.drain import drain
 from headwater.flows.journal import Broken, Fenced, KafkaJournal
-from headwater.flows.kafka import Kafka
+from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.ownership import Mark
 from headwater.lineage.topic import DECISIONS
 
