@@ -16,6 +16,8 @@ from headwater.flows.deep import deep_verdict, whole
 from headwater.flows.drain import drain
 from headwater.flows.settings import Settings
 from headwater.flows.up import Up
+from headwater.lineage.columns import columns_of
+from headwater.lineage.message import decode_batch
 from headwater.lineage.record import Record
 from headwater.lineage.topic import ACTIVATIONS
 from headwater.lineage.verify import verify
@@ -179,12 +181,10 @@ def encode(patch: Any) -> None:
 
 
 def land(patch: Any) -> None:
-    build = landing._landings
+    def change(body: bytes) -> Any:
+        return columns_of(outcomes(decode_batch(body), "detect"))
 
-    def change(batch: Any) -> Any:
-        return [each._replace(records=outcomes(each.records, "detect")) for each in build(batch)]
-
-    patch.setattr(landing, "_landings", change)
+    patch.setattr(landing, "decode_columns", change)
 
 
 STEPS = (decode, enrich, upsert, account, account_detect, account_decide, signal, rules, sink, wake, decide, encode, land)
