@@ -40,6 +40,7 @@ from headwater.flows.sink import Outgoing, Writer, outgoing
 from headwater.lineage.decode import Received
 from headwater.lineage.errors import Misused
 from headwater.lineage.event import Event, Position
+from headwater.lineage.message import decode_batch
 from headwater.lineage.topic import ACTIVATIONS, DEAD, LINEAGE
 
 S = 1_000_000
@@ -271,8 +272,8 @@ def test_two_processes_change_at_one_cut(cluster: Cluster) -> None:
     found = cluster.until(lambda found: len(seen(found)) >= feed.many)
     cluster.stop()
     assert cluster.said.count("rules changed") == 2
-    rows = [row for message in drain(cluster.broker.kafka, LINEAGE, 0, 0) for row in json.loads(message.value)]
-    changes = [(row["ref"], row["data"]["before"], row["data"]["version"]) for row in rows if row["kind"] == "rule"]
+    records = [record for message in drain(cluster.broker.kafka, LINEAGE, 0, 0) for record in decode_batch(message.value)]
+    changes = [(each.ref, each.data["before"], each.data["version"]) for each in records if each.kind == "rule"]
     assert sorted(changes) == [("each", "1", "2"), ("slow", "1", "2")]
     at = cuts(seen(found), feed.many)
     assert min(at) > 0 and max(at) < feed.many // PARTITIONS
