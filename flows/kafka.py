@@ -233,7 +233,7 @@ class Kafka:
     def _client(self, make: Callable[[dict[str, Any]], C], defaults: Mapping[str, Any], ours: Mapping[str, Any]) -> C:
         """A client with these defaults, every property that was set, and what we alone say. Raises Misused, naming the property."""
         try:
-            return make({**defaults, **self.properties, **ours, "logger": _Quiet(self)})
+            return make({**defaults, **self.properties, **ours, "logger": _Quiet(self._secrets)})
         except KafkaException as error:
             raise Misused(f"the Kafka client refuses a HEADWATER_KAFKA__ property: {self.told(error)}") from None
 
@@ -258,13 +258,16 @@ def group_of(app: str, flow: str) -> str:
 
 
 class _Quiet:
-    """A logger that hands librdkafka's lines to ours at debug level, without secrets."""
+    """A logger that hands librdkafka's lines to ours at debug level, without secrets.
 
-    def __init__(self, kafka: Kafka) -> None:
-        self._kafka = kafka
+    It knows no `Kafka`: else one that nobody holds, and its client's threads, would wait for the cycle collector.
+    """
+
+    def __init__(self, secrets: list[str]) -> None:
+        self._secrets = secrets
 
     def log(self, level: int, text: str, *rest: Any) -> None:
-        _log.debug("librdkafka", line=self._kafka.redacted(text % rest if rest else text))
+        _log.debug("librdkafka", line=without(text % rest if rest else text, self._secrets))
 
 
 def _own_settings(name: str) -> dict[str, str]:

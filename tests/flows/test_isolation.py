@@ -1,5 +1,8 @@
 """What flows read: from the embedded broker all that lies there, from any other what is committed."""
 
+import gc
+import weakref
+
 import pytest
 
 from headwater.flows.broker import Broker
@@ -64,3 +67,17 @@ def test_a_broker_that_does_not_answer_is_asked_again(broker, monkeypatch):
     assert later.isolation() == "read_committed"
     later.broker_id = broker.kafka.broker_id
     assert later.isolation() == "read_uncommitted"
+
+
+def test_who_lets_go_of_a_broker_lets_go_of_its_clients(broker):
+    """A door that nobody holds is gone at once with its clients, of which a process may have a thousand; no cycle keeps it."""
+    gc.disable()
+    try:
+        kafka = Kafka({"bootstrap.servers": broker.address})
+        consumer = kafka.consumer("x")
+        gone = weakref.ref(kafka)
+        consumer.close()
+        del kafka, consumer
+        assert gone() is None
+    finally:
+        gc.enable()
