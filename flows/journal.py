@@ -211,6 +211,7 @@ class KafkaJournal:
                 _log.warning("the journal broke", agent=self._agent, partition=self._partition, error=str(end))
         self._broken = end
         settle([*self._pending, *self._requests.left()], end)
+        del self._producer  # the engine may keep who owned this journal for as long as the process lives
 
     @property
     def _name(self) -> str:
