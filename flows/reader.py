@@ -113,7 +113,9 @@ class Reader:
     @property
     def consumer(self) -> Consumer:
         if self._consumer is None:
-            self._consumer = self._kafka.consumer(self._group)
+            # Told outright: a broker that does not answer yet cannot say of which kind it is.
+            told = {"isolation_level": "read_uncommitted"} if self._doubts else {}
+            self._consumer = self._kafka.consumer(self._group, **told)
         return self._consumer
 
     def add(self, slot: Slot, starts: Mapping[Place, int]) -> None:

@@ -70,7 +70,8 @@ class Late:
         self._clock, self._position, self._ends = clock, 0, True
         self.over = self._log[-1][1] + 5 * SETTLE_S
 
-    def consumer(self, group):
+    def consumer(self, group, isolation_level=None):
+        self.isolation = isolation_level
         return self
 
     def told(self, error):
@@ -120,6 +121,7 @@ def test_nothing_that_came_late_is_missed(log, steps):
                 got += [offset for first, next in batch.runs for offset in range(first, next)]
             clock.now += steps[at % len(steps)] * SETTLE_S
             at += 1
+    assert broker.isolation == "read_uncommitted"
     assert got == [n for n, (kind, *_) in enumerate(log) if kind == "message"]
     for asked, offset in ends:
         assert all(n < offset for n in broker.stored(asked))
