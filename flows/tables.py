@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from headwater.enrichers.latest import Latest
 from headwater.flows.drain import Place, oldest
-from headwater.flows.gaps import SETTLE_S
+from headwater.flows.gaps import SETTLE_S, Doubt
 from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.meter import Meter
 from headwater.lineage.decode import decode
@@ -49,7 +49,7 @@ class Tables:
         self._failed = failed
         self._failure: BaseException | None = None
         self._reached: dict[Place, int] = {}
-        self._doubts: dict[Place, tuple[int, float]] = {}
+        self._doubts: dict[Place, tuple[int, Doubt]] = {}
         self._seen: dict[Place, int] = {}
         self._sure: dict[Place, int] = {}
         if not self._topics:
@@ -115,17 +115,17 @@ class Tables:
 
     def _doubt(self, place: Place, offset: int, taken: bool) -> None:
         """Note a gap before this offset (`gaps`), to be read again; what was fed already may be fed a second time."""
-        seen = self._seen[place]
-        if place not in self._doubts and offset > max(seen, self._sure.get(place, 0)):
-            self._doubts[place] = seen, time.monotonic() + SETTLE_S
-        self._seen[place] = max(seen, offset + taken)
+        seen, until = self._seen[place], offset + taken
+        if place not in self._doubts and offset > seen and until > self._sure.get(place, 0):
+            self._doubts[place] = seen, Doubt(until, time.monotonic() + SETTLE_S)
+        self._seen[place] = max(seen, until)
 
     def _look_again(self) -> None:
         now = time.monotonic()
-        for place, (offset, due) in [*self._doubts.items()]:
-            if now >= due:
-                self._sure[place] = self._seen[place]
+        for place, (offset, doubt) in [*self._doubts.items()]:
+            if now >= doubt.due:
                 del self._doubts[place]
+                self._seen[place], self._sure[place] = offset, doubt.until
                 self._consumer.seek(TopicPartition(*place, offset))
 
     def _feed(self, name: str, messages: list[Message]) -> None:

@@ -94,6 +94,7 @@ class Answers:
         """What the embedded broker had not stored when it showed what follows (`flows.gaps`) comes only now."""
         there = [message.value for partition in self._parts for message in drain(self._kafka, SENT.name, partition, 0)]
         self._found.append((time.perf_counter(), there))
+        self.many += len(there)
 
     def close(self) -> None:
         self._stop.set()

@@ -250,6 +250,12 @@ def undisturbed(cluster: Cluster, many: int, cuts: list[int]) -> list[Any]:
     return found
 
 
+def level_of(book: Rulebook) -> float:
+    """What the first rule opens at by now."""
+    rule: Any = book.at(book.revision)["pings"].rules[0]
+    return float(rule.opens_at)
+
+
 def told(activations: list[Any]) -> list[Any]:
     return sorted((one.rule, one.key, one.at, one.id, one.phase, one.version, one.value, one.episode) for one in activations)
 
@@ -346,7 +352,7 @@ def test_all_processes_take_the_same_revisions(edits: list[tuple[int, int, bool]
                     each.append(word)
         else:
             books[n].hear(hearing[n].pop(0), 0)
-            taken[n][books[n].revision] = books[n].at(books[n].revision)["pings"].rules[0].opens_at  # type: ignore[attr-defined]
+            taken[n][books[n].revision] = level_of(books[n])
         return True
 
     for process, level, arrives in [(0, 2, False), *edits, *((process, 3, True) for process in range(3))]:
@@ -359,7 +365,7 @@ def test_all_processes_take_the_same_revisions(edits: list[tuple[int, int, bool]
         pass
     assert len({book.revision for book in books}) == 1
     assert taken[0] == taken[1] == taken[2]
-    assert [book.at(book.revision)["pings"].rules[0].opens_at for book in books] == [3, 3, 3]  # type: ignore[attr-defined]
+    assert [level_of(book) for book in books] == [3, 3, 3]
 
 
 def test_a_worker_hears_each_word_once_and_in_order() -> None:
@@ -404,9 +410,9 @@ def test_who_waits_for_the_others_says_so() -> None:
         for second in range(REMIND_S[0] + 2 * REMIND_S[1]):
             ours.remind(second * S)
     assert [one["event"].partition(";")[0] for one in said] == ["processes have different rules"] * 2
-    assert ours.revision == 1 and ours.at(1)["pings"].rules[0].opens_at == 5  # type: ignore[attr-defined]
+    assert ours.revision == 1 and level_of(ours) == 5
     ours.hear(agreement.on_batch([known._replace(process=1)])[0][0], 0)
-    assert ours.revision == 2 and ours.at(2)["pings"].rules[0].opens_at == 7  # type: ignore[attr-defined]
+    assert ours.revision == 2 and level_of(ours) == 7
 
 
 def test_saving_again_and_again_keeps_no_copies() -> None:

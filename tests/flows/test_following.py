@@ -58,7 +58,8 @@ class Follower:
 
     @property
     def level(self) -> float:
-        return self.book.at(self.book.revision)["pings"].rules[0].opens_at  # type: ignore[attr-defined,no-any-return]
+        rule: Any = self.book.at(self.book.revision)["pings"].rules[0]
+        return float(rule.opens_at)
 
 
 @pytest.fixture(autouse=True)

@@ -177,12 +177,12 @@ class LateTable(Late):
 
 
 def test_look_ups_take_in_what_came_late():
-    """A row of a look-up topic that the embedded broker shows after a later one is known all the same."""
-    latest = Latest(Topic("t", Gauge, key="gauge"), on="gauge")
-    rows = [_row(latest.topic, Gauge(gauge=gauge, river="Rhine"), n) for n, gauge in enumerate(("pier", "lock"))]
-    tables = Tables(LateTable(rows, (SETTLE_S / 2, 0)), f"{EMBEDDED}x", [latest], Meter())
+    """Rows of a look-up topic that the embedded broker shows after later ones are known all the same, also gap after gap."""
+    gauges, latest = ("pier", "lock", "weir", "ford"), Latest(Topic("t", Gauge, key="gauge"), on="gauge")
+    rows = [_row(latest.topic, Gauge(gauge=gauge, river="Rhine"), n) for n, gauge in enumerate(gauges)]
+    tables = Tables(LateTable(rows, (SETTLE_S * 0.5, 0, SETTLE_S * 1.6, SETTLE_S * 0.9)), f"{EMBEDDED}x", [latest], Meter())
     until = time.monotonic() + 30
-    while (rivers := [latest.facts(Asked(gauge=gauge), 10**12)["river"] for gauge in ("pier", "lock")]) != ["Rhine", "Rhine"]:
+    while (rivers := [latest.facts(Asked(gauge=gauge), 10**12)["river"] for gauge in gauges]) != ["Rhine"] * 4:
         assert time.monotonic() < until, rivers
         time.sleep(0.01)
     tables.close()
