@@ -342,6 +342,14 @@ _LOST = (
     ),
 )
 
+# `by` is a word of SQL, refused without quotes.
+_PLAIN = (
+    _LOST[0].replace('AS "by"', "AS decided_by"),
+    _LOST[1].replace('AS "by"', "AS judged_by"),
+    next(view for view in _CONTENTS if "VIEW removals" in view)
+    .replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace('AS "by"', "AS removed_by"),
+)  # fmt: skip
+
 MIGRATIONS = (
     Migration(1, "records, their chain, and the views over them", _TABLES + _VIEWS),
     Migration(2, "dead letters with how they ended, and what was tried again", _DEAD),
@@ -356,4 +364,5 @@ MIGRATIONS = (
     Migration(10, "decisions with who decided", (_WHO,)),
     Migration(11, "what names begin with, by stretches of records", STRETCHES),
     Migration(12, "what waited when its broker's life ended", _LOST),
+    Migration(13, "columns whose names are no words of SQL", _PLAIN),
 )

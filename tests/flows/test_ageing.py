@@ -51,7 +51,7 @@ def count(store, query):
 
 
 def removals(store):
-    return count(store, "SELECT count(*) FROM removals WHERE \"by\" = 'headwater' AND why = 'policy'")
+    return count(store, "SELECT count(*) FROM removals WHERE removed_by = 'headwater' AND why = 'policy'")
 
 
 def reasoning(store):

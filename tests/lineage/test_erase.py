@@ -93,7 +93,7 @@ def test_what_is_erased_is_nowhere_and_all_else_proves_as_before(made, tmp_path)
         assert case_of(store, name("decision")).answer.summary == GONE
         assert why(store, "flights/0@1").documents[0].text == OTHER
         with store.cursor() as cursor:
-            said = cursor.execute('SELECT subject, "by", why, texts >= 5 FROM removals').fetchall()
+            said = cursor.execute('SELECT subject, removed_by, why, texts >= 5 FROM removals').fetchall()
             assert said == [(FLIGHT, "ann", "asked by the passenger", True)]
             if made is landed:
                 assert {GONE, OTHER} <= {row[0] for row in cursor.execute("SELECT text FROM chunks").fetchall()}

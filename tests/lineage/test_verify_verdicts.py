@@ -106,7 +106,7 @@ def test_the_view_of_reviews_tells_their_state(said):
     with Store(":memory:", clock=lambda: 1) as store:
         store.land(landings([*asked, *again, refused, *judged], 100))
         with store.cursor() as cursor:
-            rows = cursor.execute('SELECT id, state, "by", judged IS NULL FROM reviews').fetchall()
+            rows = cursor.execute('SELECT id, state, judged_by, judged IS NULL FROM reviews').fetchall()
     assert rows == [(REVIEW, said, None if said == "waiting" else "ada", said == "waiting")]
 
 

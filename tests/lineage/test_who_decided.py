@@ -8,7 +8,7 @@ from headwater.lineage.record import fact
 from headwater.lineage.store import Store
 from headwater.lineage.testing import WALL, landings, name, sample_records, verdict
 
-QUERY = 'SELECT agent, "by", version, model, judged_by FROM decisions'
+QUERY = 'SELECT agent, decided_by, version, model, judged_by FROM decisions'
 DECISION = name("decision")
 
 

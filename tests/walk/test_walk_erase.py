@@ -21,7 +21,8 @@ def test_an_erased_subject_is_found_nowhere_and_all_is_proved(lake, eventually):
     assert all(row["text"].startswith("erased on ") for row in lake.sql(seen))
     assert lake.http.get(f"/v1/why/level/{gauge}").json()["documents"][0]["text"].startswith("erased on ")
     assert f"level/{gauge}" not in {hit["document"] for hit in lake.search(gauge, limit=50).json()["results"]}
-    assert lake.sql(f"SELECT \"by\", why FROM removals WHERE subject = '{gauge}'") == [{"by": "ann", "why": "asked by the gauge"}]
+    removals = lake.sql(f"SELECT removed_by, why FROM removals WHERE subject = '{gauge}'")
+    assert removals == [{"removed_by": "ann", "why": "asked by the gauge"}]
     token = lake.publish(id=f"{gauge}-3", gauge=gauge, metres=0.6)
     assert f"level/{gauge}" in {hit["document"] for hit in lake.search(gauge, after=token, limit=50).json()["results"]}
     assert lake.http.get("/v1/verify").json()["offences"] == []
