@@ -16,6 +16,7 @@ from typing import Self, cast
 
 import duckdb
 import pyarrow as pa
+import structlog
 
 from headwater.lineage import sums
 from headwater.lineage.ahead import Ahead
@@ -50,6 +51,9 @@ SETTINGS: dict[str, str] = {
     "memory_limit": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2_000_000}MB",
 }
 """Settings hold for the whole database instance, so the writer lives with what readers need: no other files, no extensions."""
+
+_log = structlog.get_logger("headwater.lineage")
+
 
 def open_database(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that reads no other file and whose settings are locked. Raises Unavailable.
@@ -296,6 +300,9 @@ class Store:
         if at > MIGRATIONS[-1].number:
             newest = MIGRATIONS[-1].number
             raise Misused(f"the lineage file {self.path} has form {at}, this headwater knows up to {newest}: upgrade headwater")
+        if at and at < MIGRATIONS[-1].number:  # of ten million records it takes half a minute
+            records = self._one("SELECT count(*) FROM records")
+            _log.warning("bringing the lineage file to a new form", file=str(self.path), form=at, to=MIGRATIONS[-1].number, records=records)
         for migration in MIGRATIONS[at:]:
             self._connection.begin()
             for statement in migration.statements:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from headwater.lineage import name_pages
 from headwater.lineage.erase import plan
@@ -92,7 +93,7 @@ def test_a_batch_that_fails_adds_nothing(monkeypatch):
 
 
 def test_an_older_file_is_counted_when_it_is_opened(tmp_path):
-    """Brought to this form, a file has the sums and tells texts of decisions from those of documents as if it had landed in it."""
+    """Brought to this form, a file has the sums and tells texts as if it had landed in it; the log says what takes so long."""
     with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
         shown = document(Position(BROKER, "flights", 0, 99))
         store.land([*landings(sample_records(), 1_000), Landing(BROKER, 1, 0, [shown])])
@@ -101,9 +102,11 @@ def test_an_older_file_is_counted_when_it_is_opened(tmp_path):
             whose = cursor.execute("SELECT n, decided FROM contents ORDER BY n").fetchall()
             assert {decided for _, decided in whose} == {True, False}
             cursor.execute("DROP TABLE sums; ALTER TABLE contents DROP COLUMN decided; DELETE FROM migrations WHERE number >= 9")
-    with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store, store.cursor() as cursor:
+    with capture_logs() as said, Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store, store.cursor() as cursor:
         assert cursor.execute("SELECT n, decided FROM contents ORDER BY n").fetchall() == whose
         assert kept(cursor) == counted(cursor) == expected
+        [record] = cursor.execute("SELECT count(*) FROM records").fetchall()
+        assert [(each["form"], each["records"]) for each in said] == [(8, *record)]  # whoever waits is told why
 
 
 def test_a_documents_texts_fall_to_events_whoever_tells_of_them_first():
