@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from headwater.flows.gaps import SETTLE_S
 from headwater.flows.kafka import Kafka
 from headwater.lineage.errors import Unavailable
 from headwater.lineage.event import Message
@@ -99,13 +100,18 @@ def scan(
             raise Unavailable(f"{topic}/{partition} ends at {end}, before the offset {first} that is to be read from: was it made anew?")
         start = first if first >= low else max(first, oldest_of(kafka, topic, partition))
         consumer.assign([TopicPartition(topic, partition, start)])
+        look = _Look(start, high, kafka.embedded())
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            for message in consumer.consume(_PIECE, _READ_S):
-                if not _stands_at_end(kafka, message, topic, partition):
-                    if message.error() is None:
-                        deadline = time.monotonic() + patience_s
-                        yield _plain(message)
+            told = [m for m in consumer.consume(_PIECE, _READ_S) if _stands_at_end(kafka, m, topic, partition) or m.error() is None]
+            for message in told:
+                if look.doubts(message.offset(), told[-1].offset()):
+                    consumer.assign([TopicPartition(topic, partition, look.reached)])
+                    break
+                if message.error() is None:
+                    look.reached = message.offset() + 1
+                    deadline = time.monotonic() + patience_s
+                    yield _plain(message)
                 elif message.offset() >= until:
                     return
         raise Unavailable(f"the end of {topic}/{partition} was not reached in {patience_s:g} s; a transaction may be open there")
@@ -136,6 +142,28 @@ def tail(kafka: Kafka, topic: str, partition: int, many: int, first: int | None 
     if start > high and start > end_of(kafka, topic, partition, "read_uncommitted"):
         return
     yield from scan(kafka, topic, partition, start, "read_uncommitted")
+
+
+class _Look:
+    """How far a reader came, and whether the gap before an offset is believed (`flows/gaps.py`: what lies there may be stored late).
+
+    What lay below the partition's end when reading began is settled soon after, so gaps before it wait once, those behind it each.
+
+    reached  the offset to be read next;  end  the partition's, when reading began;  late  whether the broker stores late at all
+    """
+
+    def __init__(self, reached: int, end: int, late: bool) -> None:
+        self.reached, self._sure, self._late = reached, end, late
+        self._settled = time.monotonic() + SETTLE_S
+
+    def doubts(self, offset: int, last: int) -> bool:
+        """Whether to read again from `reached`, having waited, before what stands at `offset`. last: offset of the newest that came."""
+        if not self._late or offset <= self.reached or (offset <= self._sure and time.monotonic() >= self._settled):
+            return False
+        if offset > self._sure:
+            self._sure, self._settled = max(offset, last), time.monotonic() + SETTLE_S
+        time.sleep(max(0.0, self._settled - time.monotonic()))
+        return True
 
 
 def _as(isolation: str | None) -> dict[str, str]:

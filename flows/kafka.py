@@ -36,7 +36,7 @@ class Kafka:
         self.properties = dict(properties)
         self._secrets = secrets_of(self.properties)
         self._admin: AdminClient | None = None
-        self._isolation = ""
+        self._embedded: bool | None = None
 
     @property
     def address(self) -> str:
@@ -203,12 +203,16 @@ class Kafka:
         account of one that is long committed, until somebody next commits to its partitions: its messages, and all that come after
         them there, no reader of committed messages sees meanwhile. While the broker does not answer: as of any other.
         """
-        if not self._isolation:
+        return "read_uncommitted" if self.embedded() else "read_committed"
+
+    def embedded(self) -> bool:
+        """Whether the embedded broker answers there. While none does: no."""
+        if self._embedded is None:
             try:
-                self._isolation = "read_uncommitted" if is_embedded(self.broker_id(_ASK_S)) else "read_committed"
+                self._embedded = is_embedded(self.broker_id(_ASK_S))
             except Unavailable:
-                return "read_committed"
-        return self._isolation
+                return False
+        return self._embedded
 
     def consumer(self, group: str, **more: Any) -> Consumer:
         """A consumer for `assign`: reports the end of partitions, never resets an offset on its own, commits nothing on its own.

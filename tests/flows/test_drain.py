@@ -79,6 +79,9 @@ class Retained:
     def __init__(self, *codes: int):
         self.codes, self.assigned = codes, []
 
+    def embedded(self):
+        return False
+
     def consumer(self, group, **more):
         return self
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from headwater import Latest, Topic
+from headwater.flows import drain as drain_module
 from headwater.flows import reader as reader_module
 from headwater.flows.broker import Broker
 from headwater.flows.gaps import SETTLE_S, doubtful
@@ -19,7 +20,8 @@ from headwater.flows.source import TopicSource
 from headwater.flows.tables import Tables
 from headwater.lineage.event import Event
 
-LOG = st.lists(st.tuples(st.sampled_from(["message", "marker"]), st.floats(0, 3), st.floats(0, SETTLE_S * 0.9)), min_size=1, max_size=25)
+_WAIT, _LATE = st.just(0) | st.floats(0, 3), st.floats(0, SETTLE_S * 0.9)
+LOG = st.lists(st.tuples(st.sampled_from(["message", "marker"]), _WAIT, _LATE), min_size=1, max_size=25)
 """What lies at each offset, when it got that offset, and how much later it is stored, seconds."""
 
 
@@ -37,6 +39,9 @@ class Clock:
 
     def monotonic(self):
         return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
 
 
 class Told:
@@ -58,6 +63,11 @@ class Told:
     def timestamp(self):
         return (1, 0)
 
+    def key(self):
+        return None
+
+    value = headers = key
+
 
 class Late:
     """The broker's door and a consumer in one, over a log whose batches are there to read from some moment each, in any order."""
@@ -77,17 +87,27 @@ class Late:
     def told(self, error):
         return error.str()
 
+    def embedded(self):
+        return True
+
     def get_watermark_offsets(self, place, timeout):
-        return (0, 0)
+        """The end counts what has an offset, stored or not."""
+        return (0, sum(begun <= self._clock.monotonic() for _, begun, _ in self._log))
 
     def assign(self, places):
-        pass
+        self.seek(places[0])
 
     def seek(self, place):
-        self._position, self._ends = place.offset, True
+        self._position, self._ends = max(0, place.offset), True
+
+    def close(self):
+        pass
 
     def commit(self, **more):
         pass
+
+    def begun(self, offset):
+        return self._log[offset][1]
 
     def stored(self, now):
         return [n for n, (kind, _, stored) in enumerate(self._log) if kind == "message" and stored <= now]
@@ -125,6 +145,21 @@ def test_nothing_that_came_late_is_missed(log, steps):
     assert got == [n for n, (kind, *_) in enumerate(log) if kind == "message"]
     for asked, offset in ends:
         assert all(n < offset for n in broker.stored(asked))
+
+
+@given(log=LOG, begins=st.integers(0, 24), after=st.floats(0, SETTLE_S))
+def test_what_commands_read_misses_nothing_either(log, begins, after):
+    """Law 1: reading a partition to its end gives all that was stored when it began, in order, and leaves nothing out before its last."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drain_module, "time", clock)
+        broker = Late(log, clock)
+        clock.now = broker.begun(begins % len(log)) + after
+        there = broker.stored(clock.now)
+        got = [message.offset for message in drain_module.scan(broker, "t", 0, 0)]
+    whole = [n for n, (kind, *_) in enumerate(log) if kind == "message"]
+    assert got == whole[: len(got)]
+    assert set(there) <= set(got)
 
 
 def test_gaps_of_other_brokers_are_believed():
