@@ -16,8 +16,9 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 
 from headwater.lineage.errors import Misused
 
-PARTITIONS = 4
-"""Recovery partitions are fixed when a store is made: as many as processes may ever share it."""
+PARTITIONS = 1
+"""Files of a store, for each process that shares it as it is made; any number of workers may share them later. A worker waits for the disk
+some three times per file at the end of every epoch, and reads nothing meanwhile."""
 
 SLOTS = 64
 """Parts of a flow's sources, unless the store was made with another number. More workers than this take as many as they are."""
@@ -47,7 +48,7 @@ class Recovery:
         with (self.path / "making").open("a") as making:  # one process at a time gets its lock, and makes what is not made
             fcntl.flock(making, fcntl.LOCK_EX)
             self._lock = _join(self.path, f"flow {flow}", process, addresses)
-            self.slots = _make(self.path, slots)
+            self.slots = _make(self.path, slots, PARTITIONS * max(1, len(addresses)))
             if process == 0:  # nobody reads the store before this process does
                 _cut(self.path)
         _forget(self.path.parent)
@@ -72,13 +73,13 @@ def _join(path: Path, what: str, process: int, addresses: Sequence[str]) -> IO[s
     return hold(mine, what)
 
 
-def _make(path: Path, slots: int) -> int:
+def _make(path: Path, slots: int, parts: int) -> int:
     """Make the store once, whichever process comes first; one that was killed while being made is made again. The number of its slots."""
     made, number = path / "made", path / "slots"
     if not made.exists():
         for part in path.glob("part-*"):
             part.unlink()
-        init_db_dir(path, PARTITIONS)  # type: ignore[no-untyped-call]
+        init_db_dir(path, parts)  # type: ignore[no-untyped-call]
         number.write_text(str(slots))
         made.touch()
     return int(number.read_text()) if number.exists() else SLOTS_UNTOLD

@@ -79,6 +79,7 @@ def last(marked: Callable[[], object]) -> Callable[[int | None, int], tuple[int,
 
 
 def run(home: Path, life: str, cut: bool) -> None:
+    recovery.PARTITIONS = 4  # how far it is lies in another file than the state of `k`
     if not cut:
         recovery._cut = lambda path: None
     flow = Dataflow("small")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -131,14 +132,14 @@ def test_what_no_execution_completed_is_not_resumed_from(tmp_path, fronts, kept)
     """Snapshots at or beyond the epoch that is resumed from go, so that no later start takes up a state ahead of its source."""
     first = Recovery(tmp_path, "detect", "b")
     first.close()
-    with closing(sqlite3.connect(first.path / "part-1.sqlite3")) as part, part:
+    with closing(sqlite3.connect(first.path / "part-0.sqlite3")) as part, part:
         part.executemany("INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (?, 2, ?)", [(0, 1), (1, 3)])
         part.executemany("INSERT INTO fronts (ex_num, worker_index, worker_frontier) VALUES (1, ?, ?)", fronts.items())
-    with closing(sqlite3.connect(first.path / "part-2.sqlite3")) as part, part:
+    with closing(sqlite3.connect(first.path / "part-0.sqlite3")) as part, part:
         rows = [("detect.rules", "readings", epoch, b"state") for epoch in range(2, 9)]
         part.executemany("INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)", rows)
     Recovery(tmp_path, "detect", "b").close()
-    with closing(sqlite3.connect(first.path / "part-2.sqlite3")) as part:
+    with closing(sqlite3.connect(first.path / "part-0.sqlite3")) as part:
         assert [row[0] for row in part.execute("SELECT snap_epoch FROM snaps ORDER BY 1")] == kept
 
 
@@ -177,3 +178,36 @@ def test_killed_twice_in_a_row_no_state_is_ahead_of_its_source(tmp_path, how, me
     last = begin(tmp_path, "last", how)
     assert last.communicate(timeout=100)[0] == f"15 {met}\n"
     assert last.returncode == 0
+
+
+KILLED = 100
+"""What shared.py hands out last in a life that is killed."""
+
+
+def cluster(home, processes, last):
+    """What a cluster of shared.py printed until it ended."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(processes if processes > 1 else 0)]
+    ports = " ".join(f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes)
+    for probe in probes:
+        probe.close()
+    program = [sys.executable, str(Path(__file__).parent / "shared.py"), str(home)]
+    lives = [subprocess.Popen([*program, str(n), ports, str(last)], stdout=subprocess.PIPE, text=True) for n in range(processes)]
+    if last == KILLED:
+        lives[0].wait(timeout=100)
+        for life in lives[1:]:
+            life.kill()
+    said = [line.split() for life in lives for line in life.communicate(timeout=100)[0].splitlines()]
+    return [line for line in said if line[0] in "abcde"]  # the engine says when it waits for another process
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [(1, 3), (3, 1)])
+def test_any_number_of_processes_shares_a_store(tmp_path, processes):
+    """A store made by one process and killed goes on with three, and the other way round: no state is lost, none counted twice."""
+    made, later = processes
+    assert cluster(tmp_path, made, KILLED)
+    [store] = (tmp_path / "recovery" / "shared").iterdir()
+    assert len(list(store.glob("part-*.sqlite3"))) == made * PARTITIONS
+    told = cluster(tmp_path, later, 120)
+    assert all(number == count for _, number, count in told)
+    assert {name for name, number, _ in told if number == "120"} == set("abcde")
