@@ -1,6 +1,7 @@
 """The suite's own guard: no model is ever asked for real, whatever asks."""
 
 import asyncio
+import importlib
 import os
 import socket
 import subprocess
@@ -28,6 +29,15 @@ def test_processes_that_tests_start_are_kept_too():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), timeout=60)
     assert ran.returncode == 1 and "Outside: 192.0.2.1" in ran.stderr
     assert len(outside()) == 1
+
+
+def test_nothing_loads_pandas():
+    """Here and in processes that tests start there is no pandas, and pyarrow makes arrays without it."""
+    code = "import pyarrow, sys; assert pyarrow.array(['a', None]).null_count == 1; assert 'pandas' not in sys.modules"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    with pytest.raises(ModuleNotFoundError, match="tests run without it"):
+        importlib.import_module("pandas")
 
 
 def test_the_guard_speaks_before_the_network_does():

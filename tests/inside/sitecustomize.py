@@ -3,11 +3,15 @@
 Python imports a module of this name at its start from the paths of PYTHONPATH, which `tests/conftest.py` extends by this folder: so
 processes that tests start are kept as well. A try is refused, and noted in the file that HEADWATER_TEST_OUTSIDE names, as whoever asked
 may take the refusal for an endpoint that does not answer. HEADWATER_TEST_KAFKA and HEADWATER_TEST_QDRANT name servers that are asked.
+
+Nor is there pandas: headwater does not need it, an installation without the demo's data has none, and pyarrow loads it on its first array
+where there is one, half a second in each process.
 """
 
 import ipaddress
 import os
 import sys
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 NOTED = "HEADWATER_TEST_OUTSIDE"
@@ -56,4 +60,13 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         raise Outside(told)
 
 
+class _NoPandas(MetaPathFinder):
+    """Finds pandas before anyone else does, and finds that it is not there."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("No module named 'pandas': tests run without it, as headwater does", name=name)
+
+
 sys.addaudithook(_watch)
+sys.meta_path.insert(0, _NoPandas())
