@@ -3,10 +3,11 @@
 Its entries: `decided` is committed before the first call, and before or together with the first events; `started` before a call whose
 fate could stay unknown, `answered` after a call, `done` together with events that were published, `judged` before what a verdict lets
 happen. The first `decided` of a decision id in log order is the decision; so it is with the verdict of a review.
+Entries that are committed together and follow each other share a message: a broker takes one of twenty for the price of two.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -171,22 +172,63 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 Entry: TypeAlias = Decided | Started | Answered | Done | Judged
 
+LARGEST_PAGE = 200_000
+"""Bytes up to which entries share a message."""
+
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _decoder = msgspec.json.Decoder(Entry)
+_page_decoder = msgspec.json.Decoder(list[Entry])
 
 
 def encode(entry: Entry) -> bytes:
-    """The value of one message of the decisions topic; its key is the decision id."""
+    """One entry: the value of a message of the decisions topic that holds no other; its key is the decision id."""
     return _encoder.encode(entry)
 
 
 def decode(value: bytes) -> Entry:
-    """The entry of a message. Raises Undecodable."""
+    """What `encode` gave. Raises Undecodable."""
     try:
         entry: Entry = _decoder.decode(value)
         return entry
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"a journal entry cannot be read: {error}") from None
+
+
+class Page(NamedTuple):
+    """Entries that share a message, in log order, and the message's value: the entry itself, or a list of them."""
+
+    entries: Sequence[Entry]
+    value: bytes
+
+
+def pages(entries: Iterable[Entry], largest: int = LARGEST_PAGE) -> Iterator[Page]:
+    """Entries as messages: as few as keep to `largest` bytes each; an entry that is larger alone has its own."""
+    together, texts, size = list[Entry](), list[bytes](), 0
+    for entry in entries:
+        text = _encoder.encode(entry)
+        if texts and size + len(text) > largest:
+            yield _page(together, texts)
+            together, texts, size = [], [], 0
+        together.append(entry)
+        texts.append(text)
+        size += len(text) + 1
+    if texts:
+        yield _page(together, texts)
+
+
+def decode_page(value: bytes) -> list[Entry]:
+    """The entries of a message. Raises Undecodable."""
+    if value[:1] != b"[":
+        return [decode(value)]
+    try:
+        entries: list[Entry] = _page_decoder.decode(value)
+        return entries
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Undecodable(f"journal entries cannot be read: {error}") from None
+
+
+def _page(entries: Sequence[Entry], texts: Sequence[bytes]) -> Page:
+    return Page(entries, texts[0] if len(texts) == 1 else b"[" + b",".join(texts) + b"]")
 
 
 class Journal(Protocol):

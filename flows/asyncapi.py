@@ -25,7 +25,7 @@ HEADERS = "CloudEvent"
 
 _OURS = {
     ACTIVATIONS: ("Activation", f"A rule fired for a key; event types {ACTIVATION}opened, …updated, …closed."),
-    DECISIONS: ("Decision", "The journal: an entry `decided` for each decision, and `done` once its effects went out."),
+    DECISIONS: ("Decision", "The journal: `decided` for each decision, `done` once its effects went out; a list of several at once."),
     REVIEWS: ("Review", "A question to a person, about a decision that waits for the answer."),
     DEAD: ("DeadLetter", "What could not go on: key, value and headers as they came, and headers that say where from and why."),
 }
@@ -136,7 +136,7 @@ def _payload_of(name: str, schemas: dict[str, Any]) -> Schema:
     if name == ACTIVATIONS:
         return _placed(name, schema_of(Activation), schemas)
     if name == DECISIONS:
-        return _placed(name, dict(msgspec.json.schema(Entry)), schemas)
+        return _placed(name, dict(msgspec.json.schema(Entry | list[Entry])), schemas)
     return {"type": "object"} if name == REVIEWS else {}
 
 

@@ -18,21 +18,20 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
-from headwater.agents.journal import Decided, Done, Entry, Outgoing, decode, encode
+from headwater.agents.journal import Decided, Done, Entry, Outgoing, Page, decode_page, pages
 from headwater.flows.drain import drain
 from headwater.flows.group import Request, Requests, settle
 from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.ownership import Mark
+from headwater.flows.places import Places
 from headwater.flows.placing import Placing, Run
 from headwater.flows.recall import decided_at
 from headwater.lineage.errors import EffectFailed, HeadwaterError, Terminal, Unavailable
-from headwater.lineage.event import Position, to_binary
+from headwater.lineage.event import Message, Position, to_binary
 from headwater.lineage.topic import DECISIONS
 
 _log = structlog.get_logger("headwater.journal")
 
-LOOK_BACK = 20_000
-"""Offsets: an activation that comes a second time (its flow was killed between two snapshots) is known within this distance."""
 COMMIT_S = 20.0
 """How long one call to the broker may take before the same commit is asked for again."""
 LOOK_S = 2.0
@@ -113,8 +112,7 @@ class KafkaJournal:
             self._producer.init_transactions(30)
         except KafkaException as error:
             raise Unavailable(f"the journal of {agent}/{partition} cannot be opened: {kafka.told(error)}") from None
-        self._since = self._end = since
-        self._decided_at: dict[str, int] = {}
+        self._since, self._places = since, Places(since)
         self._book: Future[list[Entry]] = Future()
         self._requests = Requests()
         self._placing = Placing(kafka)
@@ -141,7 +139,7 @@ class KafkaJournal:
         messages = drain(*place, "read_uncommitted")
         if not is_embedded(self._broker):  # ends of partitions cannot be compared: markers count for some readers only
             messages = drain(*place, until=messages[-1].offset + 1 if messages else 0, patience_s=_READ_S)
-        return [entry for message in messages if (entry := self._read(message)) is not None]
+        return [entry for message in messages for entry in self._read(message)]
 
     def _mark_opened(self) -> None:
         """A transaction of our own in our partition: some brokers end what a killed owner left open there only then, not at the fence."""
@@ -150,27 +148,25 @@ class KafkaJournal:
         self._flush()
         self._resume(self._producer.commit_transaction)
 
-    def _read(self, message: Any) -> Entry | None:
-        self._end = message.offset + 1
+    def _read(self, message: Message) -> list[Entry]:
+        self._places.end = message.offset + 1
         if dict(message.headers).get("agent") != self._agent.encode():
-            return None
-        entry = decode(message.value or b"")
-        if isinstance(entry, Decided):
-            self._decided_at.setdefault(entry.id, message.offset)
-        return entry
+            return []
+        entries = decode_page(message.value or b"")
+        self._places.note(entries, message.offset)
+        return entries
 
     def since(self, decisions: Iterable[str]) -> int:
         """From where a next owner must read to know these decisions, all later ones, and enough earlier ones to tell a duplicate."""
-        oldest = min((self._decided_at[d] for d in list(decisions) if d in self._decided_at), default=self._end)
-        return max(0, oldest - LOOK_BACK)
+        return self._places.since(decisions)
 
     def forget(self, decision: str) -> None:
         """This decision's outcome is in a snapshot; no later owner asks for it."""
-        self._decided_at.pop(decision, None)
+        self._places.forget(decision)
 
     def place(self, decision: str) -> int:
-        """The offset of the entry of a decision that waits or makes calls, until it is forgotten."""
-        return self._decided_at[decision]
+        """The offset of the message with the `decided` of a decision, until that is forgotten."""
+        return self._places.of(decision)
 
     async def recall(self, decision: str, place: int) -> Decided:
         return await asyncio.to_thread(decided_at, self._kafka, self._partition, place, decision)
@@ -264,14 +260,10 @@ class KafkaJournal:
             entry.placed(request.tokens) if isinstance(entry, Done) else entry for request in publishing for entry in request.entries
         ])  # fmt: skip
 
-    def _write_down(self, entries: Sequence[Entry]) -> None:
-        first: list[int] = []
-        for n, entry in enumerate(entries):
-            self._enter(entry, first if n == 0 else None)
-        if entries:
-            self._flush()
-        if first:  # else this owner is closing, and did not wait
-            self._note_places(entries, first[0])
+    def _write_down(self, entries: Iterable[Entry]) -> None:
+        for page in pages(entries):
+            self._enter(page)
+        self._flush()
 
     def _publish(self, effects: Sequence[tuple[Request, int]]) -> None:
         """Produce effects, and know where they lie. Raises Unavailable besides what producing does."""
@@ -301,34 +293,18 @@ class KafkaJournal:
             more["partition"] = run.partition
         self._produce(effect.topic, value, _key_of(effect), headers=headers, **more)
 
-    def _enter(self, entry: Entry, offset: list[int] | None) -> None:
-        """Produce an entry; `offset` takes where the first of a group lies.
-
-        Where exactly the others lie is asked for those only that may have to be read again one by one (`recall`): to be told of a
-        message, the client takes the interpreter from whoever has it, each time. One that fails is known by the commit.
-        """
+    def _enter(self, page: Page) -> None:
         failed = self._failed
-        exact = isinstance(entry, Decided) and (entry.state == "waiting" or bool(entry.calls))
 
         def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
             if error is not None:
                 failed.append(error)
-                return
-            if offset is not None:
-                offset.append(message.offset())
-            if exact:
-                self._decided_at.setdefault(entry.id, message.offset())
+            else:
+                self._places.note(page.entries, message.offset())
 
-        told = {"on_delivery": delivered} if exact or offset is not None else {}
         headers = [("agent", self._agent.encode()), ("content-type", b"application/json")]
-        self._produce(DECISIONS, encode(entry), entry.id.encode(), partition=self._partition, headers=headers, **told)
-
-    def _note_places(self, entries: Sequence[Entry], first: int) -> None:
-        """None of a group lies before its first: from there a next owner reads them all."""
-        self._end = max(self._end, first + len(entries))
-        for entry in entries:
-            if isinstance(entry, Decided):
-                self._decided_at.setdefault(entry.id, first)
+        key = page.entries[0].id.encode()
+        self._produce(DECISIONS, page.value, key, partition=self._partition, headers=headers, on_delivery=delivered)
 
     def _produce(self, topic: str, value: bytes | None, key: bytes, **more: Any) -> None:
         while True:

@@ -1,6 +1,6 @@
 """One message of a partition, read again."""
 
-from headwater.agents.journal import Decided, decode
+from headwater.agents.journal import Decided, decode_page
 from headwater.flows.drain import scan
 from headwater.flows.kafka import Kafka
 from headwater.lineage.errors import NotFound
@@ -18,7 +18,8 @@ def message_at(kafka: Kafka, topic: str, partition: int, offset: int) -> Message
 def decided_at(kafka: Kafka, partition: int, offset: int, decision: str) -> Decided:
     """The decision that lies there. Raises NotFound, Unavailable."""
     message = message_at(kafka, DECISIONS, partition, offset)
-    entry = decode(message.value or b"") if message is not None else None
-    if not isinstance(entry, Decided) or entry.id != decision:
-        raise NotFound(f"the decision {decision} is no longer at {DECISIONS}/{partition}@{offset}: retention took it")
-    return entry
+    entries = decode_page(message.value or b"") if message is not None else []
+    for entry in entries:
+        if isinstance(entry, Decided) and entry.id == decision:
+            return entry
+    raise NotFound(f"the decision {decision} is no longer at {DECISIONS}/{partition}@{offset}: retention took it")

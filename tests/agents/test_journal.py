@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from headwater.agents.agent import Option
 from headwater.agents.book import Book
-from headwater.agents.journal import Answered, Calling, Decided, Done, Judged, Outgoing, Started, decode, encode
+from headwater.agents.journal import Answered, Calling, Decided, Done, Judged, Outgoing, Started, decode, decode_page, encode, pages
 from headwater.agents.testing import Died, MemoryJournal, MemoryLog
 from headwater.lineage.errors import Undecodable
 from headwater.lineage.record import fact
@@ -117,3 +117,14 @@ def test_dead_stays_dead():
         asyncio.run(journal.append([Started(id="d", effect="f", at=1)]))
     assert log.read() == [Started(id="d", effect="e", at=1)]
     assert log.book().state("d") == "started"
+
+
+@given(st.lists(st.one_of(decideds, startedes, dones, answers), max_size=12), st.integers(0, 3000))
+def test_pages_hold_all_entries_in_order(entries, largest):
+    """What is written as pages is read as it was, in order; a page of several entries keeps to its size, give or take its commas."""
+    written = list(pages(entries, largest))
+    assert [entry for page in written for entry in decode_page(page.value)] == entries == [e for page in written for e in page.entries]
+    assert all(len(page.value) <= largest + 2 for page in written if len(page.entries) > 1)
+    assert all(page.value == encode(page.entries[0]) for page in written if len(page.entries) == 1)
+    with pytest.raises(Undecodable):
+        decode_page(b'[{"entry":"done"}]')

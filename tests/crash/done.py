@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from crash.acts import DECIDED, PARTITIONS
 
 from headwater.agents.agent import effect_id
 from headwater.agents.course import Course, End, effects_of, following
-from headwater.agents.journal import Answered, Calling, Decided, Judged, decode
+from headwater.agents.journal import Answered, Calling, Decided, Entry, Judged, decode_page
 from headwater.agents.review import REQUESTED, review_id
 from headwater.agents.verdict import JUDGED
 from headwater.flows.drain import drain
@@ -67,14 +67,17 @@ def _id(message: Any) -> str:
     return dict(message.headers)["ce_id"].decode()
 
 
+def _entries(messages: list[Any]) -> Iterable[Entry]:
+    for message in messages:
+        if "agent" in dict(message.headers):
+            yield from decode_page(message.value)
+
+
 def _courses(messages: list[Any]) -> dict[str, Course]:
     """The journal, folded; decided once each, in order for each key; all ended."""
     courses: dict[str, Course] = {}
     order: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for message in messages:
-        if "agent" not in dict(message.headers):
-            continue
-        entry = decode(message.value)
+    for entry in _entries(messages):
         course = courses.setdefault(entry.id, Course())
         if isinstance(entry, Decided):
             assert course.decided is None, f"decided twice: {entry.agent} on {entry.activation}"

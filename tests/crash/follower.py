@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from crash.acts import ACTIVATED, AGENTS, DECIDED, verdicts
 
 from headwater.agents.course import Course, End, following
-from headwater.agents.journal import decode
+from headwater.agents.journal import decode_page
 from headwater.agents.review import REQUESTED
 from headwater.flows.kafka import Kafka
 from headwater.flows.sink import Outgoing, Writer
@@ -92,8 +92,8 @@ class Follower:
             if headers["ce_type"].decode() == REQUESTED and headers["ce_id"].decode() not in self._answered:
                 self._asked[headers["ce_id"].decode()] = json.loads(message.value())
         elif "agent" in headers:
-            entry = decode(message.value())
-            self.courses.setdefault(entry.id, Course()).apply(entry)
+            for entry in decode_page(message.value()):
+                self.courses.setdefault(entry.id, Course()).apply(entry)
 
     def _double(self, message: Any, id: str) -> None:
         if id not in self._doubled and self._chance.random() < DOUBLED:

@@ -133,7 +133,8 @@ def _in_order(said: Iterable[tuple[str, str, int]]) -> None:
 
 def all_decided(messages: list[Any]) -> dict[str, Any]:
     """The journal's decisions: each (agent, activation) once."""
-    entries = [json.loads(m.value) for m in messages]
+    pages = [json.loads(m.value) for m in messages]
+    entries = [entry for page in pages for entry in (page if isinstance(page, list) else [page])]
     decided = [entry for entry in entries if entry["entry"] == "decided"]
     by_pair = defaultdict(list)
     for entry in decided:

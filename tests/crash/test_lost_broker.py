@@ -91,7 +91,8 @@ def test_what_was_open_is_lost_and_nothing_of_it_decided_again(seed, start, tmp_
         for token in old.tokens[:1] + old.tokens[-1:]:
             answer = httpx.get(f"{second.ready()['http']}/v1/search", params={"q": "old", "after": token}, timeout=30)
             assert answer.status_code == 410, answer.text
-    entries = [json.loads(m.value) for p in range(2) for m in drain(new.kafka, DECISIONS, p, 0, "read_uncommitted")]
+    pages = [json.loads(m.value) for p in range(2) for m in drain(new.kafka, DECISIONS, p, 0, "read_uncommitted")]
+    entries = [entry for page in pages for entry in (page if isinstance(page, list) else [page])]
     assert {entry["key"] for entry in entries if entry["entry"] == "decided"} == {"new"}
     assert second.stop(signal.SIGTERM) == 0, second.said
     with open_database(tmp_path / "lineage.duckdb", read_only=True) as lineage:

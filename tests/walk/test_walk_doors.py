@@ -142,7 +142,8 @@ def test_every_decision_is_in_the_journal_once(lake, eventually):
     gauge = lake.gauge()
     lake.publish(id="j", gauge=gauge, metres=2.5)
     eventually(lambda: len(lake.sql(f"from decisions where key = '{gauge}'")) == 2)
-    entries = [json.loads(m.value or b"") for m in lake.messages(DECISIONS)]
+    pages = [json.loads(m.value or b"") for m in lake.messages(DECISIONS)]
+    entries = [entry for page in pages for entry in (page if isinstance(page, list) else [page])]
     for kind in ("decided", "done"):
         ids = [entry["id"] for entry in entries if entry["entry"] == kind]
         assert len(ids) == len(set(ids)) > 0
