@@ -40,7 +40,7 @@ LISTS = {"document": "chunks", "retrieval": "results"}
 """Kind → the list in its data whose items' texts are contents, of the scope of the document they are of."""
 
 HASH = "sha256(salt || body)"
-"""The SQL expression of a content's hash; `Texts.seal` is the same in Python."""
+"""The SQL expression of a content's hash, which is stored in references only; `Texts.seal` is the same in Python."""
 
 REFERENCES = """regexp_extract_all(held::VARCHAR, '"([0-9]+:[0-9a-f]{64})"', 1)"""
 """The SQL expression of all references that a record holds."""

@@ -1,5 +1,7 @@
 """keep: contents for the database, each once, and the rows that refer to them."""
 
+# ruff: noqa: S608  (the SQL is put together from constants of this package; what comes from outside is a parameter)
+
 import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import add
@@ -12,6 +14,7 @@ import pyarrow.compute as pc
 
 from headwater.lineage import texts
 from headwater.lineage.columns import Columns, Numbers
+from headwater.lineage.contents import HASH
 from headwater.lineage.opening import Form, bare, held_of
 from headwater.lineage.parting import ENDS, part
 from headwater.lineage.sums import own
@@ -19,9 +22,11 @@ from headwater.lineage.texts import RECENT, Texts
 
 KEY_BYTES = 32
 
-_KNOWN = """
-    SELECT c.hash, c.n FROM contents c JOIN asked f ON c.name = f.name AND c.hash = f.hash"""
+_KNOWN = f"SELECT f.hash, c.n FROM contents c JOIN asked f ON c.name = f.name WHERE f.hash = {HASH}"
 _HASH = re.compile(r'"([0-9a-f]{64})"')
+_REFERENCE = re.compile(r'"([0-9]+):([0-9a-f]{64})"')
+_AT_ONCE = 8_192
+"""Records."""
 
 
 Stored: TypeAlias = Callable[[Sequence[str]], Mapping[str, int]]
@@ -42,10 +47,21 @@ class Kept(NamedTuple):
 
 
 def opened(connection: duckdb.DuckDBPyConnection, key: bytes) -> Texts:
-    """Contents to go on from those that the database has; the newest are known."""
+    """Contents to go on from those that the database has; those that the newest records refer to are known.
+
+    Also such as were removed: their salts came of another key, so that no text has their hash any more.
+    """
     following = int(connection.execute("SELECT coalesce(max(n) + 1, 0) FROM contents").fetchall()[0][0])
-    query = "SELECT hash, n FROM contents WHERE n >= ? AND salt IS NOT NULL ORDER BY n"
-    return Texts(key, following, dict(connection.execute(query, [following - RECENT]).fetchall()))
+    end = int(connection.execute("SELECT coalesce(max(seq) + 1, 0) FROM records").fetchall()[0][0])
+    newest: dict[str, int] = {}
+    for until in range(end, max(0, end - RECENT), -_AT_ONCE):
+        query = "SELECT held::VARCHAR FROM records WHERE seq >= ? AND seq < ? AND held IS NOT NULL ORDER BY seq DESC"
+        for (held,) in connection.execute(query, [until - _AT_ONCE, until]).fetchall():
+            for number, hash in reversed(_REFERENCE.findall(held)):
+                newest.setdefault(hash, int(number))
+        if len(newest) >= RECENT:
+            break
+    return Texts(key, following, dict(reversed(newest.items())))
 
 
 def keep(known: Texts, columns: Columns, stored: Stored) -> Kept:
@@ -57,7 +73,7 @@ def keep(known: Texts, columns: Columns, stored: Stored) -> Kept:
     kept, decided = _others(known, columns, stored, _documents(known, columns))
     contents = known.take()
     if contents is not None:
-        contents = contents.append_column("decided", pc.is_in(contents["hash"], pa.array(decided, pa.string())))
+        contents = contents.append_column("decided", pc.is_in(contents["n"], pa.array(decided, pa.int64())))
     return kept._replace(contents=contents)
 
 
@@ -98,8 +114,8 @@ def _held(forms: Sequence[Form | None], of: Numbers, counts: Numbers, references
     return pa.concat_arrays(pieces).take(pa.array(np.argsort(np.concatenate(places))))
 
 
-def _others(known: Texts, columns: Columns, stored: Stored, kept: Kept) -> tuple[Kept, list[str]]:
-    """All other records; the hashes of texts that fall to decisions, see `sums`."""
+def _others(known: Texts, columns: Columns, stored: Stored, kept: Kept) -> tuple[Kept, list[int]]:
+    """All other records; the numbers of texts that fall to decisions, see `sums`."""
     found: dict[str, tuple[str, bytes]] = {}
 
     def noted(scope: bytes, body: bytes) -> str:
@@ -118,14 +134,14 @@ def _others(known: Texts, columns: Columns, stored: Stored, kept: Kept) -> tuple
             decided.extend(own(row.kind, row.flow, held))
     kept = kept._replace(names=[*kept.names, called], places=[*kept.places, np.array(places, np.int64)])
     if not found:
-        return kept, decided
+        return kept, []
     if unknown := known.unknown(list(found)):
         known.learn(stored(unknown))
     numbers = {hash: known.number(hash, salt, body) for hash, (salt, body) in found.items()}
     mask = np.zeros(columns.size, bool)
     mask[list(holding)] = True
     held = pa.array([_referring(held, numbers) for held in holding.values()], pa.string())
-    return kept._replace(held=pc.replace_with_mask(kept.held, pa.array(mask), held)), decided
+    return kept._replace(held=pc.replace_with_mask(kept.held, pa.array(mask), held)), [numbers[hash] for hash in decided]
 
 
 def _referring(held: str, numbers: Mapping[str, int]) -> str:
@@ -135,7 +151,8 @@ def _referring(held: str, numbers: Mapping[str, int]) -> str:
 
 def stored(connection: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> dict[str, int]:
     """The numbers of those of these contents that the database has."""
-    connection.register("asked", pa.table({"name": texts.names(hashes), "hash": pa.array(hashes, pa.string())}))
+    names = texts.names(list(map(bytes.fromhex, hashes)))
+    connection.register("asked", pa.table({"name": names, "hash": pa.array(hashes, pa.string())}))
     try:
         return dict(connection.execute(_KNOWN).fetchall())
     finally:

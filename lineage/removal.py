@@ -69,7 +69,7 @@ def _blank(connection: Connection, contents: Mapping[int, str]) -> None:
     connection.register("removing", rows)
     try:
         connection.execute(
-            "UPDATE contents SET name = NULL, hash = NULL, salt = NULL, body = words FROM removing WHERE contents.n = removing.n"
+            "UPDATE contents SET name = NULL, salt = NULL, body = words FROM removing WHERE contents.n = removing.n"
         )
     finally:
         connection.unregister("removing")

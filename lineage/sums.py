@@ -39,7 +39,7 @@ NAME = 8
 """Bytes of a name and its place, as pages have them."""
 
 _RECORD_BYTES = f"{_FIXED} + strlen(array_to_string(parents, '')) + " + " + ".join(f"coalesce(strlen({of}::VARCHAR), 0)" for of in _TEXTS)
-_CONTENT_BYTES = f"{_NUMBER} + strlen(body) + coalesce(strlen(hash), 0) + coalesce(strlen(salt), 0)"
+_CONTENT_BYTES = f"{_NUMBER} + strlen(body) + coalesce(strlen(salt), 0)"
 
 STATEMENTS = (
     "CREATE TABLE IF NOT EXISTS sums (what VARCHAR, records BIGINT, record_bytes BIGINT, texts BIGINT, text_bytes BIGINT, names BIGINT)",
@@ -74,7 +74,7 @@ def added(rows: pa.Table, contents: pa.Table | None, names: pa.Table | None) -> 
     falls = _falls_to(rows)
     sizes = _FIXED + _parents(rows["parents"].combine_chunks()) + _lengths(rows, _TEXTS)
     decided = _numbers(contents["decided"]).astype(np.int64) if contents else np.empty(0, np.int64)
-    bodies = _NUMBER + _lengths(contents, ("body", "hash", "salt")) if contents else decided
+    bodies = _NUMBER + _lengths(contents, ("body", "salt")) if contents else decided
     named = falls[_numbers(names["seq"]) - rows["seq"][0].as_py()] if names else decided
     found = {}
     for place, what in enumerate(WHAT):

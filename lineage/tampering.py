@@ -88,11 +88,12 @@ def _pruned(cursor: Connection, removed: Removed) -> Iterator[str]:
 
 
 def _contents(cursor: Connection, removed: Removed) -> Iterator[str]:
-    for (n,) in cursor.execute(_EDITED).fetchall():
-        yield f"content {n} is not as it landed: it was changed afterwards"
-    for n, seq, kind, ref in _rows(cursor, _MISSING):
+    for n, there, seq, kind, ref in _rows(cursor, _OTHERS):
+        if there:
+            yield f"content {n} of record {seq} ({kind} {ref}) is not as it landed: it was changed afterwards"
+            return
         if removed.contents.missing(n, n + 1):
-            yield f"content {n} of record {seq} ({kind} {ref}) is gone or another one, and no removal tells of it"
+            yield f"content {n} of record {seq} ({kind} {ref}) is gone, and no removal tells of it"
             return
 
 
@@ -114,10 +115,10 @@ _ROOTS = f"""
 
 _PRUNED = f"SELECT removal, count(*), {ROOT} FROM pruned GROUP BY removal ORDER BY removal"
 
-_EDITED = f"SELECT n FROM contents WHERE salt IS NOT NULL AND hash IS DISTINCT FROM {HASH} ORDER BY n LIMIT 1"
-
-# Contents that records refer to and that are not there with that hash.
-_MISSING = f"""
-    WITH referred AS (SELECT seq, kind, ref, unnest({REFERENCES}) AS reference FROM records WHERE held IS NOT NULL)
-    SELECT number_of(reference) AS number, seq, kind, ref FROM referred LEFT JOIN contents c ON c.n = number_of(reference)
+# Contents that records refer to and that are not there with that hash. What was removed has no salt, and so no hash.
+_OTHERS = f"""
+    WITH referred AS (SELECT seq, kind, ref, unnest({REFERENCES}) AS reference FROM records WHERE held IS NOT NULL),
+    sealed AS (SELECT n, {HASH} AS hash FROM contents)
+    SELECT number_of(reference) AS number, c.hash IS NOT NULL, seq, kind, ref
+    FROM referred LEFT JOIN sealed c ON c.n = number_of(reference)
     WHERE c.hash IS DISTINCT FROM split_part(reference, ':', 2) ORDER BY seq, number"""

@@ -1,64 +1,67 @@
 """texts: contents on their way into the database: each gets its hash and its number, and what was stored lately is known again."""
 
 import hashlib
-import itertools
+from binascii import hexlify
 from collections.abc import Mapping, Sequence
+from itertools import compress, islice
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+
 _sha256 = hashlib.sha256
+_HASH_BYTES, _SALT_BYTES = 32, 16
 RECENT = 65_536
-"""Hashes of contents that are remembered, at least, so that what is said again is not looked for in the database: some 15 MB."""
+"""Hashes of contents that are remembered, at least, so that what is said again is not looked for in the database: some 10 MB."""
 
 
 class Texts:
-    """Numbers contents from `next` on, under one key. Those that are to be stored wait in the order of their numbers, as columns:
-    a hundred thousand tuples would be gone through by the garbage collector again and again.
+    """Numbers contents from `next` on, under one key; `recent` are hashes, as hex digits, with their numbers. Those that are to be stored
+    wait in the order of their numbers, as columns: a hundred thousand tuples would be gone through by each collection of garbage.
     """
 
     def __init__(self, key: bytes, next: int, recent: Mapping[str, int]) -> None:
         self.next = next
-        self._hashes, self._salts, self._bodies = list[str](), list[str](), list[bytes]()
-        self._keyed, self._recent = hashlib.blake2b(key=key, digest_size=16), dict(recent)
+        self._hashes, self._salts, self._bodies = list[bytes](), list[bytes](), list[bytes]()
+        self._keyed = hashlib.blake2b(key=key, digest_size=_SALT_BYTES)
+        self._recent: dict[bytes, int] = {}
+        self.learn(recent)
 
     def references(self, told: Sequence[bytes], bodies: Sequence[bytes]) -> pa.Array:
         """`number:hash` of each JSON text, which is stored if it was not lately; `told` is each after its scope."""
-        salts, begun = list[str](), self._keyed.copy
+        salts, begun = list[bytes](), self._keyed.copy
         for each in told:
             keyed = begun()
             keyed.update(each)
-            salts.append(keyed.hexdigest())
-        hashes = [_sha256(salt.encode() + body).hexdigest() for salt, body in zip(salts, bodies, strict=True)]
-        known, numbers, following = self._recent.setdefault, list[int](), self.next
-        for hash in hashes:
-            n = known(hash, following)
-            numbers.append(n)
-            following += n == following
-        self._wait(numbers, hashes, salts, bodies)
-        return pc.binary_join_element_wise(pc.cast(pa.array(numbers, pa.int64()), pa.string()), pa.array(hashes, pa.string()), ":")
+            salts.append(hexlify(keyed.digest()))
+        hashes = [_sha256(salt + body).digest() for salt, body in zip(salts, bodies, strict=True)]
+        numbers = pa.array(self._numbered(hashes, salts, bodies))
+        return pc.binary_join_element_wise(pc.cast(numbers, pa.string()), _equally_long(hexlify(b"".join(hashes)), 2 * _HASH_BYTES), ":")
 
-    def _wait(self, numbers: Sequence[int], hashes: Sequence[str], salts: Sequence[str], bodies: Sequence[bytes]) -> None:
-        """Those of these contents that are new are to be stored, each once: their numbers follow each other."""
-        if numbers and numbers[-1] - self.next == len(numbers) - 1:
-            self.next += len(numbers)
-            self._hashes.extend(hashes)
-            self._salts.extend(salts)
-            self._bodies.extend(bodies)
-            return
-        for n, hash, salt, body in zip(numbers, hashes, salts, bodies, strict=True):
-            if n == self.next:
-                self.next += 1
-                self._hashes.append(hash)
-                self._salts.append(salt)
-                self._bodies.append(body)
+    def _numbered(self, hashes: Sequence[bytes], salts: Sequence[bytes], bodies: Sequence[bytes]) -> Numbers:
+        """The numbers of contents. Those that are new are to be stored, each once: their numbers follow each other."""
+        begin, count = self.next, len(hashes)
+        numbers = np.fromiter(map(self._recent.setdefault, hashes, range(begin, begin + count)), np.int64, count)
+        new = numbers == np.arange(begin, begin + count)
+        self.next += int(new.sum())
+        if self.next < begin + count:
+            # Each was numbered as if all before it were new.
+            ranks = begin + np.cumsum(new) - 1
+            again = numbers >= begin
+            numbers[again] = ranks[numbers[again] - begin]
+            hashes, salts, bodies = (list(compress(each, new)) for each in (hashes, salts, bodies))
+            self._recent.update(zip(hashes, range(begin, self.next), strict=True))
+        self._hashes += hashes
+        self._salts += salts
+        self._bodies += bodies
+        return numbers
 
     def number(self, hash: str, salt: str, body: bytes) -> int:
         """The number of a content, which is stored if it was not lately."""
-        n = self._recent.setdefault(hash, self.next)
-        self._wait([n], [hash], [salt], [body])
-        return n
+        return int(self._numbered([bytes.fromhex(hash)], [salt.encode()], [body])[0])
 
     def seal(self, scope: bytes, body: bytes) -> tuple[str, str]:
         """(hash, salt) of a JSON text of a scope, which ends with a separator: the salt depends on key, scope and text."""
@@ -69,28 +72,36 @@ class Texts:
 
     def unknown(self, hashes: Sequence[str]) -> list[str]:
         """Those that are not among the recent ones."""
-        return [hash for hash in hashes if hash not in self._recent]
+        return [hash for hash in hashes if bytes.fromhex(hash) not in self._recent]
 
     def learn(self, known: Mapping[str, int]) -> None:
         """What the database has."""
-        self._recent.update(known)
+        self._recent.update((bytes.fromhex(hash), number) for hash, number in known.items())
 
     def take(self) -> pa.Table | None:
-        """What is to be stored, once, as the columns of `contents`; None if there is nothing. Older hashes are forgotten then."""
+        """What is to be stored, once, as columns of `contents`; None if there is nothing. Older hashes are forgotten then."""
         if len(self._recent) > 2 * RECENT:
-            self._recent = dict(itertools.islice(self._recent.items(), len(self._recent) - RECENT, None))
+            self._recent = dict(islice(self._recent.items(), len(self._recent) - RECENT, None))
         if not self._hashes:
             return None
         columns = {
             "n": pa.array(np.arange(self.next - len(self._hashes), self.next)),
             "name": names(self._hashes),
-            **{name: pa.array(of, pa.string()) for name, of in (("hash", self._hashes), ("salt", self._salts), ("body", self._bodies))},
+            "salt": _equally_long(b"".join(self._salts), 2 * _SALT_BYTES),
+            "body": pa.array(self._bodies, pa.string()),
         }
         self._hashes, self._salts, self._bodies = [], [], []
         return pa.table(columns)
 
 
-def names(hashes: Sequence[str]) -> pa.Array:
+def names(hashes: Sequence[bytes]) -> pa.Array:
     """The beginnings of hashes as numbers: what is looked for is found by comparing numbers."""
-    beginnings = np.frombuffer(bytes.fromhex("".join([hash[:16] for hash in hashes])), ">u8")
+    beginnings = np.frombuffer(b"".join(hashes), ">u8")[:: _HASH_BYTES // 8]
     return pa.array(beginnings.astype(np.uint64))
+
+
+def _equally_long(texts: bytes, length: int) -> pa.Array:
+    """Texts of so many bytes each that follow each other. (One by one from a list of them takes ten times as long.)"""
+    count = len(texts) // length
+    ends = np.arange(count + 1, dtype=np.int32) * np.int32(length)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(texts))

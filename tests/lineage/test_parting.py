@@ -101,8 +101,24 @@ def test_a_text_said_before_the_store_was_opened_is_known(tmp_path):
             doubled = msgspec.structs.replace(document(PLACE), id=f"d{n}", first=n, next=n + 1)
             store.land([Landing(BROKER, 1, n, [*again, doubled])])
             with store.cursor() as cursor:
-                count, distinct = cursor.execute("SELECT count(*), count(DISTINCT hash) FROM contents").fetchall()[0]
+                count, distinct = cursor.execute("SELECT count(*), count(DISTINCT sha256(salt || body)) FROM contents").fetchall()[0]
             assert count == distinct > 0
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_contents_are_numbered_in_the_order_they_were_first_said(said):
+    """Whatever is said again, in one batch or in another: numbers follow each other, and each text is stored once under its own."""
+    texts, expected = Texts(b"k" * 32, 7, {}), dict[int, int]()
+    for batch in said:
+        bodies = [b"%d" % one for one in batch]
+        numbers = [int(each.partition(":")[0]) for each in texts.references(bodies, bodies).to_pylist()]
+        new = [one for one in dict.fromkeys(batch) if one not in expected]
+        expected.update(zip(new, range(7 + len(expected), 7 + len(expected) + len(new)), strict=True))
+        stored = texts.take()
+        assert numbers == [expected[one] for one in batch] and texts.next == 7 + len(expected)
+        rows = [] if stored is None else [(row["n"], row["body"]) for row in stored.to_pylist()]
+        assert rows == [(expected[one], str(one)) for one in new]
 
 
 def test_contents_are_forgotten_in_the_order_they_came(monkeypatch):

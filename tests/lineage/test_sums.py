@@ -1,5 +1,6 @@
 """What is kept of what events and decisions add is what counting everything says."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from headwater.lineage.retention import aged
 from headwater.lineage.store import Store
 from headwater.lineage.sums import DECISION, EVENT, OTHER, counted, kept
 from headwater.lineage.testing import BROKER, WALL, document, landings, sample_records
+from headwater.lineage.verify import verify
 
 SUBJECTS = ["2013-02-08-EWR-UA-1500", "2013-02-08-EWR-UA-1503", "procedures/rebooking.md", "EWR"]
 
@@ -107,6 +109,23 @@ def test_an_older_file_is_counted_when_it_is_opened(tmp_path):
         assert kept(cursor) == counted(cursor) == expected
         [record] = cursor.execute("SELECT count(*) FROM records").fetchall()
         assert [(each["form"], each["records"]) for each in said] == [(8, *record)]  # whoever waits is told why
+
+
+def test_a_file_that_says_hashes_twice_says_them_once_when_it_is_opened(tmp_path):
+    """The hashes beside texts go, texts are known again, and the file proves what it did."""
+    with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store:
+        store.land(landings(sample_records(), 1_000))
+        with store.cursor() as cursor:
+            texts = cursor.execute("SELECT n, salt, body FROM contents ORDER BY n").fetchall()
+            cursor.execute("ALTER TABLE contents ADD COLUMN hash VARCHAR; UPDATE contents SET hash = sha256(salt || body)")
+            cursor.execute("UPDATE sums SET text_bytes = text_bytes + 64 * texts; DELETE FROM migrations WHERE number >= 14")
+    with Store(tmp_path / "lineage.duckdb", clock=lambda: 1) as store, store.cursor() as cursor:
+        again = [msgspec.structs.replace(record, id=f"{record.id}+") for record in sample_records() if record.first < 0]
+        store.land([Landing(BROKER, 1, 0, again)])
+        assert cursor.execute("FROM contents").description[2][0] == "salt"
+        assert cursor.execute("SELECT n, salt, body FROM contents ORDER BY n").fetchall() == texts
+        assert kept(cursor) == counted(cursor)
+        assert verify(store, in_flight_ok=False).ok
 
 
 def test_a_documents_texts_fall_to_events_whoever_tells_of_them_first():
