@@ -11,7 +11,9 @@ where there is one, half a second in each process.
 import ipaddress
 import os
 import sys
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 NOTED = "HEADWATER_TEST_OUTSIDE"
@@ -60,12 +62,14 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         raise Outside(told)
 
 
-class _NoPandas(MetaPathFinder):
-    """Finds pandas before anyone else does, and finds that it is not there."""
+class _NoPandas(MetaPathFinder, Loader):
+    """Finds pandas before anyone else does, and refuses to load it; who only asks whether it is there (torch does) is not disturbed."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("No module named 'pandas': tests run without it, as headwater does", name=name)
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name == "pandas" else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        raise ModuleNotFoundError("No module named 'pandas': tests run without it, as headwater does", name=module.__name__)
 
 
 sys.addaudithook(_watch)
