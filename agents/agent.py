@@ -1,6 +1,5 @@
 """Agents as an application declares them, and their answer: the decision."""
 
-import dataclasses
 import functools
 import hashlib
 import inspect
@@ -68,7 +67,9 @@ class Decision(Generic[T]):
 
     def with_effects(self, *effects: Effect) -> Self:
         """The same decision, with what it does outside."""
-        return dataclasses.replace(self, effects=self.effects + effects)
+        new = object.__new__(type(self))  # `dataclasses.replace` takes four times as long
+        new.__dict__.update(self.__dict__, effects=self.effects + effects)
+        return new
 
 
 AgentFunction: TypeAlias = Callable[[Activation, "Context"], Awaitable[Decision[Any]]]

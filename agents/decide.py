@@ -124,16 +124,18 @@ async def _asked(
     agent: Agent, candidate: Agent, activation: Activation, ports: Ports, trail: Trail, journal: str, *, first: bool
 ) -> Answer | Held:
     """One attempt, once nothing holds the candidate back; what holds it, if that is not waited for."""
-    last = candidate is agent.line[-1]
+    rein, last = ports.reins.of(candidate), candidate is agent.line[-1]
     while True:
-        held = await leave(candidate, ports, trail, last=last)
+        held = None if rein.slack else await leave(candidate, ports, trail, last=last)
         if held is not None:
             return held
-        if first:
+        if first and not rein.slack:
             await turn(candidate, ports, trail)
-            first = False
+        first = False
         async with ports.room.place(agent.name):
-            passed = ports.reins.of(candidate).admit(ports.clock())
+            if rein.slack:
+                return await _attempt(candidate, activation, ports, trail, journal)
+            passed = rein.admit(ports.clock())
             if isinstance(passed, Pass):
                 return await _measured(candidate, activation, ports, trail, journal, passed)
 
@@ -142,9 +144,8 @@ async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: T
     """An attempt whose end and cost the agent's reins are told."""
     before, failed, cost = dict(trail.spent), None, dict[str, float]()
     rein = ports.reins.of(agent)
-    trail.draft = ports.memories.draft(agent.name, journal, activation, ports.clock())
     try:
-        answer = await _attempt(agent, activation, ports, trail)
+        answer = await _attempt(agent, activation, ports, trail, journal)
         failed, cost = False, dict(answer[0].cost)
         return answer
     except Forbidden:
@@ -159,7 +160,8 @@ async def _measured(agent: Agent, activation: Activation, ports: Ports, trail: T
             trail.note(changed)
 
 
-async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Trail) -> Answer:
+async def _attempt(agent: Agent, activation: Activation, ports: Ports, trail: Trail, journal: str) -> Answer:
+    trail.draft = ports.memories.draft(agent.name, journal, activation, ports.clock())
     context = Context(agent, activation, ports, trail)
     with ports.deadlines.within(duration(agent.timeout) / 1_000_000):
         answer = agent.function(activation, context)

@@ -11,7 +11,6 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -236,20 +235,16 @@ class Decider:
         if isinstance(item, Verdict):
             return await self._judge(item)
         activation = item.activation
-        ended = partial(Finished, item, activation=activation.id, position=item.position)
-        if not self._resumes(item):
-            if not self._agent.watches(activation):
-                return ended("passed", ())
-            if not self._agent.wakes(activation):
-                return ended("no_action", ())
+        if not self._agent.wakes(activation) and not self._resumes(item):
+            return _at_once(item, "no_action" if self._agent.watches(activation) else "passed")
         decision = decision_id(self._agent.name, activation.id)
         before = self._book.ended(decision)
         if before is not None:
             # The same position again was in flight at a crash; another position is the same activation sent twice.
-            return ended(before.state if before.position == item.position else "passed", (), decision)
+            return _at_once(item, before.state if before.position == item.position else "passed", decision)
         decided = self._book.decided(decision) or await self._decide(item)
         if decided.position != item.position:
-            return ended("passed", (), decision)
+            return _at_once(item, "passed", decision)
         course = self._book.course(decision)
         assert course is not None
         step = await self._performer.perform(course)
@@ -270,26 +265,26 @@ class Decider:
         """Decide, and have it committed before any call, with the events that it begins with. The log had no other: its key is ours."""
         decided = await decide(self._agent, item.activation, self._ports, position=item.position, woken=item.woken)
         await self._performer.begin(decided)
-        self._ports.memories.keep(journal_name(self._agent, item.position), [decided])
+        if decided.memory is not None:
+            self._ports.memories.keep(journal_name(self._agent, item.position), [decided])
         return decided
 
     def _ended(self, item: Item | Verdict, course: Course, step: End | Wait, records: tuple[Record, ...]) -> Finished:
         """Hand over how a decision ended; one that waits is remembered by its review."""
         decided = course.decided
         assert decided is not None
-        finished = Finished(
-            item, "waiting", records, decided.id, decided.activation, decided.position, closes=tuple(course.judged)
-        )  # fmt: skip
+        closes = tuple(course.judged)
         if isinstance(step, Wait):
             again = isinstance(item, Verdict)
             place = self._waiting[item.review].place if isinstance(item, Verdict) else self._journal.place(decided.id)
             with self._lock:
                 self._waiting[step.review] = _waits(course, step.review, place)
             self._book.end(decided, "waiting")
-            return finished._replace(position="") if again else finished
+            position = "" if again else decided.position
+            return Finished(item, "waiting", records, decided.id, decided.activation, position, closes=closes)
         self._book.end(decided, step.outcome)
         failure = EffectFailed(step.error) if step.outcome == "dead_lettered" else None
-        return finished._replace(outcome=step.outcome, failure=failure)
+        return Finished(item, step.outcome, records, decided.id, decided.activation, decided.position, failure, closes)
 
     def _key_of(self, verdict: Verdict) -> str:
         """The key of its decision, whose turn it waits for; any other if it is about none."""
@@ -357,6 +352,11 @@ def _waits(course: Course, review: str, place: int) -> Waiting:
         review=review, decision=decided.id, activation=decided.activation, key=decided.key, position=decided.position, place=place,
         expires=(asked or decided.decided) + decided.expires, entries=tuple(course.entries),
     )  # fmt: skip
+
+
+def _at_once(item: Item, outcome: Outcome, decision: str = "") -> Finished:
+    """What ends without a decision of its own."""
+    return Finished(item, outcome, (), decision, item.activation.id, item.position)
 
 
 def _expired(agent: str, waiting: Waiting, now: int) -> Verdict:

@@ -45,6 +45,8 @@ class Rein:
         self._purse = Purse(agent.budget) if agent.budget is not None else None
         self._lock = threading.Lock()
         self._free = agent.breaker is None and agent.budget is None
+        self.slack = self._free and self._turns is None
+        """Whether nothing ever holds it: it need not be asked."""
 
     def turn(self, now: int) -> int:
         """How many µs from `now` this decision's turn is."""

@@ -52,9 +52,7 @@ class Trail:
 
     def ruling(self, principal: Principal, action: str, resource: str, ruling: Ruling) -> None:
         """What a policy answered. The same question answered alike again is no news."""
-        asked, answered = (principal.name, action, resource), (ruling.allowed, ruling.policy, ruling.reason)
-        data = dict(zip(_RULING, (*asked, *answered), strict=True))
-        content = _ruling_hash(*asked, *answered)
+        data, content = _ruled(principal.name, action, resource, ruling.allowed, ruling.policy, ruling.reason)
         if content not in self._ruled:
             self._ruled.add(content)
             self._add("ruling", "authorise", self.decision, (self.activation,), data, content)
@@ -92,9 +90,10 @@ _RULING = ("principal", "action", "resource", "allowed", "policy", "reason")
 
 
 @functools.lru_cache(maxsize=1024)
-def _ruling_hash(*said: Any) -> str:
-    """The hash of a ruling: the same few are given over and over."""
-    return content_hash(dict(zip(_RULING, said, strict=True)))
+def _ruled(*said: Any) -> tuple[Mapping[str, Any], str]:
+    """What a ruling says, and its hash: the same few are given over and over."""
+    data = dict(zip(_RULING, said, strict=True))
+    return data, content_hash(data)
 
 
 def content_hash(data: Mapping[str, Any]) -> str:
