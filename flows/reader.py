@@ -147,6 +147,8 @@ class Reader:
             self._paused -= slot.places.keys()
             self._shut -= slot.places.keys()
             return False
+        if self.pace is not None:
+            self.pace.leave()
         if self._consumer is not None:
             self._commit()
             self._consumer.close()

@@ -40,6 +40,7 @@ from headwater.flows.meter import Meter
 from headwater.flows.once import once
 from headwater.flows.opening import generations_of, open_index, recognise, storage_of
 from headwater.flows.openlineage import Catalogue, catalogue_of, reads_of, topic_of
+from headwater.flows.pace import Company
 from headwater.flows.partitions import PATTERN, Partitions, declared_of
 from headwater.flows.prepare import prepare_topics
 from headwater.flows.records import Told, together
@@ -115,6 +116,7 @@ class Runtime:
         self.slots: dict[str, int] = {}
         self.process, self.processes = 0, 1
         self.workers, self.epoch = 1, EPOCH.total_seconds()
+        self._companies: dict[str, Company] = {}
         self.far_ahead: dict[str, frozenset[int]] = {}
         self.rulebook: Rulebook | None = None
         self.failed: Callable[[str, BaseException], None] | None = None
@@ -324,16 +326,23 @@ class Runtime:
         declared = {**self.app.partitions, **self.rungs} if any(map(rung_of, topics)) else self.app.partitions
         if options.setdefault("slots", self.slots.get(flow, SLOTS)) is not None and "watch" not in options:
             options["watch"] = self._watch(topics)
+        whole = flow.partition("/")[0]
         return TopicSource(
             self.kafka,
             self.broker,
             {name: 0 if name.startswith(PATTERN) else declared[name] for name in topics},
             group=group_of(self.app.name, flow),
-            stop=self.stops[flow.partition("/")[0]],
-            epoch=self.epoch if beside or (self.workers > 1 and flow != "audit") else 0.0,
+            stop=self.stops[whole],
+            company=self._company(whole, beside),
             failed=partial(self.fail, flow),
             **options,
         )
+
+    def _company(self, flow: str, beside: int) -> Company | None:
+        """Whom a source ends its epochs with; None: it is alone."""
+        if flow == "audit" or not (beside or self.workers > 1):
+            return None
+        return self._companies.setdefault(flow, Company(self.epoch, far=self.processes > 1))
 
     def _watch(self, topics: Iterable[str]) -> Partitions:
         """Who follows the partitions of these topics: the application's own are followed once; patterns reach beyond them."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, TopicPartition
@@ -21,7 +21,7 @@ from confluent_kafka import Message as KafkaMessage
 from headwater.flows.batch import Batch as Batch
 from headwater.flows.drain import end_of, oldest
 from headwater.flows.kafka import Kafka, is_embedded
-from headwater.flows.pace import Pace
+from headwater.flows.pace import Company
 from headwater.flows.partitions import PATTERN, Partitions, Place, name_of, owner_of
 from headwater.flows.reader import Reader, Reading
 from headwater.flows.recovery import SLOTS
@@ -57,7 +57,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     rest_ms  how long a slot sleeps after a poll that found nothing, or (`coalesce`) less than a full batch
     coalesce few large batches instead of many small ones, for consumers whose cost is per batch
     end      stop at the end of every partition (a finite replay) instead of waiting for more
-    epoch    seconds of an epoch, if the flow has several workers or sources: they then keep in step (`pace`). 0: there is but one
+    company  those it ends its epochs with, if the flow has several workers or sources (`pace`). None: there is but one
     due      may anything be taken now? Asked at each look, unless whole batches wait
     gate     (topic, partition) → may more be read now? A source pauses by demand and never blocks
     begun    called with (topic, partition, offset) that a partition is read from
@@ -78,7 +78,7 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     rest_ms: int = 2
     coalesce: bool = False
     end: bool = False
-    epoch: float = 0.0
+    company: Company | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     due: Callable[[], bool] | None = None
     gate: Callable[[str, int], bool] | None = None
@@ -117,12 +117,15 @@ class TopicSource(FixedPartitionedSource[Batch, State]):
     def reader(self) -> Reader:
         """The client of the worker whose thread asks."""
         with self._lock:
-            return self._readers.setdefault(threading.get_ident(), self._new_reader())
+            worker = threading.get_ident()
+            if worker not in self._readers:
+                self._readers[worker] = self._new_reader()
+            return self._readers[worker]
 
     def _new_reader(self) -> Reader:
         return Reader(
             self.kafka, self.group, batch=self.batch, coalesce=self.coalesce, gate=self.gate, at_end=self.at_end,
-            fault=None if self.watch is None else self.watch.fault, pace=Pace(self.epoch) if self.epoch else None,
+            fault=None if self.watch is None else self.watch.fault, pace=None if self.company is None else self.company.join(),
             doubts=is_embedded(self.broker),
         )  # fmt: skip
 
@@ -159,6 +162,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
                 f"it was written with another number of slots than {source.slots}, or by an older headwater; "
                 "remove the recovery store, and the flow begins at the start of its topics"
             )
+        self._over = False
         self._carried = dict(resume or {})
         self._fresh = resume is None
         self._reader = source.reader()
@@ -168,7 +172,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
 
     def next_batch(self) -> list[Batch]:
         if self._source.stop.is_set():
-            raise StopIteration
+            self._end()
         try:
             batches = self._look()
         except BaseException as error:
@@ -176,8 +180,13 @@ class Slot(StatefulSourcePartition[Batch, State]):
                 self._source.failed(error)
             raise
         if self._source.end and not batches and all(r.ended is not None and not r.waiting for r in self.places.values()):
-            raise StopIteration
+            self._end()
         return batches
+
+    def _end(self) -> NoReturn:
+        """Nothing more comes from here. The snapshot that is taken then ends no epoch but this slot's own."""
+        self._over = True
+        raise StopIteration
 
     def _look(self) -> list[Batch]:
         if self._source.watch is not None and self._source.watch.revision != self._revision:
@@ -260,7 +269,7 @@ class Slot(StatefulSourcePartition[Batch, State]):
         return datetime.fromtimestamp(at, UTC)
 
     def snapshot(self) -> State:
-        if self._reader.pace is not None:
+        if self._reader.pace is not None and not self._over:
             self._reader.pace.ended(id(self))
         following = {place: reading.next for place, reading in self.places.items()}
         if following:

@@ -14,6 +14,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink
 
 from headwater.flows.kafka import Kafka
+from headwater.flows.pace import Company
 from headwater.flows.partitions import Partitions, owner_of
 from headwater.flows.recovery import EPOCH, Recovery
 from headwater.flows.sink import Outgoing, Writer
@@ -256,11 +257,11 @@ class UnevenSlot(Slot):
 def test_an_idle_worker_stalls_no_busy_one(kafka, name):
     """One busy slot, 63 empty ones, 2 workers of which the idle one began late: the busy one reads on all through its epochs.
 
-    The engine counts waiting for the others towards the epoch: without `epoch` the busy slot is looked at once or twice in each.
+    The engine counts waiting for the others towards the epoch: without `company` the busy slot is looked at once or twice in each.
     """
     kafka.create({name: 1})
     fill(kafka, name, [0], 60_000)
-    source = Uneven(kafka, "b", {name: 1}, name, batch=1, epoch=SHORT.total_seconds())
+    source = Uneven(kafka, "b", {name: 1}, name, batch=1, company=Company(SHORT.total_seconds()))
     with Running(source, workers=2, epoch=SHORT) as running:
         running.until(lambda: len(source.looks) > 11)
     assert sorted(source.looks[3:11])[4] > 20
