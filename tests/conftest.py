@@ -43,23 +43,32 @@ def inside() -> Iterator[None]:
     assert outside() == []
 
 
+LAKES = ("tests/walk/", "tests/flows/lives/")
+"""Folders whose files share a running application."""
+APART = ("tests/walk/test_walk_cascade.py", "tests/walk/test_walk_design.py", "tests/flows/lives/test_mutants.py")
+"""Files of theirs that do without, and take long."""
 LONGEST = (
-    "tests/flows/test_demo.py", "tests/crash/test_matrix.py", "tests/flows/lives/test_mutants.py", "tests/flows/test_bench.py",
-    "tests/walk/test_walk_cascade.py", "tests/walk/test_walk_design.py", "tests/walk/test_walk_reads.py", "tests/walk/test_walk_swaps.py",
-    "tests/walk/", "tests/docs/test_docs.py", "tests/crash/", "tests/docs/test_notebooks.py", "tests/flows/lives/",
-    "tests/flows/test_replay_command.py", "tests/flows/test_bridging.py", "tests/flows/", "tests/enrichers/",
+    "tests/crash/test_matrix.py", "tests/flows/test_demo.py", "tests/flows/test_bench.py", "tests/crash/test_effects_once.py", *APART,
+    "tests/crash/test_kill_bridge.py", "tests/docs/test_notebooks.py", "tests/flows/test_bridging.py", *LAKES, "tests/docs/test_docs.py",
+    "tests/crash/", "tests/flows/test_former.py", "tests/flows/test_replay_command.py", "tests/flows/test_migrate.py", "tests/flows/",
+    "tests/enrichers/",
 )  # fmt: skip
-"""Files by how long they take, the longest first; of a folder that shares a lake those that need none come before there is one."""
-PAGES = ("lineage.md", "tutorial.md", "README.md", "figures.md", "catalogue.md", "operations.md", "dead-letters.md", "gateways.md")
+"""Files and folders by how long they take, the longest first."""
+PAGES = ("lineage.md", "tutorial.md", "figures.md", "dead-letters.md", "gateways.md", "decisions.md", "operations.md", "README.md")
 """The longest of the documentation."""
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests go to one process, which makes what they share once; pages of the documentation share nothing, and go one by one."""
+    """A file's tests go to one process, which makes what they share once, and so do all that share a lake.
+
+    Pages of the documentation share nothing, and go one by one.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return nodeid if file.endswith("test_docs.py") else file
+        if file.endswith("test_docs.py"):
+            return nodeid
+        return file if file in APART else next((lake for lake in LAKES if file.startswith(lake)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
