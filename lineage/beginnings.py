@@ -65,8 +65,9 @@ def _gathering() -> str:
         kept AS (SELECT stretch, CASE {letters} ELSE 0 END AS letters FROM others GROUP BY stretch),
         begun AS (
             SELECT DISTINCT stretch, left(text, letters) AS text, false AS type FROM others JOIN kept USING (stretch)
-            UNION ALL SELECT DISTINCT seq // {STRETCH}, {_PLAIN.format("left(ref, strpos(ref, '/'))")}, true
-            FROM records WHERE kind IN {KINDS} AND contains(ref, '/') AND {within})
+            UNION ALL SELECT DISTINCT stretch, {_PLAIN.format("text")}, true FROM (
+                SELECT DISTINCT seq // {STRETCH} AS stretch, left(ref, strpos(ref, '/')) AS text
+                FROM records WHERE kind IN {KINDS} AND contains(ref, '/') AND {within}))
         SELECT text, type, greatest(stretch * {STRETCH}, $first), least((stretch + 1) * {STRETCH}, $next) - 1 FROM begun
         UNION ALL SELECT NULL, false, $next - 1, $next - 1"""
 

@@ -57,7 +57,7 @@ class Columns:
     logged: list[int]
     at: list[int | None]
     data: list[bytes]
-    texts: list[bytes]
+    texts: Sequence[bytes | msgspec.Raw]
     names: list[str]
 
     @property

@@ -82,7 +82,7 @@ def _checked(wire: _Wire) -> Columns:
     first, following, count = (np.array(each, np.int64) for each in (wire.first, wire.next, wire.count))
     return Columns(
         wire.common, of, wire.id, wire.ref, wire.parents, wire.counts, first, following, count, wire.logged, wire.at, data,
-        list(map(bytes, wire.texts)), wire.names,
+        wire.texts, wire.names,
     )  # fmt: skip
 
 

@@ -54,6 +54,9 @@ SETTINGS: dict[str, str] = {
 
 _log = structlog.get_logger("headwater.lineage")
 
+ROOM = 25_000
+"""Records that may be ahead of their transactions: now and then one takes twice as long, for it sorts names too. Some 25 MB."""
+
 
 def open_database(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that reads no other file and whose settings are locked. Raises Unavailable.
@@ -95,7 +98,7 @@ class Store:
         self._head = Head(0, 0, GENESIS)
         self._last = self._head  # after all that was made ready, while the head is of what is committed
         self._names = 0
-        self._ahead = Ahead()
+        self._ahead = Ahead(ROOM)
         self._known = Known()
         self._texts = Texts(b"", 0, {})
         self._gate = Gate()
@@ -148,7 +151,8 @@ class Store:
         """The same, but return once all is ready for the transaction: that goes on in a thread of its own while the next batch is made
         ready, and `done` hears of it there once it is committed. `done` must ask nothing of the store.
 
-        One batch is ahead at most. Raises what the transaction of the batch before raised; nothing lands any more then.
+        One batch is ahead at most, or several that have no more than ROOM records together. Raises what the transaction of a batch before
+        raised; nothing lands any more then.
         """
 
         def act() -> None:
@@ -157,7 +161,7 @@ class Store:
 
         with self._writing, self._remembering():
             ready = self._ready(batch)
-            self._ahead.begin(act)
+            self._ahead.begin(act, ready.landed.rows)
 
     def settle(self) -> None:
         """Wait until all that was given has landed. Raises what its transaction raised."""
@@ -245,7 +249,7 @@ class Store:
         at = to_datetime(self._clock())
         if not records.size and not sifted.replays:
             landed.batch = self._last.batch
-            return Ready(landed, None, None, None, None, (), (), (), at)
+            return Ready(landed, None, None, None, None, {}, (), (), (), at)
         kept = keep(self._texts, records, self._stored)
         before = self._last
         rows, names = table(records, before.seq, before.batch + 1, kept), named(kept, before.seq)
@@ -253,8 +257,9 @@ class Store:
         entry = link(before, before.seq + records.size, root(found))
         self._last = Head(entry.batch, entry.next_seq, entry.head)
         landed.batch = entry.batch
+        added = sums.added(rows, kept.contents, names)
         whole = rows.append_column("leaf", pa.array(found, pa.binary()))
-        return Ready(landed, whole, entry, kept.contents, names, (), (), sifted.replays, at)
+        return Ready(landed, whole, entry, kept.contents, names, added, (), (), sifted.replays, at)
 
     def _stored(self, hashes: Sequence[str]) -> dict[str, int]:
         self._ahead.settle()

@@ -5,7 +5,7 @@ Whoever asks need not size every record then. They change in the transaction of 
 
 # ruff: noqa: S608  (the SQL is put together from constants of this module; what comes from outside is a parameter)
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -85,22 +85,26 @@ def added(rows: pa.Table, contents: pa.Table | None, names: pa.Table | None) -> 
 
 def _falls_to(rows: pa.Table) -> Numbers:
     """Of each row the place in WHAT of what it falls to."""
-    kinds = _plain(rows["kind"])
-    deciding = pc.or_(pc.is_in(kinds, pa.array(_DECIDING)), pc.starts_with(_plain(rows["flow"]), _DECIDE))
-    return np.where(_numbers(deciding), 1, np.where(_numbers(pc.is_in(kinds, pa.array(_OF_EVENTS))), 0, 2))
+    kinds, of_events = pa.array(_DECIDING), pa.array(_OF_EVENTS)
+    deciding = _of_each(rows["kind"], lambda kind: pc.is_in(kind, kinds))
+    deciding |= _of_each(rows["flow"], lambda flow: pc.starts_with(flow, _DECIDE))
+    return np.where(deciding, 1, np.where(_of_each(rows["kind"], lambda kind: pc.is_in(kind, of_events)), 0, 2))
 
 
 def _lengths(rows: pa.Table, texts: Iterable[str]) -> Numbers:
     """Of each row the bytes of these columns."""
     found = np.zeros(rows.num_rows, np.int64)
     for text in texts:
-        found += _numbers(pc.fill_null(pc.binary_length(_plain(rows[text])), 0))
+        found += _of_each(rows[text], lambda texts: pc.fill_null(pc.binary_length(texts), 0))
     return found
 
 
-def _plain(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts that may be given as a dictionary."""
-    return texts.cast(pa.string()) if pa.types.is_dictionary(texts.type) else texts
+def _of_each(texts: pa.ChunkedArray, said: Callable[[Any], Any]) -> Numbers:
+    """What is said of each text; where they are given as a dictionary, each of that is asked about once."""
+    if not pa.types.is_dictionary(texts.type):
+        return _numbers(said(texts))
+    whole = texts.combine_chunks()
+    return _numbers(said(whole.dictionary).take(whole.indices))
 
 
 def _parents(lists: pa.ListArray) -> Numbers:
@@ -110,11 +114,11 @@ def _parents(lists: pa.ListArray) -> Numbers:
     return np.asarray(until[ends[1:]] - until[ends[:-1]])
 
 
-def _numbers(column: pa.ChunkedArray) -> Numbers:
-    return np.asarray(column.to_numpy())
+def _numbers(column: pa.Array | pa.ChunkedArray) -> Numbers:
+    return np.asarray(column)
 
 
-def add(connection: Connection, more: dict[str, Sum], sign: int = 1) -> None:
+def add(connection: Connection, more: Mapping[str, Sum], sign: int = 1) -> None:
     """Add to what is kept (or take away), within the transaction that lands (or removes) it."""
     plus = ", ".join(f"{field} = {field} + ?" for field in Sum._fields)
     for what, each in more.items():

@@ -9,8 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Raw
 
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+Body: TypeAlias = bytes | Raw
+"""UTF-8; within a message still, or on its own."""
 
 _sha256 = hashlib.sha256
 _HASH_BYTES, _SALT_BYTES = 32, 16
@@ -25,12 +28,12 @@ class Texts:
 
     def __init__(self, key: bytes, next: int, recent: Mapping[str, int]) -> None:
         self.next = next
-        self._hashes, self._salts, self._bodies = list[bytes](), list[bytes](), list[bytes]()
+        self._hashes, self._salts, self._bodies = list[bytes](), list[bytes](), list[Body]()
         self._keyed = hashlib.blake2b(key=key, digest_size=_SALT_BYTES)
         self._recent: dict[bytes, int] = {}
         self.learn(recent)
 
-    def references(self, told: Sequence[bytes], bodies: Sequence[bytes]) -> pa.Array:
+    def references(self, told: Sequence[bytes], bodies: Sequence[Body]) -> pa.Array:
         """`number:hash` of each JSON text, which is stored if it was not lately; `told` is each after its scope."""
         salts, begun = list[bytes](), self._keyed.copy
         for each in told:
@@ -41,7 +44,7 @@ class Texts:
         numbers = pa.array(self._numbered(hashes, salts, bodies))
         return pc.binary_join_element_wise(pc.cast(numbers, pa.string()), _equally_long(hexlify(b"".join(hashes)), 2 * _HASH_BYTES), ":")
 
-    def _numbered(self, hashes: Sequence[bytes], salts: Sequence[bytes], bodies: Sequence[bytes]) -> Numbers:
+    def _numbered(self, hashes: Sequence[bytes], salts: Sequence[bytes], bodies: Sequence[Body]) -> Numbers:
         """The numbers of contents. Those that are new are to be stored, each once: their numbers follow each other."""
         begin, count = self.next, len(hashes)
         numbers = np.fromiter(map(self._recent.setdefault, hashes, range(begin, begin + count)), np.int64, count)
@@ -88,7 +91,7 @@ class Texts:
             "n": pa.array(np.arange(self.next - len(self._hashes), self.next)),
             "name": names(self._hashes),
             "salt": _equally_long(b"".join(self._salts), 2 * _SALT_BYTES),
-            "body": pa.array(self._bodies, pa.string()),
+            "body": _texts(self._bodies),
         }
         self._hashes, self._salts, self._bodies = [], [], []
         return pa.table(columns)
@@ -98,6 +101,12 @@ def names(hashes: Sequence[bytes]) -> pa.Array:
     """The beginnings of hashes as numbers: what is looked for is found by comparing numbers."""
     beginnings = np.frombuffer(b"".join(hashes), ">u8")[:: _HASH_BYTES // 8]
     return pa.array(beginnings.astype(np.uint64))
+
+
+def _texts(bodies: Sequence[Body]) -> pa.Array:
+    ends = np.zeros(len(bodies) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, bodies), np.int64, len(bodies)), out=ends[1:])
+    return pa.LargeStringArray.from_buffers(len(bodies), pa.py_buffer(ends), pa.py_buffer(b"".join(bodies)))
 
 
 def _equally_long(texts: bytes, length: int) -> pa.Array:

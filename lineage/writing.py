@@ -1,6 +1,6 @@
 """writing: a batch that is ready to land, and the statements that land it within a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from headwater.lineage.chain import Link
 from headwater.lineage.landing import Landed, Replay
-from headwater.lineage.sums import add, added
+from headwater.lineage.sums import Sum, add
 
 Offset: TypeAlias = tuple[str, int, int]
 """(broker, partition of the lineage topic, offset at which to go on)."""
@@ -26,6 +26,7 @@ class Ready(NamedTuple):
 
     rows      those of `records`; None if nothing is new;  link: theirs in the chain, with the head that it makes
     contents  what they say that was not said lately, see `texts`;  names: by which they are asked for, see `landing.named`
+    sums      what all that adds
     offsets   where to go on reading; those of `begun` have no row yet
     replays   what was cut off;  at: when it was made ready
     """
@@ -35,6 +36,7 @@ class Ready(NamedTuple):
     link: Link | None
     contents: pa.Table | None
     names: pa.Table | None
+    sums: Mapping[str, Sum]
     offsets: Sequence[Offset]
     begun: Sequence[Offset]
     replays: Sequence[Replay]
@@ -46,7 +48,7 @@ def write(connection: duckdb.DuckDBPyConnection, ready: Ready) -> None:
     if ready.rows is not None:
         # In the order of seq, as they are.
         connection.from_arrow(ready.rows.select(_COLUMNS)).insert_into("records")
-        add(connection, added(ready.rows, ready.contents, ready.names))
+        add(connection, ready.sums)
     if ready.link is not None:
         connection.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?)", [*ready.link, ready.at])
     if ready.contents is not None:

@@ -41,12 +41,12 @@ def install(passing: Callable[[str], None], *, overtaken: bool) -> None:
                 passing("ahead: overtaken")
         return head
 
-    def beginning(ahead: Ahead, act: Callable[[], None]) -> None:
+    def beginning(ahead: Ahead, act: Callable[[], None], size: int) -> None:
         def acting() -> None:
             act()
             passing("ahead: landed")
 
-        begin(ahead, acting)
+        begin(ahead, acting, size)
 
     Store._sifted = sifting  # type: ignore[method-assign]
     Store._write = writing  # type: ignore[method-assign]
