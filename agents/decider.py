@@ -117,18 +117,26 @@ class Decider:
         self._closing = False
         self._broken: BaseException | None = None
 
-    def submit(self, item: Item | Verdict) -> None:
-        """Take one item; one whose position is already held is not taken again. Never blocks; mind `room`."""
+    def submit(self, *items: Item | Verdict) -> None:
+        """Take items; one whose position is already held is not taken again. Never blocks; mind `room`.
+
+        Of many the loop is told once: to wake it gives the interpreter away, and to get it back may take as long as the switching interval.
+        """
         with self._lock:
-            if item.place in self._held:
-                return
-            self._held[item.place] = item
-            key = item.activation.key if isinstance(item, Item) else self._key_of(item)
-            chain = self._chains.setdefault(key, _Chain())
-            chain.items.append(item)
-            if len(chain.items) == 1:
-                self._ready.append(key)
-            self._wake()
+            for item in items:
+                self._take(item)
+            if self._ready:
+                self._wake()
+
+    def _take(self, item: Item | Verdict) -> None:
+        if item.place in self._held:
+            return
+        self._held[item.place] = item
+        key = item.activation.key if isinstance(item, Item) else self._key_of(item)
+        chain = self._chains.setdefault(key, _Chain())
+        chain.items.append(item)
+        if len(chain.items) == 1:
+            self._ready.append(key)
 
     def room(self) -> int:
         """How many more items to submit now; 0: let the source wait. What waits behind its own key takes nobody's place."""

@@ -167,15 +167,17 @@ class DecideLogic(StatefulBatchLogic[Woken, list[Record], bytes]):
         if self._decider is None:
             self._early += items
             return
+        new: list[Item | Verdict] = []
         for item in items:
             if isinstance(item, Verdict):
-                self._decider.submit(item)
+                new.append(item)
                 continue
             offset = int(item.position.rpartition("/")[2])
             self._next = max(self._next, offset + 1)
             if not self._told.overlap(offset, offset + 1):
                 heapq.heappush(self._underway, offset)
-                self._decider.submit(item)
+                new.append(item)
+        self._decider.submit(*new)
 
     def _in_flight(self) -> list[Item | Verdict]:
         return [*(self._decider.in_flight() if self._decider is not None else ()), *self._early]
