@@ -1,6 +1,7 @@
 """What every test stands on: nothing outside this machine, a hypothesis profile, and one embedded broker (or HEADWATER_TEST_KAFKA's)."""
 
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ from headwater.flows.logs import to_stderr
 settings.register_profile("headwater", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headwater")
 to_stderr()
+
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""Compiled once, as where people work: else each process compiles all of headwater, and each of pytest's rewrites 600 files besides."""
 
 INSIDE = Path(sitecustomize.__file__).parent
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(INSIDE), os.environ.get("PYTHONPATH"))))
@@ -79,6 +84,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that no process has long to do when the others are done."""
     items.sort(key=lambda item: (_place(item.nodeid, LONGEST, str.startswith), _place(item.nodeid, PAGES, str.__contains__)))
+
+
+def pytest_collection_finish() -> None:
+    """From here on tests change modules and load them again within a second, which compiled ones cannot tell."""
+    sys.dont_write_bytecode = True
 
 
 def _place(nodeid: str, named: tuple[str, ...], match: Callable[[str, str], bool]) -> int:
