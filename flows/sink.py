@@ -20,6 +20,8 @@ _log = structlog.get_logger("headwater.sink")
 Delivered = Callable[[KafkaError | None, KafkaMessage], None]
 PATIENCE_S = 5.0
 """How long a broker that does not answer is waited for once the flow was told to stop."""
+LOOK_S = 0.01
+"""How long the client waits until it is looked whether all that is waited for is acknowledged: it would wait for what others send too."""
 UNDERWAY = 16_000_000
 """Bytes that one sender may have on their way."""
 
@@ -95,8 +97,8 @@ class Writer:
         """Until nothing is pending, for as long as it takes. Raises Unavailable when told to stop meanwhile, and what `pending` raises."""
         waited = 0.0
         while pending():
-            self._producer.flush(0.2)
-            waited += 0.2
+            self._producer.flush(LOOK_S)
+            waited += LOOK_S
             if self._stop.is_set() and waited > PATIENCE_S and (left := pending()):
                 raise Unavailable(f"{left} messages are not acknowledged by the broker, and the flow was told to stop")
 

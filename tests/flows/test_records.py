@@ -110,6 +110,26 @@ def test_sending_does_not_wait_and_settling_does():
     assert [position.offset for position in told] == list(range(100))
 
 
+class Shared(Client):
+    """A producer that others write with as well, without a pause: it is never empty, so that `flush` takes all the time it is given."""
+
+    waited = 0.0
+
+    def flush(self, timeout: float) -> int:
+        self.waited += timeout
+        return super().flush(timeout) + 1
+
+
+def test_nobody_waits_for_what_others_send():
+    """A write, and a sender that settles, is done soon after its own messages are acknowledged, however much others have on their way."""
+    client = Shared()
+    assert len(writer(client).write([message(1)])) == 1
+    sending = Sending(writer(client))
+    sending.send([message(2)])
+    sending.settle()
+    assert client.acknowledged == 2 and client.waited < 0.05
+
+
 def test_what_is_on_its_way_is_bounded():
     """Beyond its bound `send` waits for acknowledgements: memory is bounded, however long an epoch lasts."""
     client = Client()
