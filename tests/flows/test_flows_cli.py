@@ -128,9 +128,10 @@ def test_why_sql_and_verify_beside_the_running_flows(headwater, lake, home):
     rows: list = []
     for _ in range(100):
         time.sleep(0.1)
-        rows = json.loads(headwater("sql", "from decisions where key = 'high' and agent = 'warn'", "--json", home=home).stdout)
-        if rows:
+        rows = json.loads(headwater("sql", "from decisions where key = 'high' order by agent", "--json", home=home).stdout)
+        if len(rows) == 2:
             break
+    rows = [row for row in rows if row["agent"] == "warn"]
     assert rows[0]["choice"].startswith("warn residents")
     told = headwater("why", rows[0]["id"], home=home)
     assert told.returncode == 0 and "high_water" in told.stdout, told
