@@ -18,6 +18,7 @@ from headwater.flows.recovery import SLOTS, Recovery
 from headwater.flows.runtime import Runtime
 from headwater.flows.screen import causes
 from headwater.flows.settings import Settings
+from headwater.flows.switching import LANDING_S, switch_often
 from headwater.flows.target import application, target_of
 from headwater.lineage.errors import Misused
 
@@ -64,6 +65,7 @@ def run(
             Console(stderr=True).print(warning, style="yellow", markup=False)
         runtime.keep_progress()
     if flow == "audit":
+        switch_often(LANDING_S)
         runtime.store.lost_with_broker(runtime.broker)
         runtime.keep_heads()
     runtime.workers, runtime.epoch = max(1, workers) * max(1, len(addresses)), snapshot
