@@ -15,4 +15,5 @@ Where agents are called so many changes cost more than they give."""
 def switch_often(interval_s: float = INTERVAL_S) -> None:
     """For the whole process, for good, unless it does so oftener: where flows run beside those who answer, and where lineage lands while
     the next is read."""
-    sys.setswitchinterval(min(sys.getswitchinterval(), interval_s))
+    if interval_s < sys.getswitchinterval():
+        sys.setswitchinterval(interval_s)
