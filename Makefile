@@ -28,7 +28,7 @@ demo: setup  ## replay 7–9 February 2013: real flights and weather through the
 up: setup  ## run the application of app.py (or HEADWATER_APP) in one process
 	$(BIN)/headwater up $(ARGS)
 
-test: setup  ## the tests, some ten minutes on two cores (half of a process's time is waiting: so four)
+test: setup  ## the tests, some thirteen minutes on two cores (half of a process's time is waiting: so four)
 	$(BIN)/python -m pytest -q -n 4 -m "not long" $(ARGS)
 
 test-long: setup  ## the crash and soak suites as well, then the thousand seeds of effects once (SEEDS="--seeds 0..99": some of them)
