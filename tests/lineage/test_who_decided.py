@@ -71,4 +71,5 @@ def test_a_file_of_the_form_before_tells_it_too(tmp_path):
         old = [column for column, *_ in cursor.execute("DESCRIBE decisions").fetchall()]
     with Store(path, clock=lambda: 1) as store, store.cursor() as cursor:
         assert cursor.execute(QUERY).fetchall() == [("recover", "recover", "1", "local", "ada")]
-        assert [column for column, *_ in cursor.execute("DESCRIBE decisions").fetchall()] == new == [*old, "decided_by", "model", "judged_by"]
+        now = [column for column, *_ in cursor.execute("DESCRIBE decisions").fetchall()]
+        assert now == new == [*old, "decided_by", "model", "judged_by"]
