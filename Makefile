@@ -28,16 +28,16 @@ demo: setup  ## replay 7–9 February 2013: real flights and weather through the
 up: setup  ## run the application of app.py (or HEADWATER_APP) in one process
 	$(BIN)/headwater up $(ARGS)
 
-test: setup  ## the tests, some thirteen minutes on two cores (half of a process's time is waiting: so four)
-	$(BIN)/python -m pytest -q -n 4 -m "not long" $(ARGS)
+test: setup  ## the tests, some thirteen minutes on two cores (a third to a half of a process's time is waiting: so three)
+	$(BIN)/python -m pytest -q -n 3 -m "not long" $(ARGS)
 
 test-long: setup  ## the crash and soak suites as well, then the thousand seeds of effects once (SEEDS="--seeds 0..99": some of them)
-	$(BIN)/python -m pytest -q -n 4 $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 $(ARGS)
 	$(BIN)/python tests/crash/seeds.py $(SEEDS)
 
 test-compose: setup  ## the same tests against Redpanda and Qdrant from docker-compose.yml
 	docker compose up --detach --wait redpanda qdrant
-	HEADWATER_TEST_KAFKA=127.0.0.1:19092 HEADWATER_TEST_QDRANT=http://127.0.0.1:6333 $(BIN)/python -m pytest -q -n 4 -m "not long" $(ARGS)
+	HEADWATER_TEST_KAFKA=127.0.0.1:19092 HEADWATER_TEST_QDRANT=http://127.0.0.1:6333 $(BIN)/python -m pytest -q -n 3 -m "not long" $(ARGS)
 	docker compose down
 
 lint: setup  ## ruff, mypy, import direction
