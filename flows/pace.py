@@ -44,9 +44,9 @@ class Pace:
     """When the slots of one source in one worker are to be looked at.
 
     All wake when the last of their company may end its epoch, and none looks between its own end and that. If that is so late that nothing
-    could be read before its own next end, it sleeps on until they end that one. What other processes do is
-    guessed: a worker that had to wait for them sleeps as long once, over the end of its epoch, and from then on they end together. Where
-    that did not help (it was slow steps that it waited for) it is tried seldom.
+    could be read before its own next end, it sleeps on until they end that one. What other processes do is guessed: a worker that had to
+    wait for them sleeps as long once, over the end of its epoch, and from then on they end together. Where that did not help (it was slow
+    steps that it waited for) it is tried seldom.
 
     began  when its epoch began;  number  epochs that it has ended
     """
