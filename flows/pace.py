@@ -58,7 +58,7 @@ class Pace:
         self._look = self.began, -1.0
         self._ended: set[int] = set()
         self._hold = self._held = 0.0
-        self._over = False
+        self._through = self.began
         self._rest, self._skip = 1, 0
 
     def looked(self, slot: int = 0) -> None:
@@ -67,15 +67,17 @@ class Pace:
         if slot not in self._ended:
             return
         self._ended.clear()
-        late = now >= self.began + self._epoch - _GUARD_S  # this look ends the epoch too: holding back is for the next
-        if not self._company.far:
-            # The others end the present epoch when this one's next is nearly over: that one is slept through, to end it with them.
-            self._over = late and not self._held and self._company.closes(self) > now + _GUARD_S
-            self._hold = self._epoch if self._over else 0.0
-            return
-        self._judge(max(0.0, now - max(self.began, self._wanted)))
-        if self._hold and late:
-            self._over, self.began = True, now
+        ends = now >= self.began + self._epoch - _GUARD_S
+        if self._company.far:
+            self._judge(max(0.0, now - max(self.began, self._wanted)))
+            closes = now + self._hold
+        else:
+            closes = self._company.closes(self)
+            self._hold = self._epoch if ends and not self._held and closes > now + _GUARD_S else 0.0
+        if ends and self._hold:
+            # This look ends the epoch too, and the others end it when this one's next is nearly over: that one is slept through, to end it
+            # with them. All slots sleep until then, also those that look when the first has ended its epoch.
+            self._through = closes + self._epoch
 
     def ended(self, slot: int = 0) -> None:
         """The epoch ended: to be told at every snapshot. The slots of a source end it one after the other, each after its own look."""
@@ -89,17 +91,14 @@ class Pace:
         looked, until = self._look
         self.began = looked if now - until < _GUARD_S else now  # the engine's epoch begins as it turns to the slots
         self.number += 1
-        self._held = self._hold
-        if not (self._over and self._company.far):
-            self._hold = 0.0
-        self._over = False
+        self._held, self._hold = self._hold, 0.0
 
     def until(self, wanted: float) -> float:
         """When to look again if `wanted` (of this clock) is when the slot would like to."""
         now, end = self._clock(), self.began + self._epoch
+        if now < self._through:  # whichever slot asks: the first may have ended its epoch before the others look
+            return self._through
         closes = self._company.closes(self) + self._hold
-        if self._over:
-            return closes
         if now >= end:  # this look has ended the epoch, or the next one does
             return max(closes, min(wanted, now + _GUARD_S))
         return wanted if wanted < end - _GUARD_S else closes

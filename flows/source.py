@@ -265,6 +265,8 @@ class Slot(StatefulSourcePartition[Batch, State]):
             moment = time.monotonic()
             wanted = moment + at - now
             paced = (reader.pace.wants if lead else reader.pace.until)(wanted)
+            if paced == wanted and reader.busy and lead:
+                return None  # a moment that is over would be one to come: the engine counts from when it began to look
             at = at if paced == wanted else now + paced - moment
         return datetime.fromtimestamp(at, UTC)
 

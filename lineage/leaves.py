@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -79,9 +79,8 @@ def _listed(lists: pa.Array) -> pa.Array:
     return pc.binary_join(pa.ListArray.from_arrays(starts, framed), "")
 
 
-def _hashed(texts: pa.Array) -> Iterator[bytes]:
+def _hashed(texts: pa.Array) -> list[bytes]:
     _, offsets, body = texts.buffers()
     ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].tolist()
-    whole = memoryview(body or b"")
-    for start, end in pairwise(ends):
-        yield hashlib.sha256(whole[start:end]).digest()
+    whole, sha256 = memoryview(body or b""), hashlib.sha256
+    return [sha256(whole[start:end]).digest() for start, end in pairwise(ends)]

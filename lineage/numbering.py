@@ -17,7 +17,8 @@ Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 FEW = 512
 """So many or fewer are done before the first of the 64 steps would have paid."""
-_AT_ONCE = 4_096
+_AT_ONCE = 32_768
+"""As many as a transaction has, mostly: numpy lets go of the interpreter in each of some five hundred steps, and must wait for it again."""
 _BLOCK, _LONGEST = 64, 55
 _WHOLE = re.compile(r"[0-9a-f]{16}")
 _UUID = np.array([*range(8), *range(9, 13), *range(14, 18)])

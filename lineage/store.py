@@ -58,8 +58,11 @@ ROOM = 25_000
 """Records that may be ahead of their transactions: now and then one takes twice as long, for it sorts names too. Some 25 MB."""
 
 
-def open_database(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+def open_database(path: Path | str, *, read_only: bool = False, sharing: bool = False) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that reads no other file and whose settings are locked. Raises Unavailable.
+
+    sharing  compute with half of the processors, for flows run beside it: the engine's own threads do not give way to them as readers do
+             (see `answering`), so with all of them whoever asks slows who lands, who needs but one
 
     Read-only, the file of an older headwater is given today's form first: what reads knows no other.
     """
@@ -72,6 +75,9 @@ def open_database(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDB
         Store(path, clock=lambda: time.time_ns() // 1000).close()
         return open_database(path, read_only=True)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    if sharing:
+        threads = int(connection.execute("SELECT current_setting('threads')").fetchall()[0][0])
+        connection.execute(f"SET GLOBAL threads = {max(1, threads // 2)}")
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -93,7 +99,7 @@ class Store:
         self._writing = threading.Lock()
         if str(path) != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._connection = open_database(path)
+        self._connection = open_database(path, sharing=True)
         self._offsets: dict[tuple[str, int], int] = {}
         self._head = Head(0, 0, GENESIS)
         self._last = self._head  # after all that was made ready, while the head is of what is committed
@@ -207,7 +213,7 @@ class Store:
                 new.replace(path)
                 on_disk(path)
             finally:
-                self._connection = open_database(path)
+                self._connection = open_database(path, sharing=True)
         self._load()
 
     def lost_with_broker(self, broker: str) -> int:

@@ -1,6 +1,6 @@
 """Sources' epochs end together, so that an idle one does not stall a busy one: the engine's rules, simulated and counted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -13,22 +13,40 @@ AGAIN_S = 0.001
 """How soon the simulated engine asks again whether one may look whose time has come."""
 
 
+@dataclass(eq=False)
+class Part:
+    """A slot as the engine keeps it: when its epoch began, how many it has ended, when it wants to be looked at."""
+
+    began: float
+    epoch: int = 0
+    next: float = 0.0
+
+
 @dataclass
 class Worker:
-    """A worker of the engine with one source: when it began, how long a look takes it, whether its looks find something."""
+    """A worker of the engine with one source: when it began, how long a look takes it, whether its looks find something, how many slots.
+
+    looks  of the slot that looks for all, the last;  wake  when the engine turns to it
+    """
 
     began: float
     cost: float
     busy: bool
-    epoch: int = 0
+    slots: int = 1
     looks: int = 0
     asked: int = 0
-    next: float = 0.0
+    wake: float = 0.0
     pace: Pace | None = None
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        return min(part.epoch for part in self.parts)
 
 
 class Engine:
-    """What Bytewax does: an epoch ends at the first look after its time; no look in the next before all have ended this one.
+    """What Bytewax does: a slot's epoch ends at its first look after its time; no look in the next before all slots of all workers have
+    ended this one; and a worker rests for as long as its first slot wanted to when it turned to them, however long they took it.
 
     paced  "together": in one process;  "apart": each in one of its own, so that what the others do is guessed;  "": not at all
     """
@@ -40,30 +58,45 @@ class Engine:
         """Looks of each worker in half a minute."""
         together = Company(EPOCH, clock=lambda: self.now)
         for worker in self.workers:
-            self.now = worker.next = worker.began
-            company = Company(EPOCH, far=True, clock=lambda: self.now) if self._paced == "apart" else together
-            worker.pace = company.join()
+            worker.wake = worker.began
+            worker.parts = [Part(worker.began, next=worker.began) for _ in range(worker.slots)]
         while True:
-            worker = min(self.workers, key=lambda each: each.next)
-            self.now = began = worker.next
+            worker = min(self.workers, key=lambda each: each.wake)
+            self.now = began = max(self.now, worker.wake)
             if began > SECONDS:
                 return [each.looks for each in self.workers]
-            if any(other.epoch < worker.epoch for other in self.workers):
-                worker.next += AGAIN_S
-                worker.asked += 1
-                continue
-            self._look(worker, began)
+            if worker.pace is None:
+                company = Company(EPOCH, far=True, clock=lambda: self.now) if self._paced == "apart" else together
+                worker.pace = company.join()
+            self._turn(worker, began)
 
-    def _look(self, worker: Worker, began: float) -> None:
+    def _turn(self, worker: Worker, began: float) -> None:
+        """The engine turns to a worker: to those of its slots whose time has come, one after the other."""
+        waiting = []
+        for part in worker.parts:
+            if part.next > began:
+                continue
+            if any(other.epoch < part.epoch for each in self.workers for other in each.parts):
+                waiting.append(part)
+            else:
+                self._look(worker, part, began)
+        rests = [max(part.next - began, 0.0) for part in worker.parts if part not in waiting]
+        worker.asked += bool(waiting)
+        worker.wake = self.now + min([*rests, AGAIN_S] if waiting else rests)
+
+    def _look(self, worker: Worker, part: Part, began: float) -> None:
         assert worker.pace is not None
-        worker.looks += 1
-        worker.pace.looked()
-        self.now = began + worker.cost
+        slot, leads = id(part), part is worker.parts[-1]
+        worker.pace.looked(slot)
+        worker.looks += leads
+        self.now += worker.cost if leads else 0.0
         wanted = self.now if worker.busy else self.now + REST
-        worker.next = max(self.now, worker.pace.wants(wanted) if self._paced else wanted)
-        if began - worker.began >= EPOCH:
-            worker.epoch, worker.began = worker.epoch + 1, began
-            worker.pace.ended()
+        paced = worker.pace.wants if leads else worker.pace.until
+        next = paced(wanted) if self._paced else wanted
+        part.next = began if next == self.now else next  # whoever wants to look at once says so
+        if began - part.began >= EPOCH:
+            part.epoch, part.began = part.epoch + 1, began
+            worker.pace.ended(slot)
 
 
 WAYS = ("together", "apart")
@@ -71,21 +104,21 @@ WAYS = ("together", "apart")
 
 @pytest.mark.parametrize("paced", WAYS)
 @settings(max_examples=20)
-@given(late=st.floats(0, 2), cost=st.floats(0.001, 0.01))
-def test_an_idle_worker_does_not_stall_a_busy_one(paced, late, cost):
+@given(late=st.floats(0, 2), cost=st.floats(0.001, 0.01), slots=st.integers(1, 3))
+def test_an_idle_worker_does_not_stall_a_busy_one(paced, late, cost, slots):
     """However late the idle one began, the busy one looks nearly as often as if it were alone."""
-    busy, _ = Engine(paced, Worker(0, cost, True), Worker(late, 0.0001, False)).run()
+    busy, _ = Engine(paced, Worker(0, cost, True, slots), Worker(late, 0.0001, False, slots)).run()
     assert busy > 0.85 * SECONDS / cost
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0.0001, 0.01), st.booleans()), min_size=2, max_size=6))
 @settings(max_examples=20)
 def test_sources_of_one_process_wait_asleep(drawn):
-    """However many there are and whenever each began, from the second epoch on none is asked more often than it looks at an epoch's end."""
+    """However many there are, of one slot each, once all have begun none is asked more often than it looks at an epoch's end."""
     engine = Engine("together", *(Worker(*each) for each in drawn))
     engine.run()
     for worker in engine.workers:
-        assert worker.asked * AGAIN_S < 0.5 + worker.epoch * sum(2 * each.cost + AGAIN_S for each in engine.workers)
+        assert worker.asked * AGAIN_S < 2.5 + worker.epoch * sum(2 * each.cost + AGAIN_S for each in engine.workers)
 
 
 def test_without_it_the_busy_one_would_stall():

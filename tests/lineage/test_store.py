@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from headwater.lineage.errors import Misused, Unavailable
 from headwater.lineage.event import Position
 from headwater.lineage.record import fact, outcomes, run_of
-from headwater.lineage.store import Landing, Store
+from headwater.lineage.store import Landing, Store, open_database
 from headwater.lineage.testing import BROKER, document, landings, name, sample_records
 from headwater.lineage.verify import verify
 
@@ -231,3 +231,21 @@ def test_a_newer_file_is_refused(tmp_path):
         connection.execute("INSERT INTO migrations VALUES (99, 'later', now())")
     with pytest.raises(Misused, match="upgrade headwater"):
         Store(path, clock=lambda: 1)
+
+
+def test_the_writers_database_leaves_half_of_the_processors_to_flows(tmp_path):
+    """Also once its file was exchanged; one that is opened by itself has them all."""
+
+    def threads(database):
+        with database.cursor() as cursor:
+            return cursor.execute("SELECT current_setting('threads')").fetchall()[0][0]
+
+    with duckdb.connect() as usual:
+        all_of_them = threads(usual)
+    with Store(tmp_path / "l.duckdb", clock=lambda: 0) as store:
+        assert threads(store) == max(1, all_of_them // 2)
+        store._connection.execute("INSERT INTO unscrubbed VALUES ('removal')")
+        store._scrub()
+        assert threads(store) == max(1, all_of_them // 2)
+    with open_database(tmp_path / "l.duckdb", read_only=True) as alone:
+        assert threads(alone) == all_of_them
