@@ -44,8 +44,9 @@ _ABORTS = 2
 _TRANSACTION_S = 30.0
 _LINGER_MS = 200
 """A group is sent whole, when it is flushed, which waits for no lingering: not in as many requests as it has messages."""
-_READ_S = 2 * _TRANSACTION_S
-"""An open transaction that nobody ends is ended by the broker after `_TRANSACTION_S`, at its next look around."""
+_OPEN_S = 2 * _TRANSACTION_S
+"""How long opening may take, and then reading: an open transaction that nobody ends is ended by the broker after `_TRANSACTION_S`, at its
+next look around."""
 
 
 class Fenced(Terminal):
@@ -109,7 +110,7 @@ class KafkaJournal:
             linger_ms=_LINGER_MS,
         )
         try:
-            self._producer.init_transactions(30)
+            self._producer.init_transactions(_OPEN_S)
         except KafkaException as error:
             raise Unavailable(f"the journal of {agent}/{partition} cannot be opened: {kafka.told(error)}") from None
         self._since, self._places = since, Places(since)
@@ -138,7 +139,7 @@ class KafkaJournal:
         place = (self._kafka, DECISIONS, self._partition, self._since)
         messages = drain(*place, "read_uncommitted")
         if not is_embedded(self._broker):  # ends of partitions cannot be compared: markers count for some readers only
-            messages = drain(*place, until=messages[-1].offset + 1 if messages else 0, patience_s=_READ_S)
+            messages = drain(*place, until=messages[-1].offset + 1 if messages else 0, patience_s=_OPEN_S)
         return [entry for message in messages for entry in self._read(message)]
 
     def _mark_opened(self) -> None:

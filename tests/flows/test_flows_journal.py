@@ -15,7 +15,7 @@ from headwater.agents.book import Book
 from headwater.agents.journal import Decided, Done, Outgoing, decode_page, pages
 from headwater.flows.broker import Broker
 from headwater.flows.drain import drain
-from headwater.flows.journal import Broken, Fenced, KafkaJournal
+from headwater.flows.journal import _TRANSACTION_S, Broken, Fenced, KafkaJournal
 from headwater.flows.kafka import Kafka, is_embedded
 from headwater.flows.sink import Outgoing as Message
 from headwater.flows.sink import Writer
@@ -120,7 +120,7 @@ def test_other_agents_and_partitions_are_not_fenced(opened, agent):
 def killed(kafka, app, agent):
     """Leaves a transaction of another agent open in partition 0; gives that agent."""
     producer = kafka.producer(transactional_id=f"headwater-{app}-{agent}x-0", transaction_timeout_ms=60_000)
-    producer.init_transactions(10)
+    producer.init_transactions(60)
 
     def leaving() -> str:
         producer.begin_transaction()
@@ -309,6 +309,22 @@ def stand_still(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
     while any(task.read_text().rpartition(")")[2].split()[0] not in "TtZX" for task in Path(f"/proc/{pid}/task").glob("*/stat")):
         time.sleep(0.001)
+
+
+def test_opening_outlasts_what_a_killed_owner_left_open(kafka, app, agent):
+    """A broker that answers the fence once the former owner's transaction is over by its time limit is waited for."""
+
+    class Late(Hand):
+        def init_transactions(self, patience_s):
+            if patience_s <= _TRANSACTION_S:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            self._producer.init_transactions(patience_s)
+
+    door = Door(kafka)
+    door.producer = lambda **more: Late(kafka.producer(**more), door)
+    journal = KafkaJournal(door, kafka.broker_id(), app, agent, 0)
+    assert journal.book == []
+    journal.close()
 
 
 @pytest.mark.parametrize("stopped", ["flush", "commit_transaction"])
