@@ -29,12 +29,16 @@ class Reading(msgspec.Struct):
 
 
 class Flaky:
-    """An enricher that has no answer for a gauge as many times as `failing` says; `refused` gauges it never takes."""
+    """An enricher that has no answer for a gauge as many times as `failing` says; `refused` gauges it never takes.
+
+    It counts for each thread by itself, for each flow asks in its own: else which of them fails how often would hang on who is quicker.
+    """
 
     schema = {"place": pl.String}  # noqa: RUF012
 
     def __init__(self, **failing: int) -> None:
         self.failing, self.asked, self.lock = Counter(failing), Counter[str](), threading.Lock()
+        self._failed = Counter[tuple[int, str]]()
         self.refused: set[str] = set()
 
     def facts(self, model: Any, time: int) -> dict[str, str]:
@@ -42,8 +46,9 @@ class Flaky:
             self.asked[model.gauge] += 1
             if model.gauge in self.refused:
                 raise ValueError("no such gauge in the register")
-            if self.failing[model.gauge] > 0:
-                self.failing[model.gauge] -= 1
+            asking = threading.get_ident(), model.gauge
+            if self._failed[asking] < self.failing[model.gauge]:
+                self._failed[asking] += 1
                 raise ConnectionError("no route to the register")
         return {"place": "pier"}
 
@@ -91,7 +96,7 @@ class Lake:
         return eventually(look)
 
 
-def eventually(look: Callable[[], Any], seconds: float = 60) -> Any:
+def eventually(look: Callable[[], Any], seconds: float = 120) -> Any:
     """What `look` gives once it is truthy."""
     until = time.monotonic() + seconds
     while not (found := look()):

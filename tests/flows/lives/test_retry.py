@@ -22,11 +22,11 @@ def tries(lake, topic, position):
 def test_what_fails_for_now_comes_again_and_arrives(lake, eventually):
     """A retryable failure climbs the ladder, holds nobody, arrives; its headers tell attempt and first failure; every place ends once."""
     slow, quick = lake.gauge(), lake.gauge()
-    lake.flaky.failing[slow] = 3  # the rules ask once
+    lake.flaky.failing[slow] = 2  # the rules ask once, and do without
     north, south = lake.publish(slow, quick)
-    lake.run.progress.wait([south], 30)
+    lake.run.progress.wait([south], 60)
     eventually(lambda: lake.rows(f"from documents where document = 'level/{slow}'"))
-    lake.run.progress.wait([north], 30)
+    lake.run.progress.wait([north], 60)
     lake.settled()
     [first], [second] = tries(lake, f"{RETRY}1", north), tries(lake, f"{RETRY}2", north)
     assert [told(message)[ATTEMPT] for message in (first, second)] == ["2", "3"]
@@ -69,12 +69,12 @@ def test_a_terminal_failure_does_not_climb(lake):
 def test_the_rules_do_not_wait_for_the_ladder(lake, eventually):
     """`detect` buries by itself what its enricher has no answer for, under an id of its own; `index` still gets it in by the ladder."""
     gauge = lake.gauge()
-    lake.flaky.failing[gauge] = 2  # once for each flow
+    lake.flaky.failing[gauge] = 1  # for each flow
     [north] = lake.publish(gauge)
     letters = eventually(lambda: lake.rows(f"select flow, cause from dead_letters where position = '{north.short}'"))
     assert letters == [{"flow": "detect", "cause": "enricher_failed"}]
     eventually(lambda: lake.rows(f"from documents where document = 'level/{gauge}'"))
-    lake.run.progress.wait([north], 30)
+    lake.run.progress.wait([north], 60)
     ended = lake.rows(f"select flow, outcome from events where position = '{north.short}' order by flow")
     assert ended == [{"flow": "detect", "outcome": "dead_lettered"}, {"flow": "index", "outcome": "moved"}]
 
@@ -82,7 +82,7 @@ def test_the_rules_do_not_wait_for_the_ladder(lake, eventually):
 def test_a_stranger_on_the_ladder_is_buried(lake, eventually):
     """A message on a rung that does not say what it is a retry of: a dead letter, invalid; what follows goes on."""
     gauge = lake.gauge()
-    lake.flaky.failing[gauge] = 2
+    lake.flaky.failing[gauge] = 1
     [stranger] = lake.run.writer.write([Outgoing(f"{RETRY}1", b"k", b"{}", [], 0)])
     lake.publish(gauge)
     eventually(lambda: lake.rows(f"from documents where document = 'level/{gauge}'"))
