@@ -41,7 +41,7 @@ WAIT, REFUND = Order(order="wait"), Order(order="refund")
 calls: list[str] = []
 
 
-@tool(kind="read", timeout="100ms")
+@tool(kind="read", timeout="3s")
 async def shelf(parcel: str) -> dict[str, Any]:
     """Fails in the way that the parcel's name says; each further call answers otherwise."""
     calls.append(parcel)
@@ -51,7 +51,7 @@ async def shelf(parcel: str) -> dict[str, Any]:
         case "unknown":
             raise KeyError("no such parcel")
         case "late":
-            await asyncio.sleep(10)
+            await asyncio.sleep(60)
         case "refused":
             raise Forbidden("not yours")
         case "mended" if calls.count("mended") == 1:
@@ -179,7 +179,7 @@ def test_every_shape_is_replayed_from_the_same_context(shape):
     recorded = cases(by, *given)
     before = list(calls)
     for case in recorded:
-        found = asyncio.run(asyncio.wait_for(replay(case, by, ScriptedModel(Decision(REFUND, confidence=0.5)), lambda: 1), 20))
+        found = asyncio.run(asyncio.wait_for(replay(case, by, ScriptedModel(Decision(REFUND, confidence=0.5)), lambda: 1), 60))
         assert (found.difference, found.context_now) == ("", case.context), found
         assert found.agrees and found.now.by == found.then.by and found.now.rationale == found.then.rationale, found
     assert len(recorded) == (1 if len(given) == 1 else 2) and calls == before

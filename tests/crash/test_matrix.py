@@ -69,8 +69,11 @@ class Waker:
 
 def live(victim: Any, writer: Writer, supply: list[Outgoing], share: int, chance: random.Random) -> None:
     """Events by and by until the process is killed: its share, and more only if its point is long in coming."""
+    begun = time.monotonic()
     if chance.random() < 0.5:
-        victim.until(lambda: victim.process.poll() is not None or victim.run_file() or victim.process.stands)
+        while victim.process.poll() is None and not victim.run_file() and not victim.process.stands:  # it may be killed at any moment
+            assert time.monotonic() - begun < 240, victim.standing()
+            time.sleep(0.03)
     waker = Waker(victim.process, chance)
     begun = more_at = time.monotonic()
     try:
@@ -82,7 +85,7 @@ def live(victim: Any, writer: Writer, supply: list[Outgoing], share: int, chance
                 del supply[:many]
                 share -= many
                 more_at = now + 2
-            assert now - begun < 90, f"never passed; so far: {victim.passed[-6:]}\n{victim.standing()}"
+            assert now - begun < 240, f"never passed; so far: {victim.passed[-6:]}\n{victim.standing()}"
             time.sleep(chance.uniform(0, 0.15))
     finally:
         waker.close()

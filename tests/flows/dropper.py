@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -12,7 +13,8 @@ from headwater import Drop, Topic
 from headwater.flows.gateway import Gateway
 from headwater.flows.kafka import Kafka
 from headwater.flows.parcel import Sender
-from headwater.flows.sink import Writer
+from headwater.flows.sink import Outgoing, Writer
+from headwater.lineage.event import Position
 
 
 class Reading(BaseModel):
@@ -32,9 +34,18 @@ def dropped(kafka: Kafka, root: Path, home: Path, topic: str, writer: Writer | N
     return dropping.Dropping(drop, root, home, sender, kafka, broker, clock, threading.Event())
 
 
+class Slow(Writer):
+    """However fast the machine, and however late whoever is to kill it: there is time to."""
+
+    def write(self, messages: Iterable[Outgoing]) -> list[Position]:
+        time.sleep(0.02)
+        return super().write(messages)
+
+
 if __name__ == "__main__":
     bootstrap, root, home, topic = sys.argv[1:]
     dropping.BATCH = 40
-    part = dropped(Kafka({"bootstrap.servers": bootstrap}), Path(root), Path(home), topic)
+    kafka = Kafka({"bootstrap.servers": bootstrap})
+    part = dropped(kafka, Path(root), Path(home), topic, Slow(kafka, kafka.broker_id()))
     while part.status()["files"] == 0:
         part.turn()

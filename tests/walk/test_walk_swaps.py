@@ -64,7 +64,7 @@ def response_to(metres):
     return "warn residents" if metres >= 3 else "send a crew"
 
 
-@agent(wakes_on=[high_water], publishes=[alarms, sirens], tools=[ring], timeout="20s")
+@agent(wakes_on=[high_water], publishes=[alarms, sirens], tools=[ring], timeout="120s")
 async def by_what_it_sees(activation, context):
     """Reads the level off the document it finds."""
     [found, *_] = await context.retrieve(f"gauge {activation.key}", limit=1, where={"gauge": activation.key})
@@ -119,7 +119,7 @@ def decided(home, source, swap, **settings):
             up.gateway.publish(topic, [Event(id=f"e{n}", source="test", type="reading", time=NOON + n * 1_000_000, data=data)], "test")
         with connect(up.address) as lineage:
             query = "select a.id, d.\"key\", d.choice, d.outcome from decisions d join activations a on a.id = d.activation order by all"
-            until = time.monotonic() + 60
+            until = time.monotonic() + 180
             while len(rows := lineage.sql(query).rows()) < 5 and time.monotonic() < until:
                 time.sleep(0.05)
         out = {
@@ -127,7 +127,7 @@ def decided(home, source, swap, **settings):
             for name in ("alarms", "sirens")
         }
         rung = home / "rung.txt"
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while swap == "call" and time.monotonic() < until and (not rung.exists() or rung.read_text().count("\n") < 5):
             time.sleep(0.05)
         out["rung"] = sorted(tuple(line.split(" ", 1)) for line in rung.read_text().splitlines()) if rung.exists() else []
