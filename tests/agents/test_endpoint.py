@@ -107,7 +107,7 @@ def test_a_reply_may_depend_on_the_request():
 
 def test_it_speaks_plain_http():
     """Any client may ask: the models are listed; what it does not do is refused with a hint, and it forgets no request."""
-    with ModelEndpoint("yes") as endpoint, httpx.Client(base_url=endpoint.url) as client:
+    with ModelEndpoint("yes") as endpoint, httpx.Client(base_url=endpoint.url, timeout=60) as client:
         assert client.get("/models").json()["data"][0]["id"] == "scripted"
         answer = client.post("/chat/completions", json={"model": "x", "messages": []}).json()
         assert answer["choices"][0]["message"]["content"] == "yes"

@@ -176,5 +176,5 @@ def test_what_is_not_pinned_says_the_command_that_pins_it(tmp_path):
         McpServer("weather", file, command=[sys.executable, PROGRAM], trusts=True).tools()
     words = shlex.split(str(refused.value).partition("what it says: ")[2])
     assert words[:2] == ["python", "-c"]
-    subprocess.run([sys.executable, *words[1:]], check=True, timeout=60)
+    subprocess.run([sys.executable, *words[1:]], check=True, timeout=500)
     assert McpServer("weather", file, command=[sys.executable, PROGRAM], trusts=True).tools()

@@ -85,7 +85,7 @@ def running():
     while not server.started:
         thread.join(0.01)
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    document = httpx.get(f"{url}/openapi.json", headers={"authorization": KEY}).json()
+    document = httpx.get(f"{url}/openapi.json", headers={"authorization": KEY}, timeout=60).json()
     yield url, document, app.state.seen
     server.should_exit = True
     thread.join(10)

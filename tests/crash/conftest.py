@@ -23,6 +23,8 @@ from headwater.lineage.client import connect
 
 HERE = Path(__file__).parent
 APPLICATION = HERE.parent / "walk" / "application.py"
+PATIENCE_S = 180.0
+"""Several times what a slow machine takes: who waits in vain is told so all the same."""
 
 
 class Nursery:
@@ -72,7 +74,7 @@ class Process:
             self.returncode = self._nursery.ask(poll=self.pid)["status"]
         return self.returncode
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = PATIENCE_S) -> int:
         deadline = time.monotonic() + seconds
         while (status := self.poll()) is None:
             assert time.monotonic() < deadline, f"{self.pid} still runs after {seconds} s"
@@ -134,7 +136,7 @@ class Victim:
         known: dict[str, Any] = self.until(self.run_file)
         return known
 
-    def until(self, look: Callable[[], Any], seconds: float = 60) -> Any:
+    def until(self, look: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
         """What `look` gives once it is truthy; the process must not end meanwhile."""
         deadline = time.monotonic() + seconds
         while not (found := look()):
@@ -160,7 +162,7 @@ class Victim:
 
     def stop(self, number: int) -> int:
         self.process.send_signal(number)
-        return self.process.wait(100)
+        return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
         if self.process.poll() is None:

@@ -56,7 +56,7 @@ def finish(victim: Any, kafka: Kafka) -> None:
         return decided == dict.fromkeys(("decide/warn", "decide/log"), fired)
 
     try:
-        victim.until(all_ended, 180)  # a broker may take a minute to end a transaction that a killed owner left open
+        victim.until(all_ended, 300)  # a broker may take a minute to end a transaction that a killed owner left open
     except AssertionError as error:
         fired = [len(drain(kafka, ACTIVATIONS, p, 0)) for p in range(PARTITIONS[ACTIVATIONS])]
         raise AssertionError(f"{victim.sql(READINGS_ENDED)} {victim.sql(ACTIVATIONS_ENDED)} of {fired}\n{error}") from None

@@ -107,7 +107,7 @@ def _brought(world: World, step: Step, share: int, **how: Any) -> Any:
             share, more_at = share - given, time.monotonic() + 0.4
         if world.follower.ended:
             victim.process.send_signal(signal.SIGKILL if step.how == "kill" else signal.SIGSTOP)
-        assert time.monotonic() - begun < 90, f"never passed {step}; so far: {victim.passed[-6:]}\n{victim.standing()}"
+        assert time.monotonic() - begun < 240, f"never passed {step}; so far: {victim.passed[-6:]}\n{victim.standing()}"
         time.sleep(world.chance.uniform(0, 0.04))
     assert victim.process.poll() == (-signal.SIGKILL if step.how == "kill" else None), victim.said
     return victim

@@ -131,7 +131,7 @@ def check(us: Broker, eu: Broker) -> int:
     return many
 
 
-def until(look: Callable[[], Any], bridging: Bridging | None = None, seconds: float = 120) -> None:
+def until(look: Callable[[], Any], bridging: Bridging | None = None, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not (found := look()):
         said = bridging.said if bridging else ""
@@ -191,7 +191,7 @@ def kill_and_check(seed: int, home: Path, start: Any, kills: int) -> None:
         # What came over is read there once more, to be passed by: a stop before that leaves it for the next life, which here is none.
         until(lambda: told(us) == 2 * many, bridging)
         bridging.process.send_signal(signal.SIGTERM)
-        assert bridging.process.wait(60) == 0, bridging.said
+        assert bridging.process.wait(180) == 0, bridging.said
         assert check(us, eu) == many
         accounted(home, us, many)
 
@@ -253,7 +253,7 @@ def test_an_owner_fenced_in_the_midst_of_a_transaction_ends(point, tmp_path, sta
             publishing.some(5)
             return first.process.poll() is not None
 
-        until(ended, second, 60)
+        until(ended, second)
         publishing.some(100)
         until(lambda: complete(us, eu), second)
         assert first.process.returncode == 1

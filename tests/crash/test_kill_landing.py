@@ -31,7 +31,7 @@ def wave(broker: str, number: int) -> list[Outgoing]:
 def lived(victim: Any, writer: Writer, broker: str, waves: int) -> int:
     """Waves until the process is killed, one whenever it has come to another point, or to none for a while; how many there are then."""
     victim.ready()
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while victim.process.poll() is None:
         assert time.monotonic() < until, victim.standing()
         passed, patience = len(victim.passed), time.monotonic() + 3

@@ -59,7 +59,7 @@ class Publisher:
 def until_killed(victim: Any) -> Publisher:
     """Readings of gauges that rise and fall, some malformed, until the victim is killed."""
     publisher = Publisher(victim)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     n = 0
     while victim.process.poll() is None:
         assert time.monotonic() < deadline, f"never passed\n{victim.standing()}"

@@ -43,7 +43,7 @@ class Service:
         self.port = self._process.stdout.readline().strip()
 
     def counts(self, run: str) -> dict[str, dict[str, int]]:
-        with urlopen(f"http://127.0.0.1:{self.port}/{run}", timeout=30) as answer:
+        with urlopen(f"http://127.0.0.1:{self.port}/{run}", timeout=60) as answer:
             found: dict[str, dict[str, int]] = json.load(answer)
             return found
 
@@ -81,7 +81,7 @@ class World:
             self.writer.write(given)
         return len(given)
 
-    def until(self, look: Callable[[], Any], victim: Any, again: Callable[[], Any] | None = None, seconds: float = 90) -> Any:
+    def until(self, look: Callable[[], Any], victim: Any, again: Callable[[], Any] | None = None, seconds: float = 240) -> Any:
         """Follow and feed until `look` is true. `again`: starts it anew, as a supervisor does, if it is fenced; gives what runs at last."""
         deadline = time.monotonic() + seconds
         while not look():

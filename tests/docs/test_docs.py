@@ -131,7 +131,7 @@ def test_every_command_of_a_page_runs_as_shown(page: Path, tmp_path: Path) -> No
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
     given = {**clean, "PATH": path, "HEADWATER_HTTP__PORT": "0", "COLUMNS": "120", "HF_HUB_OFFLINE": "1", "TERM": "dumb"}
-    ran = subprocess.run(["bash", "-c", script(page)], cwd=tmp_path, env=given, capture_output=True, text=True, timeout=240)
+    ran = subprocess.run(["bash", "-c", script(page)], cwd=tmp_path, env=given, capture_output=True, text=True, timeout=500)
     assert ran.returncode == 0, f"{ran.stderr}\n{ran.stdout}"
     for n, block in enumerate(blocks(page)):
         if block.language == "console" and not block.reason:

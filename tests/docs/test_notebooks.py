@@ -76,7 +76,7 @@ def test_the_tour_runs_as_a_script(toured, home):
     """`python notebooks/tour.py` on a file that is there: exit 0."""
     toured[1]["lineage"].close()
     given = {**os.environ, "HEADWATER_HOME": str(home)}
-    ran = subprocess.run([sys.executable, TOUR], env=given, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, TOUR], env=given, capture_output=True, text=True, timeout=500)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -155,5 +155,5 @@ def test_the_notebooks_are_sound():
     """`marimo check`: no name defined twice, no cycles, the files as marimo writes them."""
     given = [path for path in ALL if path.name != "drawing.py"]
     assert len(given) == 6
-    ran = subprocess.run([sys.executable, "-m", "marimo", "check", "--strict", *given], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-m", "marimo", "check", "--strict", *given], capture_output=True, text=True, timeout=500)
     assert ran.returncode == 0, ran.stdout + ran.stderr

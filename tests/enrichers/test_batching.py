@@ -39,7 +39,7 @@ class Counted(HashEmbedder):
 
 def queued(embedder: Batching, callers: int) -> None:
     """Until so many wait."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while len(embedder._waiting) != callers:
         assert time.monotonic() < end
         threading.Event().wait(0.001)

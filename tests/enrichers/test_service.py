@@ -114,7 +114,7 @@ def test_no_more_than_at_once_are_under_way(service, planes):
             most = max(most, now)
             if now == 3:
                 full.set()
-        full.wait(10)
+        full.wait(30)
         with lock:
             now -= 1
         return echo(method, path, body, headers)

@@ -162,7 +162,7 @@ class Cluster:
         return min(fronts, default=0)
 
     def until(self, look: Callable[[list[Any]], bool]) -> list[Any]:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while not look(found := self.activations()):
             assert time.monotonic() < deadline, f"never came true; {len(found)} activations\n{self.said}"
             assert all(process.poll() is None for process in self.processes), self.said

@@ -87,7 +87,7 @@ def check(topic: str, regions: list[Broker]) -> None:
             assert len(set(brokers)) == len(brokers)
 
 
-def eventually(look: Callable[[], Any], *running: Up, seconds: float = 90) -> None:
+def eventually(look: Callable[[], Any], *running: Up, seconds: float = 180) -> None:
     until = time.monotonic() + seconds
     while not (found := look()):
         for each in running:

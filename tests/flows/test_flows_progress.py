@@ -160,7 +160,7 @@ def test_progress_goes_on_after_a_restart(kafka, name, tmp_path, monkeypatch):
     settings = Settings(home=tmp_path / "home", kafka=dict(kafka.properties))
     with Up(app, settings, flows=("index", "audit"), http=False, embedder=HashEmbedder()) as up:
         token = up.gateway.publish(topic, up.gateway.events(topic, b'{"gauge":"g"}'))[0].position
-        up.run.progress.wait([token], 30)
+        up.run.progress.wait([token], 60)
         settled = up.run.progress.as_of()
     again = Runtime(app, settings, kafka, embedder=HashEmbedder())
     try:
@@ -170,7 +170,7 @@ def test_progress_goes_on_after_a_restart(kafka, name, tmp_path, monkeypatch):
         again.close()
     monkeypatch.setattr(EdgeIndex, "load_progress", lambda self: [])  # killed before it was stored: only the source knows
     with Up(app, settings, flows=("index", "audit"), http=False, embedder=HashEmbedder()) as up:
-        up.run.progress.wait([token], 30, max_staleness_us=2 * S)
+        up.run.progress.wait([token], 60, max_staleness_us=2 * S)
         assert up.run.progress.as_of() == settled
 
 
@@ -178,11 +178,11 @@ def test_markers_do_not_make_an_index_stale(kafka, name):
     """A topic that ends in transaction markers is read to its end when its last message is settled."""
     kafka.create({name: 1})
     producer = kafka.producer(transactional_id=name, message_timeout_ms=20_000)
-    producer.init_transactions(10)
+    producer.init_transactions(60)
     for _ in range(3):
         producer.begin_transaction()
         producer.produce(name, b"{}")
-        producer.commit_transaction(10)
+        producer.commit_transaction(60)
     progress = Progress("b", wall_clock, [name], [(name, 0)])
     told = threading.Event()
 
@@ -224,7 +224,7 @@ def test_progress_is_stored_again_after_a_refusal_and_once_more_at_the_end(kafka
     run = Runtime(App("a", documents=[level], root=tmp_path), Settings(home=tmp_path, kafka=dict(kafka.properties)), kafka)
     run.__dict__["index"] = store = Store(3)
     run.keep_progress()
-    assert store.stored.wait(30)
+    assert store.stored.wait(60)
     run.progress.settle("readings", 1, 7)
     run.close()
     assert [(row.partition, row.next) for row in store.saved[-1]] == [(1, 7)]
@@ -267,7 +267,7 @@ def test_look_ups_that_die_are_told(kafka, name, monkeypatch):
     producer = kafka.producer()
     producer.produce(name, b"{}", b"g")
     producer.flush(10)
-    assert dead.wait(30)
+    assert dead.wait(60)
     assert isinstance(told[0], ZeroDivisionError)
     found.close()
 

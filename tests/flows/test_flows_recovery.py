@@ -173,10 +173,10 @@ def test_killed_twice_in_a_row_no_state_is_ahead_of_its_source(tmp_path, how, me
     assert [first.stdout.readline() for _ in range(2)] == ["5 0\n", "15 5\n"]
     kill_between_state_and_epoch(first, tmp_path / "recovery" / "small" / "b")
     idle = begin(tmp_path, "idle", how)
-    assert idle.communicate(timeout=100)[0] == ""
+    assert idle.communicate(timeout=500)[0] == ""
     assert (first.returncode, idle.returncode) == (-signal.SIGKILL, -signal.SIGKILL)
     last = begin(tmp_path, "last", how)
-    assert last.communicate(timeout=100)[0] == f"15 {met}\n"
+    assert last.communicate(timeout=500)[0] == f"15 {met}\n"
     assert last.returncode == 0
 
 
@@ -193,10 +193,10 @@ def cluster(home, processes, last):
     program = [sys.executable, str(Path(__file__).parent / "shared.py"), str(home)]
     lives = [subprocess.Popen([*program, str(n), ports, str(last)], stdout=subprocess.PIPE, text=True) for n in range(processes)]
     if last == KILLED:
-        lives[0].wait(timeout=100)
+        lives[0].wait(timeout=500)
         for life in lives[1:]:
             life.kill()
-    said = [line.split() for life in lives for line in life.communicate(timeout=100)[0].splitlines()]
+    said = [line.split() for life in lives for line in life.communicate(timeout=500)[0].splitlines()]
     return [line for line in said if line[0] in "abcde"]  # the engine says when it waits for another process
 
 

@@ -101,7 +101,7 @@ def test_a_message_larger_than_the_topic_takes_is_a_dead_letter_and_the_flow_goe
     garbage = b"x" * 5_000_000
     producer = Producer({"bootstrap.servers": up.run.kafka.address, "message.max.bytes": 10_000_000})
     producer.produce("texts", garbage, headers=[("ce_id", b"garbage")])
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     up.gateway.publish(texts, [Event(id="after", source="t", type="t", time=9, data=b'{"id":"after","text":"snow"}')])
     assert told_of(up, {"text/after"})["text/after"] == ["snow"]
     [letter] = [m for m in drain(up.run.kafka, DEAD, 0, 0) if dict(m.headers)["ce_id"] == b"garbage"]
@@ -122,7 +122,7 @@ def test_topics_are_made_for_messages_as_large_as_we_send(kafka, name):
     """A topic takes what a producer of ours may send; the largest arrives as it was."""
     kafka.create({name: 1})
     resource = ConfigResource("topic", name)
-    limit = kafka.admin.describe_configs([resource])[resource].result(10)["max.message.bytes"].value
+    limit = kafka.admin.describe_configs([resource])[resource].result(60)["max.message.bytes"].value
     assert int(limit) > LARGEST_MESSAGE
     value = b"y" * (LARGEST_MESSAGE - 1000)
     Writer(kafka, "b").write([Outgoing(name, b"k", value, [("h", b"v")])])

@@ -16,7 +16,7 @@ SPENDER = Path(spender.__file__)
 
 def former(home: Path, how: str) -> None:
     """A life that came before."""
-    done = subprocess.run([sys.executable, str(SPENDER), str(home), how], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, str(SPENDER), str(home), how], capture_output=True, text=True, timeout=500)
     assert done.returncode == (-9 if how == "kill" else 0), done.stderr[-3000:]
 
 

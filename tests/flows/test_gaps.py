@@ -216,7 +216,7 @@ def test_look_ups_take_in_what_came_late():
     gauges, latest = ("pier", "lock", "weir", "ford"), Latest(Topic("t", Gauge, key="gauge"), on="gauge")
     rows = [_row(latest.topic, Gauge(gauge=gauge, river="Rhine"), n) for n, gauge in enumerate(gauges)]
     tables = Tables(LateTable(rows, (SETTLE_S * 0.5, 0, SETTLE_S * 1.6, SETTLE_S * 0.9)), f"{EMBEDDED}x", [latest], Meter())
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while (rivers := [latest.facts(Asked(gauge=gauge), 10**12)["river"] for gauge in gauges]) != ["Rhine"] * 4:
         assert time.monotonic() < until, rivers
         time.sleep(0.01)
@@ -228,12 +228,12 @@ def test_ends_of_transactions_hold_nothing_up_for_ever():
     with Broker() as broker:
         broker.kafka.create({"t": 1})
         producer = broker.kafka.producer(transactional_id="x", linger_ms=0)
-        producer.init_transactions(10)
+        producer.init_transactions(60)
         for _ in range(5):
             producer.begin_transaction()
             for _ in range(2):
                 producer.produce("t", b"{}", partition=0)
-            producer.commit_transaction(10)
+            producer.commit_transaction(60)
         source = TopicSource(broker.kafka, broker.id, {"t": 1}, "g", slots=None)
         part, runs, absent = source.build_part("step", "t/0", None), [], []
         while not runs or runs[-1][1] < 14:

@@ -97,14 +97,14 @@ def test_every_way_in_gives_the_same_events(tmp_path, feed, monkeypatch):
     (home / "gateways" / "schedule-notes.json").write_text(json.dumps({"schedule": "schedule/notes", "done": missed}))
     with (
         Up(application(tmp_path, feed), Settings(home=home, http_port=0), embedder=HashEmbedder()) as up,
-        httpx.Client(base_url=up.address, timeout=30) as http,
+        httpx.Client(base_url=up.address, timeout=90) as http,
     ):
         body = b'{"Nr": "called", "Body": "called by another"}'
         signed = {"x-signature": hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()}
         first, again = (http.post("/v1/webhooks/crm", content=body, headers=signed).json() for _ in range(2))
         assert first == again
         token = http.post("/v1/events/notes", json={"id": "posted", "text": "posted by hand"}).json()["token"]
-        hits = http.get("/v1/search", params={"q": "posted by hand", "after": token, "limit": 1}).json()["results"]
+        hits = http.get("/v1/search", params={"q": "posted by hand", "after": token, "limit": 1, "wait": "60s"}).json()["results"]
         assert [hit["document"] for hit in hits] == ["everything/posted"]
 
         def messages():

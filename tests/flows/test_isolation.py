@@ -22,13 +22,13 @@ def broker():
         broker.kafka.create({DECISIONS: 1, "t": 1, "u": 1})
         writers = [broker.kafka.producer(transactional_id=f"writer-{n}", linger_ms=0) for n in range(len(CHAIN))]
         for producer, places in zip(writers, CHAIN, strict=True):
-            producer.init_transactions(10)
+            producer.init_transactions(60)
             producer.begin_transaction()
             for topic, partition in places:
                 producer.produce(topic, b"{}", partition=partition, headers=[("agent", b"another")])
             producer.flush(10)
         for producer in writers:
-            producer.commit_transaction(10)
+            producer.commit_transaction(60)
         yield broker
 
 

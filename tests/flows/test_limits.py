@@ -88,7 +88,7 @@ def reading(n: int) -> dict:
 
 
 async def until(look):
-    for _ in range(3000):
+    for _ in range(6000):
         if look():
             return
         await asyncio.sleep(0.01)

@@ -38,7 +38,7 @@ def test_only_names_that_are_ours_may_be_called(settings, host, fits):
 def test_without_a_headwater_the_command_says_so(tmp_path):
     """`headwater mcp` with nothing running: exit 75, one sentence that says what to do, no trace, nothing on standard output."""
     for more in (["--home", str(tmp_path)], ["--url", "http://127.0.0.1:9"]):
-        ran = subprocess.run([sys.executable, "-m", "headwater", "mcp", *more], input=b"", capture_output=True, timeout=120)
+        ran = subprocess.run([sys.executable, "-m", "headwater", "mcp", *more], input=b"", capture_output=True, timeout=500)
         assert (ran.returncode, ran.stdout) == (75, b"")
         assert ran.stderr.decode().startswith("headwater: ") and ran.stderr.count(b"\n") == 1, ran.stderr.decode()
         assert b"--home" in " ".join(more).encode() or b"is headwater running there?" in ran.stderr
@@ -103,5 +103,5 @@ def test_a_start_loads_no_more_than_it_runs():
     """All that `headwater up` imports leaves alone what only `/mcp`, deciding and HTTP need: it takes longer than all the rest."""
     unused = {"mcp", "mcp_types", "sentence_transformers", "pydantic_ai", "fastapi", "uvicorn"}
     code = f"import sys, headwater.flows.up_command; assert not {unused!r} & set(sys.modules), {unused!r} & set(sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500)
     assert ran.returncode == 0, ran.stderr

@@ -85,7 +85,7 @@ def test_an_owner_that_is_never_answered_gives_up(kafka, agent, name, monkeypatc
     monkeypatch.setattr(journals, "_LOOKS", 2)
 
     def one_comes_and_is_killed():
-        kafka.producer(transactional_id=f"headwater-{name}-{agent}-0").init_transactions(10)
+        kafka.producer(transactional_id=f"headwater-{name}-{agent}-0").init_transactions(60)
 
     door = Interrupted(kafka, one_comes_and_is_killed)
     first = KafkaJournal(door, kafka.broker_id(), name, agent, 0, commit_s=0.2)
@@ -102,13 +102,13 @@ def test_an_owner_that_is_never_answered_gives_up(kafka, agent, name, monkeypatc
 def test_only_a_later_mark_of_the_same_agent_tells(kafka, agent):
     """Marks of other agents and partitions, and those before one's own, say nothing; a silent broker neither."""
     producer = kafka.producer(transactional_id=agent)
-    producer.init_transactions(10)
+    producer.init_transactions(60)
     marks = [Mark(kafka, DECISIONS, p, name) for p, name in ((0, agent), (0, agent), (0, f"{agent}x"), (1, agent))]
     assert marks[0].passed_by(0.1) is None
     for mark in marks:
         producer.begin_transaction()
         mark.leave(producer)
-        producer.commit_transaction(10)
+        producer.commit_transaction(60)
     assert [mark.passed_by(30) for mark in marks] == [True, False, False, False]
     assert [mark.passed_by(30) for mark in marks] == [True, False, False, False]
     assert len([m for m in drain(kafka, DECISIONS, 0, 0) if dict(m.headers).get("opened") == agent.encode()]) == 2
@@ -117,7 +117,7 @@ def test_only_a_later_mark_of_the_same_agent_tells(kafka, agent):
 def test_the_last_mark_decides(kafka, agent):
     """An owner that comes again behind another owns it again, and the other knows; a partition made anew has no mark to tell of."""
     producer = kafka.producer(transactional_id=agent)
-    producer.init_transactions(10)
+    producer.init_transactions(60)
     topic = f"marks-{agent}"
     kafka.create({topic: 1})
     first, second = (Mark(kafka, topic, 0, agent) for _ in range(2))
@@ -125,7 +125,7 @@ def test_the_last_mark_decides(kafka, agent):
     def leave(mark):
         producer.begin_transaction()
         mark.leave(producer)
-        producer.commit_transaction(10)
+        producer.commit_transaction(60)
         assert mark.lies
         assert mark.refused is None
 
@@ -141,7 +141,7 @@ def test_the_last_mark_decides(kafka, agent):
 def test_a_mark_that_is_not_taken_says_so(kafka, agent):
     """What the broker refuses was not left, and tells nobody anything."""
     producer = kafka.producer(transactional_id=agent, message_timeout_ms=300)
-    producer.init_transactions(10)
+    producer.init_transactions(60)
     mark = Mark(kafka, f"nowhere-{agent}", 0, agent)
     producer.begin_transaction()
     mark.leave(producer)

@@ -103,7 +103,7 @@ def _pytest(file: Path, app: Path, folder: Path) -> subprocess.CompletedProcess[
     command = [sys.executable, "-m", "pytest", "-p", "headwater.pytest_plugin", "-q", "-c", os.devnull, "--rootdir", str(folder)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     return subprocess.run(
-        [*command, "-o", f"headwater_app={app}", str(file)], cwd=folder, capture_output=True, text=True, env=environ, timeout=120
+        [*command, "-o", f"headwater_app={app}", str(file)], cwd=folder, capture_output=True, text=True, env=environ, timeout=500
     )
 
 

@@ -83,9 +83,9 @@ def fired(up, rule, eventually):
     """All activations of the rule, once the rules have seen everything."""
     with connect(up.address) as lineage:
         query = f"select id from activations where rule = '{rule}'"
-        assert up.run.meter.await_watermark(["readings"], up.run.clock() - 60 * S, 30)
-        counted = eventually(lambda: up.run.meter.counts().get("activations"), 30)
-        eventually(lambda: lineage.sql("select count(*) from activations").item() == counted, 30)
+        assert up.run.meter.await_watermark(["readings"], up.run.clock() - 60 * S, 60)
+        counted = eventually(lambda: up.run.meter.counts().get("activations"), 60)
+        eventually(lambda: lineage.sql("select count(*) from activations").item() == counted, 60)
         return set(lineage.sql(query)["id"])
 
 

@@ -66,7 +66,7 @@ def level(reading: Reading, facts: Mapping[str, Any]) -> Document | Delete | Non
     return Document(id=reading.gauge, text=text, fields={"gauge": reading.gauge, "metres": reading.metres})
 
 
-@agent(wakes_on=[high_water], publishes=[alarms], act_above=0.7, timeout="5s")
+@agent(wakes_on=[high_water], publishes=[alarms], act_above=0.7, timeout="60s")
 async def warn(activation: Activation, context: Context) -> Decision[Alarm]:
     """Look, take a moment, and choose."""
     evidence = await context.retrieve(f"gauge {activation.key}", limit=3)

@@ -27,7 +27,7 @@ class Lake:
 
     def __init__(self, up: Up) -> None:
         self.up = up
-        self.http = httpx.Client(base_url=up.address, timeout=30)
+        self.http = httpx.Client(base_url=up.address, timeout=90)
         self._numbers = itertools.count()
 
     @property
@@ -49,7 +49,7 @@ class Lake:
         return token
 
     def search(self, text: str, **more: Any) -> httpx.Response:
-        return self.http.get("/v1/search", params={"q": text, **more})
+        return self.http.get("/v1/search", params={"q": text, "wait": "60s", **more})
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         with connect(self.up.address) as lineage:
@@ -64,7 +64,7 @@ class Lake:
         return [json.loads(m.value or b"") for m in self.messages(topic) if dict(m.headers).get("ce_subject") == subject.encode()]
 
 
-def eventually(look: Callable[[], Any], seconds: float = 20) -> Any:
+def eventually(look: Callable[[], Any], seconds: float = 60) -> Any:
     """What `look` gives once it is truthy."""
     until = time.monotonic() + seconds
     while not (found := look()):

@@ -142,7 +142,7 @@ def suite(tmp_path_factory) -> list[str]:
 
 
 def _major(node: str) -> int:
-    told = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60).stdout
+    told = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=500).stdout
     return int(told.strip().removeprefix("v").partition(".")[0] or 0)
 
 

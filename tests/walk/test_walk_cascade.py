@@ -95,7 +95,7 @@ def test_a_loop_is_bounded_through_the_flows(played, eventually):
     """Each ball is hit six times, then one dead letter for each names cause and chain; verified at the end, nothing is lost."""
     _up, lineage = played
     letters = "from dead_letters order by id"
-    dead = eventually(lambda: rows if (rows := lineage.sql(letters).to_dicts()) and len(rows) == 3 else None, 40)
+    dead = eventually(lambda: rows if (rows := lineage.sql(letters).to_dicts()) and len(rows) == 3 else None, 90)
     assert {row["cause"] for row in dead} == {"too_many_hops"} and all(CHAIN in row["error"] for row in dead)
     decided = lineage.sql("select agent, outcome, count(*) as many from decisions group by all order by agent").rows()
     assert decided == [("cry", "acted", 1), ("ping", "acted", 9), ("pong", "acted", 9)]
@@ -108,10 +108,10 @@ def depth(links):
 def test_why_walks_the_whole_chain(played, eventually):
     """From the first decision all that followed, from the last all that led there, each decision once; branches lie side by side."""
     up, lineage = played
-    eventually(lambda: lineage.sql("from dead_letters").height == 3, 40)
+    eventually(lambda: lineage.sql("from dead_letters").height == 3, 90)
     rows = lineage.sql("select id, agent, \"key\" from decisions where starts_with(\"key\", 'a') order by length(\"key\"), agent").rows()
     hits = [id for id, agent, _ in rows if agent != "cry"]
-    first, last = (httpx.get(f"{up.address}/v1/why/{id}").json()["decisions"][0] for id in (hits[0], hits[-1]))
+    first, last = (httpx.get(f"{up.address}/v1/why/{id}", timeout=60).json()["decisions"][0] for id in (hits[0], hits[-1]))
     assert (depth(first.get("before", [])), depth(first["after"])) == (0, 5)
     assert (depth(last["before"]), depth(last.get("after", []))) == (5, 0)
     link, chain = last["before"][0], []
@@ -121,14 +121,14 @@ def test_why_walks_the_whole_chain(played, eventually):
             break
         [link] = link["links"]
     assert chain == hits[-2::-1]
-    page = httpx.get(f"{up.address}/v1/why/{hits[0]}", headers={"accept": "text/html"}, params={"format": "html"}).text
+    page = httpx.get(f"{up.address}/v1/why/{hits[0]}", headers={"accept": "text/html"}, params={"format": "html"}, timeout=60).text
     assert all(id in page for id in hits)
 
 
 def test_events_of_a_cascade_carry_where_they_came_from(played, eventually):
     """What a decision publishes names its cause, the cascade it belongs to, and the agents behind it, as CloudEvents attributes."""
     up, lineage = played
-    eventually(lambda: lineage.sql("from dead_letters").height == 3, 40)
+    eventually(lambda: lineage.sql("from dead_letters").height == 3, 90)
     there = [dict(m.headers) for p in range(2) for m in drain(up.run.kafka, "pings", p, 0) if "ce_via" in dict(m.headers)]
     via = sorted(headers["ce_via"].decode() for headers in there)
     assert via == sorted(3 * ["ping,pong", "ping,pong,ping,pong", "ping,pong,ping,pong,ping,pong"])

@@ -49,7 +49,7 @@ def flight_status(flight: Flight, facts: Mapping[str, Any]) -> Document:
     return Document(id=flight.id, text=text, fields={"origin": flight.origin})
 
 
-@agent(wakes_on=[cancellations], publishes=[plans], act_above=0.7, timeout="10s")
+@agent(wakes_on=[cancellations], publishes=[plans], act_above=0.7, timeout="60s")
 async def recover(activation: Activation, context: Context) -> Decision[Plan]:
     evidence = await context.retrieve(f"cancelled flights at {activation.key} and what the procedure says", limit=8)
     decision = await context.choose(Plan, evidence)
@@ -87,19 +87,21 @@ def test_the_designs_application_runs_as_printed(airport, eventually):
     with Up(load(str(airport / "airport.py")), Settings(home=airport / "home", http_port=0), embedder=HashEmbedder()) as up:
         batch = b"[" + b",".join(to_structured(event) for event in flights()) + b"]"
         answer = httpx.post(
-            f"{up.address}/v1/events/flights", content=batch, headers={"content-type": "application/cloudevents-batch+json"}
+            f"{up.address}/v1/events/flights", content=batch, headers={"content-type": "application/cloudevents-batch+json"}, timeout=60
         )
         assert answer.status_code == 202, answer.text
         tokens = [each["token"] for each in answer.json()["events"]]
         hits = httpx.get(
-            f"{up.address}/v1/search", params={"q": "United flight", "limit": 1, "type": "flight_status", "after": tokens}
+            f"{up.address}/v1/search",
+            params={"q": "United flight", "limit": 1, "type": "flight_status", "after": tokens, "wait": "60s"},
+            timeout=90,
         ).json()["results"]
         assert hits[0]["text"].startswith("United Air Lines flight EWR-UA-")
         with connect(up.address) as lineage:
             woken = "select count(*) from activations where phase <> 'closed'"
             closed = "exists (from activations where phase = 'closed')"
             all_told = f"from decisions where {closed} and (select count(*) from decisions) = ({woken}) order by time"
-            decided = eventually(lambda: lineage.sql(all_told).to_dicts(), 40)
+            decided = eventually(lambda: lineage.sql(all_told).to_dicts(), 90)
             assert decided[0]["agent"] == "recover" and decided[0]["rule"] == "cancellations" and decided[0]["key"] == "EWR"
             seen = lineage.sql(f"select document from evidence where decision = '{decided[0]['id']}'")["document"].to_list()
             assert "files/procedures/rebooking.md" in seen

@@ -193,7 +193,7 @@ def test_several_searches_at_once(lake):
     gauge = lake.gauge()
     token = lake.publish(id="batched", gauge=gauge, metres=0.7)
     searches = [{"text": gauge, "where": {"gauge": gauge}}, {"text": "says batched", "where": {"metres": {"gte": 0.7, "lt": 0.8}}}]
-    answer = lake.http.post("/v1/search/batch", json={"searches": searches, "after": [token]}).json()
+    answer = lake.http.post("/v1/search/batch", json={"searches": searches, "after": [token], "wait": "60s"}).json()
     assert [each["results"][0]["document"] for each in answer["answers"]] == [f"level/{gauge}"] * 2
     assert answer["as_of"] and answer["broker"] == lake.broker and answer["retrying"] == []
 

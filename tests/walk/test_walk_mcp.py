@@ -207,5 +207,6 @@ def test_strangers_are_refused(lake):
     assert post(origin="https://evil.example").status_code == 403
     assert post(b" " * (lake.up.settings.http_max_bytes + 1)).status_code == 413
     assert post(b"no json").status_code == 400
-    assert [httpx.request(method, f"{lake.up.address}/mcp", headers=HEADERS).status_code for method in ("GET", "DELETE")] == [405, 405]
+    answers = [httpx.request(method, f"{lake.up.address}/mcp", headers=HEADERS, timeout=30) for method in ("GET", "DELETE")]
+    assert [answer.status_code for answer in answers] == [405, 405]
     assert lake.http.get("/healthz").status_code == 200
