@@ -19,6 +19,9 @@ from headwater.flows.child import leashed
 from headwater.flows.kafka import EMBEDDED, Kafka
 from headwater.lineage.errors import Unavailable
 
+_PATIENCE_S = 60.0
+"""How long it may take to listen, and then to answer: on a machine that is busy with much else the start of any process takes seconds."""
+
 
 class Broker:
     """A running embedded broker. Start it from a thread that outlives it: the kernel ties it to that thread.
@@ -68,11 +71,12 @@ class Broker:
 
     def _await(self) -> None:
         host, port = self.address.split(":")
-        for _ in range(400):
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise Unavailable(f"the embedded broker ended at once (exit {self.process.returncode}); is {self.address} taken?")
             with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 0.2):
-                if self.kafka.broker_id() != self.id:
+                if self.kafka.broker_id(_PATIENCE_S) != self.id:
                     raise Unavailable(f"another broker listens at {self.address}")
                 return
             time.sleep(0.02)
