@@ -18,6 +18,8 @@ from headwater.lineage.errors import Misused, NotFound, Unavailable
 
 def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
     """Print hits, best first, and how fresh they are."""
+    from headwater.lineage.show import name_of
+
     found = door(settings)
     question = {name: value for name, value in question.items() if value is not None}
     answer = found.ask("POST", "/v1/search", json=question) if found.running else _search_files(found, settings, question)
@@ -26,7 +28,8 @@ def search(settings: Settings, question: dict[str, Any], as_json: bool) -> None:
         return
     console = terminal()
     for hit in answer["results"]:
-        title = Text.assemble((f"{hit['score']:.3f}  ", "bold"), (hit["document"], "cyan"), f"  {hit['section']}" if hit["section"] else "")
+        section = f"  {name_of(hit['section'])}" if hit["section"] else ""
+        title = Text.assemble((f"{hit['score']:.3f}  ", "bold"), (name_of(hit["document"]), "cyan"), section)
         console.print(title)
         for piece in sorted([hit, *hit.get("neighbours", ())], key=lambda piece: int(piece["n"])):
             style = "" if piece is hit else "dim"

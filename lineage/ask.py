@@ -26,7 +26,7 @@ class Question(NamedTuple):
 QUESTIONS = {
     question.name: question
     for question in (
-        Question("trace", ("ID",), "one correlation id, first to last: events, activations, decisions, effects, what those woke", trace),
+        Question("trace", ("ID",), "from an id the whole episode, first to last: activations, decisions, effects, what those woke", trace),
         Question("history", ("DOCUMENT",), "a document's versions: when each came, what changed, and which decisions saw it", history),
         Question("compare", ("DECISION", "DECISION"), "two decisions, field by field: what woke them, what they saw, chose, did", compare),
         Question("cost", (), "what deciding took, per agent, version and unit", queries.cost),

@@ -183,6 +183,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     """The answer: what was asked for, and everything on its path. `lives` is told of events that were tried again.
 
     newest  document → its version now, of those that its decisions were shown
+    more    decisions on the path that are not among `decisions`: of many the newest are told
     """
 
     id: str
@@ -194,3 +195,4 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[DecisionSeen, ...] = ()
     lives: tuple[Life, ...] = ()
     newest: dict[str, int] = {}
+    more: int = 0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from headwater.lineage.verify import Source
 
 EVENTS_SHOWN = 3
+NAME = 120
+"""Characters of a name that are shown at most: ids and keys are what producers make of them."""
 SHOWN = 25
 _TIMES = 10**14
 """Versions from here on are times: 1973 in µs. No sequence gets so far."""
@@ -55,6 +57,8 @@ def why_tree(why: Why, *, events: int = EVENTS_SHOWN) -> Tree:
             _add_activation(tree.add(Text.assemble("woke  ", _activation_line(activation))), activation, events)
     for decision in why.decisions:
         tree.add(_decision_tree(decision, events))
+    if why.more:
+        tree.add(Text(f'… {why.more:,} decisions before these are not told; `headwater sql "from decisions"` has all', style="dim"))
     if not tree.children:
         tree.add("nothing came of it yet")
     return tree
@@ -99,7 +103,7 @@ def _decision_tree(decision: DecisionSeen, events: int) -> Tree:
     if decision.summary:
         title.append(f'"{decision.summary}"', "bold").append(f" ({decision.confidence:.2f})")
     if activation:
-        title.append(f" for {activation.key}")
+        title.append(f" for {name_of(activation.key)}")
     tree = Tree(title)
     if activation:
         _add_activation(tree.add(Text.assemble(("woken by  ", "dim"), _activation_line(activation))), activation, events, decision.before)
@@ -150,7 +154,7 @@ def _tool_line(called: Mapping[str, Any]) -> Text:
 def _add_links(branch: Tree, links: Sequence[Link], verb: str) -> None:
     """The decisions of a cascade, each under the one that joins it."""
     for link in links:
-        line = Text.assemble((f"{verb}  ", "dim"), (f"{link.agent}@{link.version}", "bold"), f" by {link.rule}/{link.key}")
+        line = Text.assemble((f"{verb}  ", "dim"), (f"{link.agent}@{link.version}", "bold"), f" by {name_of(f'{link.rule}/{link.key}')}")
         line.append(f' "{link.summary}"' if link.summary else f" {link.outcome}").append(f" ({link.confidence:.2f})")
         line.append(f"   {_short(link.id)}", "dim")
         _add_links(branch.add(line), link.links, verb)
@@ -166,20 +170,20 @@ def _add_activation(branch: Tree, activation: ActivationSeen, events: int, befor
 
 def _activation_line(activation: ActivationSeen) -> Text:
     counted = f"{activation.count} of {activation.total} ({activation.value:.2f})" if activation.total else f"{activation.value:g}"
-    name = f"{activation.rule}/{activation.key}"
+    name = name_of(f"{activation.rule}/{activation.key}")
     return Text.assemble((name, "bold"), f" {activation.phase} {_when(activation.at)}   {counted}")
 
 
 def _add_retrieval(tree: Tree, retrieval: Retrieval, decision: DecisionSeen) -> None:
     at = f" (at {_when(retrieval.at)})" if retrieval.at else ""
-    branch = tree.add(Text.assemble(("saw", "dim"), f"{at}  {retrieval.query!r}"))
+    branch = tree.add(Text.assemble(("saw", "dim"), f"{at}  {_clip(repr(retrieval.query), 200)}"))
     for chunk in retrieval.results:
         branch.add(_chunk_line(chunk, decision))
 
 
 def _chunk_line(chunk: ChunkSeen, decision: DecisionSeen) -> Text:
     section = f" {chunk.section}" if chunk.section else ""
-    where = f"{chunk.document}{section}, version {_version(chunk.version)}"
+    where = f"{name_of(chunk.document)}{section}, version {_version(chunk.version)}"
     line = Text.assemble((f"{chunk.score:.2f}  ", "bold" if chunk.used else "dim"), where)
     line.append(f'   "{_clip(chunk.text)}"', "italic")
     if chunk.without:
@@ -207,13 +211,13 @@ def _add_event(tree: Tree, event: EventSeen) -> None:
 
 
 def _event_line(event: EventSeen) -> Text:
-    return Text.assemble((event.short, "cyan"), f"  {_clip(event.text) or event.key or event.id}", (_read(event.reads), "dim"))
+    return Text.assemble((event.short, "cyan"), f"  {_clip(event.text) or name_of(event.key or event.id)}", (_read(event.reads), "dim"))
 
 
 def _read(reads: Mapping[str, Any]) -> str:
-    """Where what was known beside an event is from: `   knew gauge from letters.csv …`."""
+    """Where what was known beside an event is from: `   facts: gauge ← letters.csv …`. Enrichers may have any name, `from` as well."""
     said = {name: read if isinstance(read, str) else json.dumps(read, ensure_ascii=False) for name, read in reads.items()}
-    return f"   knew {', '.join(f'{name} from {_clip(read)}' for name, read in said.items())}" if reads else ""
+    return f"   facts: {', '.join(f'{name} ← {_clip(read)}' for name, read in said.items())}" if reads else ""
 
 
 def _document_line(document: DocumentSeen) -> Text:
@@ -222,7 +226,7 @@ def _document_line(document: DocumentSeen) -> Text:
         took = f"   searchable after {_ms((document.settled - document.appended) / 1000)}"
     what = f", version {_version(document.version)}  {document.outcome}   "
     said = (f'"{_clip(document.text)}"', "italic")
-    return Text.assemble(("document  ", "dim"), (document.id, "bold"), what, said, took, (_read(document.reads), "dim"))
+    return Text.assemble(("document  ", "dim"), (name_of(document.id), "bold"), what, said, took, (_read(document.reads), "dim"))
 
 
 def _place(token: str) -> str:
@@ -230,7 +234,12 @@ def _place(token: str) -> str:
 
 
 def _short(id: str) -> str:
-    return f"{id[:8]}…" if len(id) >= 32 and " " not in id and "/" not in id else id
+    return f"{id[:8]}…" if len(id) >= 32 and " " not in id and "/" not in id else name_of(id)
+
+
+def name_of(name: str) -> str:
+    """A name as it is, its end cut off where it would fill pages."""
+    return name if len(name) <= NAME else name[: NAME - 1] + "…"
 
 
 def _version(version: int) -> str:
@@ -272,7 +281,7 @@ def cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:.4g}"
+            return f"{value:.0f}" if 10_000 <= abs(value) < 10**15 else f"{value:.4g}"  # as whole numbers are told, without an exponent
         case datetime.datetime():
             return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03}"
         case list():
@@ -284,5 +293,6 @@ def _environment() -> "jinja2.Environment":
     import jinja2
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(when=_when, version=_version, short=_short, place=_place, clip=_clip, ms=_ms, cell=cell, said=_said)
+    environment.filters.update(when=_when, version=_version, short=_short, place=_place, name=name_of, clip=_clip, ms=_ms)
+    environment.filters.update(cell=cell, said=_said)
     return environment

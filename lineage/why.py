@@ -23,6 +23,8 @@ from headwater.lineage.verify import Source
 
 _SHORT = re.compile(r"(?P<topic>[^/@]+)/(?P<partition>\d+)@(?P<offset>\d+)")
 MOST_LIVES = 100
+MOST_DECISIONS = 50
+"""Decisions of one path that are told: of more, the newest."""
 _FIRST = ("decision", "activation", "effect", "review", "dead_letter", "document", "event", "chunk", "position")
 
 
@@ -100,23 +102,24 @@ def _why(cursor: Connection, thing: Thing, found: list[Record]) -> Why:
         return Why(id=thing.id, kind=thing.kind, decisions=_decisions(cursor, [thing.id], found))
     if thing.kind in ("effect", "review"):
         ids = [id for record in found for kind, id in things(record) if kind == "decision"]
-        return Why(id=thing.id, kind=thing.kind, decisions=_decisions(cursor, ids))
+        return Why(id=thing.id, kind=thing.kind, decisions=_decisions(cursor, ids), more=_more(ids))
     if thing.kind == "activation":
         return _of_activations(cursor, thing, found)
     if thing.kind == "chunk":
         saw = [record.ref.partition(":")[0] for record in found if record.kind == "retrieval"]
-        return Why(id=thing.id, kind="chunk", documents=documents_seen(found), decisions=_decisions(cursor, saw))
+        return Why(id=thing.id, kind="chunk", documents=documents_seen(found), decisions=_decisions(cursor, saw), more=_more(saw))
     if thing.kind == "document":
         chunks = [chunk["id"] for record in found if record.kind == "document" for chunk in record.data.get("chunks", ())]
         saw = [record.ref.partition(":")[0] for record in mentioning(cursor, chunks) if record.kind == "retrieval"]
-        return Why(id=thing.id, kind="document", documents=documents_seen(found), decisions=_decisions(cursor, saw))
+        return Why(id=thing.id, kind="document", documents=documents_seen(found), decisions=_decisions(cursor, saw), more=_more(saw))
     return _of_event(cursor, thing, found)
 
 
 def _of_activations(cursor: Connection, thing: Thing, found: Sequence[Record]) -> Why:
     fired = [record for record in found if record.kind == "activation"]
     woken = [record.ref for record in found if record.kind == "decision"]
-    return Why(id=thing.id, kind="activation", activations=_activations(cursor, fired), decisions=_decisions(cursor, woken))
+    decisions = _decisions(cursor, woken)
+    return Why(id=thing.id, kind="activation", activations=_activations(cursor, fired), decisions=decisions, more=_more(woken))
 
 
 def _of_event(cursor: Connection, thing: Thing, found: Sequence[Record]) -> Why:
@@ -143,6 +146,7 @@ def _of_event(cursor: Connection, thing: Thing, found: Sequence[Record]) -> Why:
         activations=_activations(cursor, fired),
         decisions=_decisions(cursor, woken),
         lives=_lives(cursor, places),
+        more=_more(woken),
     )
 
 
@@ -225,8 +229,8 @@ def _ended(cursor: Connection, token: str) -> list[tuple[str, str, str]]:
 
 
 def _decisions(cursor: Connection, ids: Iterable[str], found: Sequence[Record] | None = None) -> tuple[DecisionSeen, ...]:
-    """Decisions with all that belongs to them. `found`: the records that name them, if that is known already."""
-    wanted = list(dict.fromkeys(ids))[:50]
+    """Decisions with all that belongs to them, of many the newest. `found`: the records that name them, if that is known already."""
+    wanted = list(dict.fromkeys(ids))[-MOST_DECISIONS:]
     about = mentioning(cursor, wanted) if found is None else found
     decided = {record.ref: record for record in reversed(about) if record.kind == "decision"}
     fired = mentioning(cursor, [record.data.get("activation", "") for record in decided.values()])
@@ -235,6 +239,11 @@ def _decisions(cursor: Connection, ids: Iterable[str], found: Sequence[Record] |
     made = [decision_seen(decided[id], about, activations) for id in wanted if id in decided]
     naming(cursor, [name for decision in made for name in (*_woke(decision), *_did(decision), *shown_to([decision]))])
     return tuple(_cascading(cursor, decision) for decision in made)
+
+
+def _more(ids: Iterable[str]) -> int:
+    """How many of these decisions are not told."""
+    return max(0, len(set(ids)) - MOST_DECISIONS)
 
 
 def _cascading(cursor: Connection, decision: DecisionSeen) -> DecisionSeen:

@@ -8,7 +8,7 @@ from rich.console import Console
 from headwater.lineage.prov import prov_of
 from headwater.lineage.queries import life, why
 from headwater.lineage.seen import DocumentSeen, EventSeen, Life, Why
-from headwater.lineage.show import life_line, why_html, why_tree
+from headwater.lineage.show import cell, life_line, why_html, why_tree
 from headwater.lineage.store import Store
 from headwater.lineage.testing import BROKER, landings, name, sample_records, verdict
 
@@ -57,8 +57,30 @@ def test_every_enricher_that_was_read_is_shown(store):
     document = DocumentSeen(id="product/p1", version=1, outcome="indexed", event="e", position="", text="Kettle", reads=reads)
     found = msgspec.structs.replace(why(store, "flights/0@3"), documents=[document])
     told = " ".join(text_of(why_tree(found)).replace("│", " ").split())
-    assert "knew maker from makers.csv#f34ef94b536b, rating from https://ratings.example/v1/" in told
-    assert 'before from ["products/0@3", "products/0@1"]' in told
+    assert "facts: maker ← makers.csv#f34ef94b536b, rating ← https://ratings.example/v1/" in told
+    assert 'before ← ["products/0@3", "products/0@1"]' in told
+
+
+def test_a_long_name_is_cut_in_the_tree(store):
+    """A key of 300,000 characters takes no more than its line wherever it stands; what can be read of it is its beginning."""
+    long = "g" * 300_000
+    found = why(store, name("decision"))
+    [decision] = found.decisions
+    [saw, *_] = decision.retrievals
+    chunk = msgspec.structs.replace(saw.results[0], document=f"level/{long}")
+    activation = msgspec.structs.replace(decision.activation, key=long, events=(EventSeen(position="", short="r/0@1", key=long),))
+    saw = msgspec.structs.replace(saw, query=long, results=(chunk,))
+    decision = msgspec.structs.replace(decision, activation=activation, retrievals=(saw,))
+    document = DocumentSeen(id=f"level/{long}", version=1, outcome="indexed", event="e", position="", text=long)
+    told = text_of(why_tree(Why(id=f"level/{long}", kind="document", documents=(document,), decisions=(decision, decision))))
+    assert "level/ggg" in told and len(told) < 10_000
+
+
+def test_numbers_of_frames_have_no_exponent():
+    """Sums are told as whole numbers are; what is small keeps four digits."""
+    assert [cell(value) for value in (239_043.2, 12_230.0, -55_060.4, 923.04, 0.63412, 1e20)] == [
+        "239043", "12230", "-55060", "923", "0.6341", "1e+20",
+    ]  # fmt: skip
 
 
 def test_a_review_is_shown():

@@ -1,14 +1,17 @@
+import io
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.event import Position
 from headwater.lineage.names import beginning, number
 from headwater.lineage.queries import conservation, cost, decisions, documents, freshness, life, showpiece, why
 from headwater.lineage.record import fact
-from headwater.lineage.show import why_html
+from headwater.lineage.show import why_html, why_tree
 from headwater.lineage.store import Landing, Store
 from headwater.lineage.testing import BROKER, document, landings, name, sample_records
 
@@ -98,6 +101,26 @@ def test_what_was_noted_and_remembered_is_told(tmp_path):
         assert (decision.recalled, decision.remembered) == ({"times": 1}, {"times": 2})
         page = why_html(found)
         assert "recover is not asked: &lt;b&gt;open" in page and "remembers" in page
+
+
+def test_of_many_decisions_the_newest_are_told_and_the_others_counted():
+    """A text that 53 decisions were shown names the newest 50 and says that there are three before these, in the tree and on the page."""
+    records = sample_records()
+    ids = [f"{n:08x}-0000-5000-8000-000000000000" for n in range(53)]
+    made = [
+        fact(each.kind, each.flow, each.step, each.ref.replace(DECISION, id), logged=each.logged, parents=(ACTIVATION,), at=each.at,
+             outcome=each.outcome, data=each.data)
+        for id in ids for each in records if each.kind in ("decision", "retrieval")
+    ]  # fmt: skip
+    with Store(":memory:", clock=lambda: 1) as store:
+        store.land(landings([*(record for record in records if record.kind not in ("decision", "retrieval")), *made]))
+        for asked in ("flight_status/2013-02-08-EWR-UA-1500", CHUNK, ACTIVATION, "flights/0@3"):
+            found = why(store, asked)
+            assert ([decision.id for decision in found.decisions], found.more) == (ids[3:], 3)
+            console = Console(file=io.StringIO(), width=160)
+            console.print(why_tree(found))
+            assert "3 decisions before these" in console.file.getvalue() and "3 decisions before these" in why_html(found)
+        assert why(store, ids[0]).more == 0
 
 
 def test_from_an_event_to_its_effects(store):

@@ -50,5 +50,5 @@ def test_why_shows_what_was_read(walked):
         assert why(store, "event-1").documents[0].reads == event.reads
     console = Console(file=io.StringIO(), width=200)
     console.print(why_tree(found))
-    assert "knew place from gauges.csv" in console.file.getvalue()
-    assert f"knew place from {event.reads['place']}" in why_html(found)
+    assert "facts: place ← gauges.csv" in console.file.getvalue()
+    assert f"facts: place ← {event.reads['place']}" in why_html(found)
