@@ -16,6 +16,9 @@ from headwater.enrichers.head import Change
 from headwater.lineage.decode import Received
 from headwater.lineage.errors import DocumentUnavailable, IndexFailed, retryable
 
+CARRIED_BYTES = 16_000_000
+"""An id and fields stand beside every chunk of a document, in the engine's memory: so large they may be together."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -46,6 +49,7 @@ def change_of(kind: DocumentType, received: Received, tokens: Measure = words) -
         name, deleted = f"{kind.name}/{said.id}", isinstance(said, Delete)
         chunks = () if isinstance(said, Delete) else tuple(chunk(said, kind.chunk, tokens))
         fields = {} if isinstance(said, Delete) else _fields(said)
+        _bearable(name, fields, len(chunks))
     except Exception as error:
         why = f"document {kind.name!r} could not be made of event {event.id}: {type(error).__name__}: {error}"
         failed = DocumentUnavailable if retryable(error) else IndexFailed
@@ -61,6 +65,16 @@ def _fields(document: Document) -> dict[str, Any]:
         if isinstance(value, float) and not np.isfinite(value):
             raise ValueError(f"field {name!r} is {value}, which no search could match")
     return fields
+
+
+def _bearable(name: str, fields: Mapping[str, Any], chunks: int) -> None:
+    """Raises ValueError for a document that would fill the memory, though its event was no larger than its topic takes."""
+    size = len(name) + len(msgspec.json.encode(fields))
+    if size * chunks > CARRIED_BYTES:
+        raise ValueError(
+            f"its id and fields, {size:,} bytes, would stand beside each of its {chunks:,} chunks, and may be {CARRIED_BYTES:,} bytes "
+            f"together: it begins {name[:40]!r}; take a shorter id, leave out long fields, or cut its text into fewer chunks"
+        )
 
 
 def digest_of(chunks: Sequence[Any], fields: Mapping[str, Any], deleted: bool) -> str:

@@ -165,6 +165,22 @@ def test_a_document_function_may_fail_for_now_or_for_good(world, error, kind):
     assert [type(refusal) for _, refusal in indexed.failures] == [kind]
 
 
+def test_an_id_and_fields_that_every_chunk_would_bear_are_bounded_together(world):
+    """One event fills no memory: what stands beside each of many chunks may be so large together; beside few, larger."""
+
+    def said(note, facts):
+        return Document(note.id, note.text, {"whole": "w" * 100_000})
+
+    indexed = Indexer(world.index, world.embedder, [DocumentType("note", world.topic, said, "version")], clock=lambda: 1).index([
+        world.said("few", 1, "# a\n\nsnow\n\n" * 100), world.said("many", 1, "# a\n\nsnow\n\n" * 200),
+        world.said("i" * 200_000, 1, "# a\n\nsnow\n\n" * 100),
+    ])  # fmt: skip
+    assert [position.offset for position, _ in indexed.outcomes] == [0]
+    assert [type(error) for _, error in indexed.failures] == [IndexFailed] * 2
+    assert "beside each of its 200 chunks" in str(indexed.failures[0][1])
+    assert "begins 'note/" + "i" * 35 + "'" in str(indexed.failures[1][1])
+
+
 def test_marks_and_unknown_topics_pass(world):
     """Time marks and topics without a document type end as passed."""
     mark = Received(Position("b", "notes", 0, 7), Event(id="m", source="s", type=MARK, time=1), None, 5)
