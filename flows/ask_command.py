@@ -9,6 +9,7 @@ from headwater.flows.frames import print_frame
 from headwater.flows.options import print_json
 from headwater.flows.screen import console
 from headwater.flows.settings import Settings
+from headwater.flows.written import write
 
 
 def run(settings: Settings, question: str | None, ids: list[str], as_json: bool, html: Path | None) -> None:
@@ -24,8 +25,7 @@ def run(settings: Settings, question: str | None, ids: list[str], as_json: bool,
     if html is not None:
         from headwater.lineage.show import frame_html
 
-        html.write_text(frame_html(frame, " ".join((question, *ids))), encoding="utf-8")
-        typer.echo(f"written to {html}")
+        write(html, frame_html(frame, " ".join((question, *ids))))
     elif as_json:
         print_json(frame.to_dicts())
     else:

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +12,7 @@ from headwater.flows.frames import print_frame
 from headwater.flows.options import print_json
 from headwater.flows.screen import console as terminal
 from headwater.flows.settings import Settings
+from headwater.flows.written import write
 from headwater.lineage.errors import Misused, NotFound, Unavailable
 
 
@@ -62,15 +62,13 @@ def why(settings: Settings, id: str, html: Path | None, prov: Path | None, as_js
     with door(settings).lineage() as lineage:
         found = lineage.why(id)
     if html is not None:
-        html.write_text(why_html(found), encoding="utf-8")
-        typer.echo(f"written to {html}")
+        write(html, why_html(found))
     if prov is not None:
         import msgspec
 
         from headwater.lineage.prov import prov_of
 
-        prov.write_bytes(msgspec.json.format(msgspec.json.encode(prov_of(found))))
-        typer.echo(f"written to {prov}")
+        write(prov, msgspec.json.format(msgspec.json.encode(prov_of(found))))
     if as_json:
         import msgspec
 

@@ -178,8 +178,9 @@ def _live(settings: "Settings", rule: str, start: int | None, end: int | None) -
 def _keep(trial: "Trial", live: "Live | None", first: int, last: int, svg: Path | None, html: Path | None) -> None:
     from headwater.flows.trial_page import page
     from headwater.flows.trial_page import svg as picture
+    from headwater.flows.written import put
 
     if svg is not None:
-        svg.write_text(picture(trial, first, last))
+        put(svg, picture(trial, first, last))
     if html is not None:
-        html.write_text(page(trial, live, first, last))
+        put(html, page(trial, live, first, last))

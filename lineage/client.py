@@ -128,8 +128,18 @@ def _error(response: httpx.Response) -> HeadwaterError:
 
 
 def frame_of(answer: "pa.Table") -> "pl.DataFrame":
-    """A table as polars has it."""
+    """A table as polars has it. Intervals, such as the difference of two times, become durations; a month counts 30 days, as in DuckDB."""
     import polars as pl
+    import pyarrow as pa
 
+    for index, field in enumerate(answer.schema):
+        if pa.types.is_interval(field.type):  # polars reads none
+            spans = [None if each is None else _span(*each) for each in answer.column(index).to_pylist()]
+            answer = answer.set_column(index, field.name, pa.array(spans, pa.duration("us")))
     frame = pl.from_arrow(answer)
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+
+def _span(months: int, days: int, nanoseconds: int) -> int:
+    """An interval in µs."""
+    return (months * 30 + days) * 86_400_000_000 + nanoseconds // 1000

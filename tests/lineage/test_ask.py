@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from headwater.lineage.ask import QUESTIONS, ask
+from headwater.lineage.client import connect
 from headwater.lineage.errors import Misused, NotFound
 from headwater.lineage.event import Position
 from headwater.lineage.landing import Landing
@@ -170,3 +171,15 @@ def test_every_question_answers_with_a_page(store, question):
     ids = {"trace": [DECISION], "history": [versions()[0].ref], "compare": [DECISION, CREW_DECISION]}.get(question, [])
     frame = ask(store, question, *ids)
     assert frame_html(frame, question).count("<tr>") == frame.height + 1
+
+
+def test_the_difference_of_two_times_is_a_duration(tmp_path):
+    """What SQL answers as an interval comes as a duration, of a file that is stopped too; none at all and empty answers as well."""
+    Store(tmp_path / "lineage.duckdb", clock=lambda: 1).close()
+    asked = "TIMESTAMP '2013-02-08 12:00:01.5' - TIMESTAMP '2013-02-06 12:00:00'"
+    with connect(str(tmp_path / "lineage.duckdb")) as lineage:
+        frame = lineage.sql(f"SELECT {asked} AS took, NULL::INTERVAL AS none, INTERVAL 1 MONTH AS month, -({asked}) AS back")
+        nothing = lineage.sql("SELECT INTERVAL 1 DAY AS took WHERE false")
+    took = datetime.timedelta(days=2, seconds=1, microseconds=500_000)
+    assert frame.rows() == [(took, None, datetime.timedelta(days=30), -took)]
+    assert (nothing.height, str(nothing.schema["took"])) == (0, "Duration(time_unit='us')")
