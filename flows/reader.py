@@ -74,6 +74,7 @@ class Reader:
     lead      the slot that polls, at its own pace, for all: one that owns partitions, as soon as any does
     batch     messages that one slot takes at once
     idle      polls in a row that found nothing
+    full      whether the last poll took all that it may, so that more is likely to have come
     coalesce  fewer and larger polls: less than a full one counts as nothing found
     gate      (topic, partition) → may more be read now? What may not is paused
     at_end    called with (topic, partition, next offset, seconds since the broker was asked) while a partition stands at its end
@@ -99,7 +100,7 @@ class Reader:
         self.pace = pace
         self.slots: list[Slot] = []
         self.lead: Slot | None = None
-        self.busy = False
+        self.busy = self.full = False
         self.idle = 0
         self.readings: dict[Place, Reading] = {}
         self._consumer: Consumer | None = None
@@ -161,7 +162,7 @@ class Reader:
     def poll(self) -> None:
         """Take what has come. Never waits: what is not there yet is there at the next poll."""
         if not self.readings:
-            self.busy = False
+            self.busy = self.full = False
             return
         self._assign()
         self._commit()
@@ -170,7 +171,7 @@ class Reader:
         if self._doubts:
             self._look_again()
         if sum(reading.many for place, reading in self.readings.items() if place not in self._shut) >= self._batch:
-            self.busy = True  # the slots hand on first: what waits here is bounded by two polls
+            self.busy = self.full = True  # the slots hand on first: what waits here is bounded by two polls
             return
         standing = [place for place, reading in self.readings.items() if reading.ended is not None and place not in self._paused]
         most = min(self._batch * self._owners, max(self._batch, LARGEST_POLL))
@@ -178,6 +179,7 @@ class Reader:
         by_place, ends = self._sorted(found)
         self.idle = 0 if by_place else self.idle + 1
         self.busy = bool(by_place) and not (self._coalesce and len(found) < self._batch)
+        self.full = len(found) >= most
         for place, messages in by_place.items():
             self._take(place, messages)
         for end in ends:

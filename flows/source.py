@@ -265,8 +265,8 @@ class Slot(StatefulSourcePartition[Batch, State]):
             moment = time.monotonic()
             wanted = moment + at - now
             paced = (reader.pace.wants if lead else reader.pace.until)(wanted)
-            if paced == wanted and reader.busy and lead:
-                return None  # a moment that is over would be one to come: the engine counts from when it began to look
+            if paced == wanted and reader.full and lead:
+                return None  # at once: after a moment that is over the engine rests as long as the look took, in which more may come
             at = at if paced == wanted else now + paced - moment
         return datetime.fromtimestamp(at, UTC)
 
