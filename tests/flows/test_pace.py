@@ -60,9 +60,13 @@ class Engine:
         for worker in self.workers:
             worker.wake = worker.began
             worker.parts = [Part(worker.began, next=worker.began) for _ in range(worker.slots)]
+        turns, last = 0, -1.0  # in which no time passed
         while True:
             worker = min(self.workers, key=lambda each: each.wake)
-            self.now = began = max(self.now, worker.wake)
+            began = max(self.now, worker.wake)
+            turns, last = turns + 1 if began == last else 0, began
+            assert turns < 1_000, "a slot asks to be looked at again and again"
+            self.now = began
             if began > SECONDS:
                 return [each.looks for each in self.workers]
             if worker.pace is None:
